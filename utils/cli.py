@@ -1,0 +1,92 @@
+"""What every script's command line shares: the parser's looks and how failures reach the user."""
+
+import argparse
+import os
+import sys
+import traceback
+
+from utils.errors import InputError, RunError
+
+
+def parser(description, examples):
+    """An ArgumentParser whose help shows defaults and ends with examples; `--debug` is added by `run`."""
+    return argparse.ArgumentParser(
+        description=description,
+        epilog="example:\n" + "\n".join(f"  {line}" for line in examples),
+        formatter_class=_HelpFormatter,
+    )
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action):
+        # "(default: None)" and "(default: False)" say nothing to a reader.
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def run(arguments, main):
+    """Parse the command line, call `main(options)`, and exit.
+
+    Exit status: what `main` returns (None is 0); 2 for an InputError, 1 for a RunError or anything
+    unexpected, 130 for Ctrl-C. Each prints one line; with `--debug` the traceback comes first.
+    """
+    arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options = arguments.parse_args()
+    try:
+        status = main(options) or 0
+        sys.stdout.flush()
+    except (InputError, RunError) as error:
+        status = _report(error, str(error), options.debug, 2 if isinstance(error, InputError) else 1)
+    except KeyboardInterrupt as error:
+        status = _report(error, "interrupted", options.debug, 130)
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`… | head`): not our failure. Keep Python's exit from flushing into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        status = _report(error, f"{where}{error.strerror or error}", options.debug, 1)
+    except Exception as error:
+        hint = "" if options.debug else " (this is a bug; --debug shows where)"
+        status = _report(error, f"{type(error).__name__}: {error}{hint}", options.debug, 1)
+    sys.exit(status)
+
+
+def _report(error, message, debug, status):
+    if debug:
+        traceback.print_exception(error)
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def fraction(text):
+    """argparse type: a number from 0 to 1."""
+    value = _number(text, float)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
+def positive_int(text):
+    """argparse type: a whole number, 1 or more."""
+    value = _number(text, int)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return value
+
+
+def natural_int(text):
+    """argparse type: a whole number, 0 or more."""
+    value = _number(text, int)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    return value
+
+
+def _number(text, kind):
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}") from None
