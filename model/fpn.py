@@ -47,8 +47,8 @@ class LightFPN(nn.Module):
         self.conv1x1_3 = _reduce(channels32, width)
         self.cls_head_2 = Head(width)
         self.reg_head_2 = Head(width)
-        self.cls_head_3 = Head(width)
         self.reg_head_3 = Head(width)
+        self.cls_head_3 = Head(width)
 
     def forward(self, stride16, stride32):
         """

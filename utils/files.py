@@ -70,7 +70,7 @@ def atomic_path(target):
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        with open(temporary, "rb") as written:
+        with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
     finally:
