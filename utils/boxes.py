@@ -1,0 +1,37 @@
+"""Box arithmetic that torchvision.ops has not: between the network's frame and the image.
+
+Conversions between (cx, cy, w, h) and (x1, y1, x2, y2), IoU and clipping are torchvision.ops' own.
+"""
+
+import torch
+from torchvision.ops import clip_boxes_to_image
+
+
+def frame_to_image(boxes, frame_size, image_size):
+    """Boxes in the network's input frame to boxes in the image, clipped to it.
+
+    The image was resized to the frame without keeping its aspect, so each axis has its own factor.
+
+    Args:
+        boxes: [n, 4], (x1, y1, x2, y2) in pixels of the frame.
+        frame_size, image_size: (width, height) in pixels.
+    Returns:
+        [n, 4], (x1, y1, x2, y2) in pixels of the image.
+    """
+    factors = boxes.new_tensor([image / frame for image, frame in zip(image_size, frame_size, strict=True)])
+    width, height = image_size
+    return clip_boxes_to_image(boxes * factors.repeat(2), (height, width))
+
+
+def labels_to_frame(labels, frame_size):
+    """Normalised label boxes to corners in pixels of a frame.
+
+    Args:
+        labels: [n, 4], (cx, cy, w, h) as fractions of the image.
+        frame_size: (width, height) in pixels.
+    Returns:
+        [n, 4], (x1, y1, x2, y2) in pixels.
+    """
+    centre, half = labels[:, :2], labels[:, 2:] / 2
+    corners = torch.cat((centre - half, centre + half), 1)
+    return corners * corners.new_tensor(frame_size).repeat(2)
