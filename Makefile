@@ -1,0 +1,34 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both make .venv on their first run and reuse it.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+# A path to the released checkpoint; a file of this name that is missing is downloaded and verified.
+WEIGHTS ?= modelzoo/coco2017-0.241078ap-model.pth
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	$(PY) test.py --data data/coco.data --weights "$(WEIGHTS)" --img img
+
+test: lint
+	$(PY) -m pytest
+
+lint: .venv/installed-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+clean:
+	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt | .venv/bin/python
+	@echo "Installing into .venv what requirements.txt lists; PyTorch is large, the first time takes minutes."
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

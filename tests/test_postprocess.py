@@ -1,0 +1,173 @@
+"""Decoding and suppression: golden detections of the released checkpoint, hand-made cells, properties."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.ops import box_iou
+
+from model.detector import DetectorOutput, ScaleOutput
+from utils.postprocess import Predictions, activate, decode, decode_boxes, detect, suppress
+
+ANCHORS = (
+    ((12.64, 19.39), (37.88, 51.48), (55.71, 138.31)),
+    ((126.91, 78.23), (131.57, 214.55), (279.92, 258.87)),
+)
+GOLDEN_IMAGES = ("000000000139", "000000000285", "000000000632", "000000000724")
+
+
+def empty_output(batch=1, classes=3, height=64, width=96, anchors=3):
+    """Logits at which nothing is detected."""
+    return DetectorOutput(
+        *(
+            ScaleOutput(
+                boxes=torch.zeros(batch, 4 * anchors, height // stride, width // stride),
+                objectness=torch.full((batch, anchors, height // stride, width // stride), -20.0),
+                classes=torch.zeros(batch, classes, height // stride, width // stride),
+            )
+            for stride in (16, 32)
+        )
+    )
+
+
+@pytest.fixture
+def golden(shared):
+    return np.load(shared / "reference" / "outputs.npz")
+
+
+def golden_output(golden, image):
+    def scale(stride):
+        return ScaleOutput(
+            *(torch.from_numpy(golden[f"{image}/{name}{stride}"])[None] for name in ("reg", "obj", "cls"))
+        )
+
+    return DetectorOutput(scale(16), scale(32))
+
+
+@pytest.mark.parametrize("image", GOLDEN_IMAGES)
+def test_decodes_the_golden_maps(golden, image):
+    predictions = decode(activate(golden_output(golden, image)), ANCHORS)
+    expected = torch.from_numpy(golden[f"{image}/decoded"])
+    probabilities = expected[:, 5:]
+    torch.testing.assert_close(predictions.boxes[0], expected[:, :4], atol=1e-3, rtol=0)
+    torch.testing.assert_close(predictions.objectness[0], expected[:, 4], atol=1e-5, rtol=0)
+    torch.testing.assert_close(predictions.scores[0], expected[:, 4] * probabilities.max(1)[0], atol=1e-5, rtol=0)
+    assert torch.equal(predictions.labels[0], probabilities.argmax(1))
+
+
+@pytest.mark.parametrize("image", GOLDEN_IMAGES)
+def test_detects_the_golden_detections(golden, image):
+    (detections,) = detect(golden_output(golden, image), ANCHORS, conf=0.3, iou=0.4)
+    expected = torch.from_numpy(golden[f"{image}/detections"])
+    assert len(detections) == len(expected) > 0
+    assert torch.equal(detections[:, 5], expected[:, 5])
+    torch.testing.assert_close(detections[:, :4], expected[:, :4], atol=0.1, rtol=0)
+    torch.testing.assert_close(detections[:, 4], expected[:, 4], atol=1e-4, rtol=0)
+
+
+def test_a_batch_gives_what_its_images_give_alone(golden):
+    outputs = [golden_output(golden, image) for image in GOLDEN_IMAGES]
+    batch = DetectorOutput(
+        *(
+            ScaleOutput(*(torch.cat(maps) for maps in zip(*scales, strict=True)))
+            for scales in zip(*outputs, strict=True)
+        )
+    )
+    together = detect(batch, ANCHORS, conf=0.01, iou=0.4)
+    for detections, output in zip(together, outputs, strict=True):
+        (alone,) = detect(output, ANCHORS, conf=0.01, iou=0.4)
+        torch.testing.assert_close(detections, alone)
+
+
+def test_zero_logits_decode_to_the_anchor_at_the_cell_centre():
+    boxes = decode_boxes(torch.full((1, 12, 2, 3), 0.5), torch.tensor(ANCHORS[0]), 16)
+    assert boxes.shape == (1, 2, 3, 3, 4)
+    # row 1, column 2, anchor 1: the centre is half a cell in.
+    torch.testing.assert_close(boxes[0, 1, 2, 1], torch.tensor([2.5 * 16, 1.5 * 16, 37.88, 51.48]))
+
+
+def test_one_cell_becomes_one_detection_on_a_frame_that_is_not_square():
+    output = empty_output()
+    output.stride32.objectness[0, 2, 1, 0] = 20.0
+    output.stride32.classes[0, 1, 1, 0] = 20.0
+    (detections,) = detect(output, ANCHORS, conf=0.3, iou=0.4)
+    (width, height), (cx, cy) = ANCHORS[1][2], (0.5 * 32, 1.5 * 32)
+    expected = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2, 1.0, 1.0]
+    torch.testing.assert_close(detections, torch.tensor([expected]))
+
+
+def test_nothing_found_is_an_empty_tensor_an_image():
+    detections = detect(empty_output(batch=2), ANCHORS, conf=0.01, iou=0.4)
+    assert [d.shape for d in detections] == [(0, 6), (0, 6)]
+
+
+def test_half_precision_is_decoded_in_float32():
+    output = DetectorOutput(*(ScaleOutput(*(maps.half() for maps in scale)) for scale in empty_output()))
+    assert decode(activate(output), ANCHORS).boxes.dtype == torch.float32
+
+
+def predictions_of(boxes, scores, labels):
+    """Predictions of one image from corner boxes."""
+    boxes = torch.tensor(boxes, dtype=torch.float32)
+    size = boxes[:, 2:] - boxes[:, :2]
+    return Predictions(
+        torch.cat((boxes[:, :2] + size / 2, size), 1)[None],
+        torch.ones(1, len(boxes)),
+        torch.tensor(scores)[None],
+        torch.tensor(labels)[None],
+    )
+
+
+SAME_PLACE = [[10.0, 10, 50, 50], [11.0, 10, 51, 50], [10.0, 11, 50, 51]]
+
+
+def test_suppression_keeps_the_best_of_a_class():
+    (kept,) = suppress(predictions_of(SAME_PLACE, [0.5, 0.9, 0.7], [1, 1, 1]), conf=0.3, iou=0.4)
+    assert kept[:, 4].tolist() == pytest.approx([0.9])
+
+
+def test_suppression_leaves_other_classes():
+    (kept,) = suppress(predictions_of(SAME_PLACE, [0.5, 0.9, 0.7], [0, 1, 2]), conf=0.3, iou=0.4)
+    assert kept[:, 5].tolist() == [1, 2, 0]
+
+
+def test_only_the_wanted_classes_are_kept():
+    (kept,) = suppress(predictions_of(SAME_PLACE, [0.5, 0.9, 0.7], [0, 1, 2]), conf=0.3, iou=0.4, classes=[0, 2])
+    assert kept[:, 5].tolist() == [2, 0]
+
+
+def test_no_more_than_max_det_are_kept():
+    boxes = [[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(20)]
+    scores = [0.3 + 0.03 * i for i in range(20)]
+    (kept,) = suppress(predictions_of(boxes, scores, [0] * 20), conf=0.1, iou=0.4, max_det=5)
+    assert kept[:, 4].tolist() == pytest.approx(scores[:-6:-1])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.9), st.floats(0.1, 0.9))
+def test_what_is_kept_is_sorted_confident_and_apart(seed, conf, iou):
+    generator = torch.Generator().manual_seed(seed)
+    output = DetectorOutput(
+        *(
+            ScaleOutput(*(torch.randn(maps.shape, generator=generator) * 2 for maps in scale))
+            for scale in empty_output(2)
+        )
+    )
+    for kept in detect(output, ANCHORS, conf, iou):
+        assert (kept[:, 4] > conf).all()
+        assert (kept[:-1, 4] >= kept[1:, 4]).all()
+        overlap = box_iou(kept[:, :4], kept[:, :4]).fill_diagonal_(0)
+        same_class = kept[:, None, 5] == kept[None, :, 5]
+        # The slack is what the class offsets of batched NMS cost in float32.
+        assert (overlap[same_class] <= iou + 1e-4).all()
+
+
+def test_boxes_cannot_leave_the_range_of_the_formula():
+    big = torch.full((1, 12, 1, 1), 40.0).sigmoid()
+    (cx, _, width, _) = decode_boxes(big, torch.tensor(ANCHORS[0]), 16)[0, 0, 0, 0].tolist()
+    assert cx == pytest.approx(1.5 * 16)
+    assert width == pytest.approx(4 * ANCHORS[0][0][0])
+    assert math.isfinite(width)
