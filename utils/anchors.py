@@ -1,0 +1,267 @@
+"""Anchors: finding them with k-means on box shapes, and telling how well given ones fit.
+
+Only widths and heights matter here; two boxes are compared as if they shared a corner. Sizes and anchors
+are in input pixels, (width, height).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.errors import InputError
+
+MATCH_RATIO = 2.0  # the loss trains an anchor on a box when no side differs by this factor or more
+RESTARTS = 10
+DECIMALS = 2  # of an anchor in a file
+
+_BLOCK = 64  # boxes; from 16 to 128 the speed is the same, larger blocks are built sooner
+_CHUNK = 1 << 16  # boxes compared at once, so that memory does not grow with the data set
+
+
+class Fit(NamedTuple):
+    """How well anchors fit boxes."""
+
+    average_iou: float  # mean over the boxes of the IoU with the anchor of highest IoU
+    recall: float  # share of the boxes that at least one anchor matches in the loss
+    boxes: tuple[int, ...]  # for each anchor, the boxes whose best it is
+
+
+def box_sizes(labels, width, height):
+    """Widths and heights of label boxes in input pixels.
+
+    Args:
+        labels: list of [n, 5] arrays, (class, cx, cy, w, h), normalised; one an image.
+        width, height: input size of the network in pixels.
+    Returns:
+        [boxes, 2], float64.
+    """
+    if not labels:
+        return np.empty((0, 2))
+    return np.concatenate(labels)[:, 3:5] * np.array([width, height], dtype=np.float64)
+
+
+def shape_iou(sizes, anchors):
+    """IoU of boxes and anchors that share a corner.
+
+    Args:
+        sizes: [n, 2]; anchors: [k, 2].
+    Returns:
+        [n, k], 0…1.
+    """
+    # Computed as [k, n]: numpy is fast when the long axis is the contiguous one.
+    return _iou(*sizes.T, *anchors.T[..., None]).T
+
+
+def matches(sizes, anchors, ratio=MATCH_RATIO):
+    """Which anchors the loss can train on which boxes: max(w/aw, aw/w, h/ah, ah/h) < ratio.
+
+    Args:
+        sizes: [n, 2]; anchors: [k, 2].
+    Returns:
+        [n, k], bool.
+    """
+    factors = sizes[:, None] / anchors
+    return np.maximum(factors, 1 / factors).max(2) < ratio
+
+
+def fit(sizes, anchors):
+    """How well `anchors` [k, 2] fit boxes of `sizes` [n, 2].
+
+    Raises:
+        InputError: no boxes, or sizes that are not finite and above 0.
+    """
+    sizes = _checked(sizes)
+    anchors = np.asarray(anchors, dtype=np.float64).reshape(-1, 2)
+    total_iou, matched, boxes = 0.0, 0, np.zeros(len(anchors), dtype=np.int64)
+    for start in range(0, len(sizes), _CHUNK):
+        part = sizes[start : start + _CHUNK]
+        iou = shape_iou(part, anchors)
+        total_iou += iou.max(1).sum()
+        matched += int(matches(part, anchors).any(1).sum())
+        boxes += np.bincount(iou.argmax(1), minlength=len(anchors))
+    return Fit(float(total_iou / len(sizes)), matched / len(sizes), tuple(boxes.tolist()))
+
+
+def cluster(sizes, clusters, seed=0, restarts=RESTARTS):
+    """Anchors for boxes: k-means with the distance 1 − IoU, the best of several starts.
+
+    Lloyd's iterations from k-means++ starts (Arthur and Vassilvitskii 2007), each until the assignments
+    stop changing. A cluster's centre is the geometric mean of its boxes: IoU and the loss's matching see
+    ratios of sides, and the arithmetic mean lets a few large boxes pull an anchor away from the many.
+
+    Sizes count to a hundredth of a pixel, as anchors are written. Every anchor is the best one of at least
+    one box.
+
+    Args:
+        sizes: [n, 2], widths and heights in pixels.
+        clusters: number of anchors.
+        seed: of the random starts; the same seed gives the same anchors.
+        restarts: number of starts.
+    Returns:
+        [clusters, 2], sorted by width, two decimals.
+    Raises:
+        InputError: no boxes, fewer distinct sizes than clusters, sizes that are not finite and above 0.
+    """
+    distinct, counts = distinct_sizes(sizes)
+    if len(distinct) < clusters:
+        raise InputError(
+            f"{clusters} clusters need boxes of at least {clusters} different sizes, "
+            f"got {len(distinct)} ({counts.sum()} boxes)"
+        )
+    blocks = Blocks(distinct, counts)
+    random = np.random.default_rng(seed)
+    best, best_iou = None, -1.0
+    for _ in tqdm(range(restarts), desc=f"{clusters} clusters", unit="start", leave=False, disable=None):
+        centres, _ = lloyd(blocks, start_centres(distinct, counts, clusters, random))
+        # Rounding can leave an anchor without a box when clusters lie closer than a hundredth of a pixel.
+        anchors, _ = _without_empty(blocks, _to_grid(centres))
+        average_iou = fit(sizes, anchors).average_iou
+        if average_iou > best_iou:
+            best, best_iou = anchors, average_iou
+    return best[np.lexsort((best[:, 1], best[:, 0]))]
+
+
+def distinct_sizes(sizes):
+    """The different sizes, to a hundredth of a pixel, in order of width, and how many boxes have each.
+
+    Returns:
+        ([m, 2] float64, [m] int64).
+    Raises:
+        InputError: as in `cluster`.
+    """
+    steps = np.rint(_to_grid(_checked(sizes)) * 10**DECIMALS).astype(np.int64)
+    # One integer a size: sorting those is many times faster than sorting rows.
+    keys, counts = np.unique(steps[:, 0] << 32 | steps[:, 1], return_counts=True)
+    return np.stack((keys >> 32, keys & 0xFFFFFFFF), 1) / 10**DECIMALS, counts
+
+
+def start_centres(sizes, counts, clusters, random):
+    """k-means++ start: each next centre is a box drawn with probability ∝ (1 − IoU with the nearest centre)².
+
+    A size that is a centre has probability 0, so the centres differ.
+    """
+    weights = counts.astype(np.float64)
+    distance = np.ones(len(sizes))
+    centres = []
+    for _ in range(clusters):
+        cumulative = np.cumsum(weights * distance**2)
+        # side="right" never lands on a size of weight 0: its step of the cumulative sum has no length.
+        chosen = np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")
+        centres.append(sizes[chosen])
+        distance = np.minimum(distance, 1 - shape_iou(sizes, sizes[chosen : chosen + 1])[:, 0])
+    return np.array(centres)
+
+
+def lloyd(blocks, centres):
+    """Lloyd's iterations: assign every box to its nearest centre, move the centres, until nothing changes.
+
+    Args:
+        blocks: Blocks of the boxes.
+        centres: [k, 2], the start.
+    Returns:
+        ([k, 2] centres, number of iterations).
+    """
+    seen = set()
+    # Moving a centre to a mean is not sure to lower 1 − IoU, so the iterations could end in a cycle
+    # instead of at rest; centres that were there before show both.
+    while centres.tobytes() not in seen:
+        seen.add(centres.tobytes())
+        centres, totals = _without_empty(blocks, centres)
+        centres = np.exp(totals[:, 1:] / totals[:, :1])
+    return centres, len(seen)
+
+
+class Blocks:
+    """Boxes in blocks of similar shape, so that most are assigned to a centre a block at a time.
+
+    1 − IoU of boxes that share a corner is a metric (the Jaccard distance of two sets; Kosub 2019). When a
+    block's middle is nearer to one centre than to any other by more than twice the block's radius, so is
+    each of its boxes. Only boxes of the other blocks are compared one by one; the result is the same.
+    """
+
+    def __init__(self, sizes, counts):
+        """`sizes` [n, 2] in order of width, `counts` [n] boxes of each size."""
+        # Slabs of similar width, cut into blocks of similar height. The last slab is filled with copies
+        # of the last size that count as no box.
+        blocks = math.ceil(len(sizes) / _BLOCK)
+        slabs = math.ceil(math.sqrt(blocks))
+        slab_size = math.ceil(blocks / slabs) * _BLOCK
+        missing = slabs * slab_size - len(sizes)
+        sizes = np.pad(sizes, ((0, missing), (0, 0)), mode="edge").reshape(slabs, slab_size, 2)
+        counts = np.pad(counts, (0, missing)).reshape(slabs, slab_size)
+        order = sizes[..., 1].argsort(axis=1, kind="stable")
+        self.sizes = np.take_along_axis(sizes, order[..., None], axis=1).reshape(-1, _BLOCK, 2)
+        counts = np.take_along_axis(counts, order, axis=1).reshape(-1, _BLOCK, 1)
+
+        # What the centres are made of: boxes, and sums of log width and log height.
+        logs = np.log(self.sizes)
+        self.terms = np.concatenate((counts, counts * logs), 2)  # [B, _BLOCK, 3]
+        self.sums = self.terms.sum(1)
+        self.middles = np.exp(logs.mean(1))
+        to_middle = _iou(self.sizes[..., 0], self.sizes[..., 1], *self.middles.T[..., None])  # [B, _BLOCK]
+        self.radii = 1 - to_middle.min(1)
+
+    def assign(self, centres):
+        """Sums over the boxes nearest to each centre: boxes, log width, log height; [k, 3]."""
+        iou = shape_iou(self.middles, centres)
+        nearest = iou.argmax(1)
+        ordered = np.sort(iou, axis=1)
+        second = ordered[:, -2] if len(centres) > 1 else np.full(len(iou), -np.inf)
+        # The small number keeps rounding errors from making a tie look decided.
+        decided = ordered[:, -1] - second > 2 * self.radii + 1e-9
+        totals = _sum_by(nearest[decided], self.sums[decided], len(centres))
+        sizes, terms = self.sizes[~decided].reshape(-1, 2), self.terms[~decided].reshape(-1, 3)
+        for start in range(0, len(sizes), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            totals += _sum_by(shape_iou(sizes[part], centres).argmax(1), terms[part], len(centres))
+        return totals
+
+    def farthest(self, centres):
+        """The box size, [2], whose IoU with its nearest centre is lowest."""
+        sizes = self.sizes.reshape(-1, 2)
+        parts = [shape_iou(sizes[i : i + _CHUNK], centres).max(1) for i in range(0, len(sizes), _CHUNK)]
+        return sizes[np.concatenate(parts).argmin()]
+
+
+def _without_empty(blocks, centres):
+    """Assign, moving each centre that gets no box onto the box that is farthest from all centres.
+
+    A centre that lies on a box always gets that one, so this ends after at most k moves.
+
+    Returns:
+        ([k, 2] centres, [k, 3] totals as from `Blocks.assign`).
+    """
+    totals = blocks.assign(centres)
+    while not totals[:, 0].all():
+        centres = centres.copy()
+        centres[totals[:, 0].argmin()] = blocks.farthest(centres)
+        totals = blocks.assign(centres)
+    return centres, totals
+
+
+def _iou(width, height, other_width, other_height):
+    intersection = np.minimum(width, other_width) * np.minimum(height, other_height)
+    return intersection / (width * height + other_width * other_height - intersection)
+
+
+def _sum_by(index, terms, length):
+    """Rows of `terms` [n, 3] summed by `index` [n] into [length, 3]."""
+    return np.stack([np.bincount(index, weights=column, minlength=length) for column in terms.T], 1)
+
+
+def _to_grid(sizes):
+    """To the decimals of a file; what would round to 0 becomes the smallest size above it."""
+    return np.maximum(np.round(sizes, DECIMALS), 10**-DECIMALS)
+
+
+def _checked(sizes):
+    sizes = np.asarray(sizes, dtype=np.float64).reshape(-1, 2)
+    if not len(sizes):
+        raise InputError("no boxes to find anchors for")
+    wrong = ~(np.isfinite(sizes) & (sizes > 0)).all(1)
+    if wrong.any():
+        number = int(wrong.argmax())
+        raise InputError(f"box {number}: expected a width and height above 0, got {sizes[number].tolist()}")
+    return sizes
