@@ -1,0 +1,226 @@
+"""The index of a data set: its images, their sizes and labels, read once and cached beside the list."""
+
+import contextlib
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.errors import InputError, warn
+from utils.files import atomic_path, read_text
+from utils.images import image_size, list_images
+from utils.labels import label_candidates, label_error, scan_text
+
+CACHE_VERSION = 1  # to be raised when what the index holds, or how a label line is read, changes
+READERS = 8  # threads; most of their time goes into waiting for the disk
+_MISSING = (-1, -1)  # size and time of a file that is not there
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """All that is known of a data set without unpacking its images; lists and arrays are in the list's order."""
+
+    source: Path  # list file, folder or glob
+    images: list[Path]
+    labels: list[np.ndarray]  # [n, 5] float32 each: class, cx, cy, w, h as fractions of the image
+    sizes: np.ndarray  # [N, 2] int64, (width, height) in pixels as `read_image` gives them; 0, 0 if no image is there
+    missing_labels: int  # images without a label file
+    polygons: int  # label lines that were polygons and are now boxes
+    scores: int  # label lines whose score was dropped
+    key: str = field(repr=False)  # of paths, sizes and times: equal for equal data
+
+    def __len__(self):
+        return len(self.images)
+
+
+class FileStates:
+    """Where the label file of each image is, and size and time of both: what tells whether a cache is current.
+
+    `labels` are paths as text, None where there is no file; `key` is a digest of all.
+    """
+
+    def __init__(self, images):
+        self.labels = []
+        states = np.empty((len(images), 5), np.int64)
+        digest = hashlib.sha256()
+        for row, image in enumerate(images):
+            image = os.fspath(image)
+            place, label, state = _find_label(image)
+            self.labels.append(label)
+            states[row] = (*_file_state(image), *state, place)
+            # The same files count as the same from whichever folder the list is opened.
+            digest.update(os.path.abspath(image).encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(states.tobytes())
+        self.key = digest.hexdigest()
+
+
+def load_index(source, classes=None, cache=True):
+    """Index of a data set, from the cache beside `source` if nothing has changed since it was written.
+
+    Says in one warning line each how many label files are missing (their images count as images without objects),
+    and how many label lines were polygons or had a score.
+
+    Args:
+        source: list file, folder, glob or image, as `list_images` takes it.
+        classes: number of classes, or None if any class from 0 up will do.
+        cache: whether to read and write the cache; where it cannot be written, nothing is said.
+    Raises:
+        InputError: no images; an image that does not exist, with its line in the list; a malformed label line,
+            with file and line.
+    """
+    source = Path(source)
+    images = list_images(source)
+    states = FileStates(images)
+    path = cache_path(source) if cache else None
+    index = _read_cache(path, source, images, states.key) if path else None
+    # The number of classes is not part of the key, so that tools that do not know it share the cache.
+    if index is None or _highest_class(index) >= (classes or np.inf):
+        _check_images(source, images)
+        index, problems = scan_dataset(source, images, classes, states)
+        if problems:
+            more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
+            raise InputError(f"{problems[0]}{more}")
+        if path:
+            _write_cache(path, index)
+    _warn_of_labels(index)
+    return index
+
+
+def scan_dataset(source, images, classes=None, states=None):
+    """Read every image's header and labels, without a cache and without stopping at what is wrong.
+
+    Args:
+        source: what the images are called together.
+        images: list of paths.
+        classes: number of classes, or None.
+        states: FileStates of the images if they are known already.
+    Returns:
+        index: DatasetIndex of the good lines; sizes are 0, 0 for files that are no images.
+        problems: list of InputError, one a malformed label line or unreadable label file, in the list's order.
+    """
+    states = states or FileStates(images)
+    with ThreadPoolExecutor(READERS) as pool:
+        entries = list(
+            tqdm(
+                pool.map(_read_entry, images, states.labels, [classes] * len(images)),
+                f"reading {Path(source).name}",
+                len(images),
+                unit="image",
+                disable=None,
+            )
+        )
+    index = DatasetIndex(
+        source=Path(source),
+        images=images,
+        labels=[scan.labels for _, scan, _ in entries],
+        sizes=np.array([size for size, _, _ in entries], np.int64).reshape(-1, 2),
+        missing_labels=states.labels.count(None),
+        polygons=sum(scan.polygons for _, scan, _ in entries),
+        scores=sum(scan.scores for _, scan, _ in entries),
+        key=states.key,
+    )
+    return index, [problem for _, _, problems in entries for problem in problems]
+
+
+def cache_path(source):
+    """Where the cache of a list file or folder is, `NAME.cache` beside it; None for a glob or a single image."""
+    source = Path(source)
+    name = source.resolve().name if source.is_dir() else source.name
+    folder = source.resolve().parent if source.is_dir() else source.parent
+    return folder / f"{name}.cache" if source.is_dir() or source.is_file() else None
+
+
+def _find_label(image):
+    """(which of the candidates, path, state) of an image's label file; (-1, None, _MISSING) if there is none."""
+    for place, label in enumerate(label_candidates(image)):
+        state = _file_state(label)
+        if state is not _MISSING:
+            return place, label, state
+    return -1, None, _MISSING
+
+
+def _file_state(path):
+    """(bytes, time in ns) of a file, or _MISSING."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return _MISSING
+    return state.st_size, state.st_mtime_ns
+
+
+def _read_entry(image, label, classes):
+    """Size of one image, LabelScan of its labels, and the InputErrors met in them."""
+    try:
+        size = image_size(image)
+    except InputError:
+        size = (0, 0)
+    try:
+        scan = scan_text(read_text(label) if label else "", classes)
+    except InputError as error:
+        return size, scan_text(""), [error]
+    return size, scan, [label_error(label, *problem) for problem in scan.problems]
+
+
+def _check_images(source, images):
+    missing = [image for image in images if not image.exists()]
+    if missing:
+        more = f" ({len(missing)} of {len(images)} images are missing)" if len(missing) > 1 else ""
+        raise InputError(f"{source}: expected an image at {missing[0]}, nothing is there{more}")
+
+
+def _highest_class(index):
+    return max((labels[:, 0].max() for labels in index.labels if len(labels)), default=-1)
+
+
+def _warn_of_labels(index):
+    if index.missing_labels:
+        warn(
+            f"{index.source}: {index.missing_labels} of {len(index)} images have no label file and count as images "
+            "without objects"
+        )
+    if index.polygons:
+        warn(f"{index.source}: {index.polygons} label lines are polygons; their bounding boxes are used")
+    if index.scores:
+        warn(f"{index.source}: {index.scores} label lines have a score as sixth value; it is not used")
+
+
+def _write_cache(path, index):
+    """Write the cache; a folder that cannot be written to is no error, the next run just reads everything again."""
+    arrays = {
+        "version": np.array(CACHE_VERSION),
+        "key": np.array(index.key),
+        "counts": np.array([len(labels) for labels in index.labels], np.int64),
+        "labels": np.concatenate([np.empty((0, 5), np.float32), *index.labels]),
+        "sizes": index.sizes,
+        "notes": np.array([index.missing_labels, index.polygons, index.scores], np.int64),
+    }
+    with contextlib.suppress(InputError, OSError), atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _read_cache(path, source, images, key):
+    """The cached index, or None if there is none, it is of other data, or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if file["version"] != CACHE_VERSION or file["key"] != key:
+                return None
+            counts, labels, sizes, notes = (file[name] for name in ("counts", "labels", "sizes", "notes"))
+        whole = (
+            counts.shape == (len(images),)
+            and sizes.shape == (len(images), 2)
+            and labels.shape == (counts.sum(), 5)
+            and labels.dtype == np.float32
+        )
+        missing_labels, polygons, scores = notes.tolist()
+    except Exception:  # a damaged file fails in many ways, and each means the same: read everything again
+        return None
+    if not whole:
+        return None
+    ends = np.cumsum(counts).tolist()
+    starts = [0, *ends[:-1]]
+    labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
+    return DatasetIndex(source, images, labels, sizes, missing_labels, polygons, scores, key)

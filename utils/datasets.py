@@ -1,0 +1,199 @@
+"""A data set as training and evaluation see it: images at network size with their labels, in batches.
+
+What is on disk is found and read by `utils.images`, `utils.labels` and `utils.dataset_index`, whose functions
+can be taken from here too.
+"""
+
+import signal
+import sys
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from utils.dataset_index import DatasetIndex, load_index, scan_dataset
+from utils.errors import InputError, warn
+from utils.image_cache import CACHE_KINDS, cache_images
+from utils.images import IMAGE_SUFFIXES, image_size, list_images, read_image
+from utils.labels import label_path, parse_labels, scan_labels
+
+__all__ = [
+    "CACHE_KINDS",
+    "IMAGE_SUFFIXES",
+    "DatasetIndex",
+    "DetectionDataset",
+    "collate",
+    "image_size",
+    "label_path",
+    "list_images",
+    "load_index",
+    "make_loader",
+    "parse_labels",
+    "read_image",
+    "resize_image",
+    "scan_dataset",
+    "scan_labels",
+    "set_epoch",
+]
+
+
+def resize_image(image, width, height):
+    """An image at network size: bilinear, each axis by its own factor, as the released checkpoints expect it."""
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+class DetectionDataset(Dataset):
+    """Images at network size with their labels.
+
+    An item is
+        image: [3, height, width] uint8, BGR (a view of height × width × 3 memory);
+        labels: [n, 6] float32, (0, class, cx, cy, w, h), normalised; `collate` fills the first column.
+
+    Args:
+        index: DatasetIndex.
+        width, height: network size in pixels.
+        cache: None, "ram" or "disk", see `utils.image_cache`; the pixels are the same.
+        augment: function of (image [height, width, 3] uint8, labels [n, 5] float32, numpy Generator) that gives
+            both again. It may write to what it is given.
+        seed: with the epoch and the image's number it seeds that generator, so that what an image becomes does not
+            depend on which worker reads it.
+        skip_corrupt: name an image that cannot be read once and put another in its place, as training wants it;
+            otherwise it is an InputError.
+    """
+
+    def __init__(self, index, width, height, cache=None, augment=None, seed=0, skip_corrupt=False):
+        self.index, self.width, self.height = index, width, height
+        self.augment, self.seed, self.skip_corrupt = augment, seed, skip_corrupt
+        # Shared with the workers: the epoch reaches those that live through several, and each of them knows
+        # which images another has named already.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._named = torch.zeros(len(index), dtype=torch.bool).share_memory_()
+        self.cached = cache_images(index, width, height, cache, self._decode) if cache else None
+
+    def __len__(self):
+        return len(self.index)
+
+    def set_epoch(self, epoch):
+        """Choose the epoch whose augmentation the next items get."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, number):
+        image, labels = self.load(number)
+        if self.augment is not None:
+            rng = np.random.default_rng((self.seed, int(self._epoch), number))
+            image, labels = self.augment(image, labels, rng)
+        boxes = torch.zeros(len(labels), 6)
+        boxes[:, 1:] = torch.from_numpy(labels)
+        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), boxes
+
+    def load(self, number):
+        """Image [height, width, 3] uint8 BGR and labels [n, 5] float32 of one number, not augmented.
+
+        Both may be written to.
+
+        Raises:
+            InputError: the image cannot be read and `skip_corrupt` is off, or no image of the data set can.
+        """
+        for attempt in range(number, number + len(self)):
+            position = attempt % len(self)
+            try:
+                return self._pixels(position), self.index.labels[position].copy()
+            except InputError as error:
+                if not self.skip_corrupt:
+                    raise
+                if not self._named[position]:
+                    self._named[position] = True
+                    warn(f"{error}; skipped")
+        raise InputError(f"{self.index.source}: none of its {len(self)} images can be read")
+
+    def _pixels(self, number):
+        if self.cached is not None:
+            image = self.cached[number]
+            if image.any():
+                return image.copy()
+        return self._decode(number)
+
+    def _decode(self, number):
+        return resize_image(read_image(self.index.images[number]), self.width, self.height)
+
+
+def collate(batch):
+    """Items of a DetectionDataset to one batch.
+
+    Returns:
+        images: [N, 3, H, W] uint8, BGR, channels last in memory.
+        targets: [M, 6] float32, (image's number in the batch, class, cx, cy, w, h), normalised.
+    """
+    images, labels = zip(*batch, strict=True)
+    # The items' memory is height × width × 3 already, so this copies whole images.
+    images = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+    targets = torch.cat(labels)
+    counts = torch.tensor([len(boxes) for boxes in labels])
+    targets[:, 0] = torch.repeat_interleave(torch.arange(len(labels)), counts)
+    return images, targets
+
+
+class _Loader(DataLoader):
+    """A DataLoader whose workers' InputErrors arrive as they were raised, not with the worker's traceback inside."""
+
+    def __iter__(self):
+        try:
+            yield from super().__iter__()
+        except InputError as error:
+            _, separator, message = str(error).rpartition("InputError: ")
+            raise InputError(message.strip() if separator else str(error)) from None
+
+
+def make_loader(
+    dataset, batch_size, workers=0, shuffle=False, seed=0, drop_last=False, pin_memory=False, rank=0, replicas=1
+):
+    """Batches of a DetectionDataset.
+
+    The order depends on seed and epoch alone (see `set_epoch`), so a run that was stopped goes on as it would have.
+
+    Args:
+        dataset: DetectionDataset.
+        batch_size: images a batch.
+        workers: processes that read and augment; 0 reads in this one.
+        shuffle: another order each epoch.
+        drop_last: leave out the last batch if it is not full.
+        pin_memory: for copies to a GPU that do not wait.
+        rank, replicas: which of how many equal shares of the data to give.
+    """
+    sampler = None
+    if shuffle or replicas > 1:
+        sampler = DistributedSampler(dataset, replicas, rank, shuffle=shuffle, seed=seed)
+    context = None
+    if workers and isinstance(dataset.cached, np.ndarray) and not isinstance(dataset.cached, np.memmap):
+        # Only forked workers see this process's memory; others would each get a copy of the whole data set.
+        if sys.platform == "linux":
+            context = "fork"
+        else:
+            workers = 0
+    return _Loader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        drop_last=drop_last,
+        worker_init_fn=_start_worker,
+        multiprocessing_context=context,
+        persistent_workers=workers > 0,
+    )
+
+
+def set_epoch(loader, epoch):
+    """Choose the order and the augmentation of the loader's next pass."""
+    loader.dataset.set_epoch(epoch)
+    if isinstance(loader.sampler, DistributedSampler):
+        loader.sampler.set_epoch(epoch)
+
+
+def _start_worker(_):
+    # The workers share the cores already; OpenCV's own threads would only get in their way.
+    cv2.setNumThreads(0)
+    # Ctrl-C is the main process's to handle; it stops the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
