@@ -9,6 +9,7 @@ Everything that a script needs to know about a model and its data comes from her
 
 import difflib
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def read_config(path):
     for key in ("train", "val", "names"):
         if values[key] is not None:
             values[key] = find_path(values[key], folders)
-    if values["names"] is None or not values["names"].exists():
+    if values["names"] is None or not os.path.exists(values["names"]):
         fail("names", f"a file, one class name a line, in the working directory or in {path.parent}")
     class_names = read_names(values["names"])
     if len(class_names) != values["classes"]:

@@ -35,10 +35,10 @@ def find_path(text, folders):
     spellings = [text] if "\\" not in text else [text, text.replace("\\", "/")]
     candidates = []
     for spelling in spellings:
-        path = Path(spelling).expanduser() if spelling.startswith("~") else Path(spelling)
+        path = Path(os.path.expanduser(spelling))  # unlike Path's own, leaves the name of an unknown user as it is
         candidates += [path] if path.is_absolute() else [Path(folder) / path for folder in folders]
     for candidate in candidates:
-        if candidate.exists():
+        if os.path.exists(candidate):  # unlike Path's own, False for a name that is too long or not permitted
             return candidate
     return candidates[0]
 
@@ -53,13 +53,16 @@ def atomic_path(target):
             torch.save(state, path)
 
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be made or written to, or `target` is a folder or a device.
     """
     target = Path(target)
+    # Replacing a device such as /dev/null would succeed for root and leave the machine without it.
+    if os.path.exists(target) and not target.is_file():
+        raise InputError(f"{target}: expected a file to write, got a folder or a device")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # The suffix is kept because image and plot writers choose their format by it.
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:32]}-", suffix=target.suffix, dir=target.parent)
     except OSError as error:
         raise InputError(f"{target}: cannot write there: {error.strerror}") from error
     os.close(handle)
