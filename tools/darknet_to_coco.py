@@ -1,0 +1,82 @@
+"""Darknet labels to a COCO JSON that pycocotools reads.
+
+    python3 tools/darknet_to_coco.py --data data/mine/mine.data --set val --output mine-val.json
+    python3 tools/darknet_to_coco.py --list photos/val.txt --names photos/mine.names --output mine-val.json
+
+An image without label file has no objects. Category ids are class numbers + 1; image ids are the numbers in the
+images' names if all have one, as COCO's do, else 1, 2, 3, … Exit status 1 when something broken was dropped.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project, from whatever folder this is run
+
+from utils import cli
+from utils.errors import InputError, warn
+
+
+def main(options):
+    import json
+
+    from utils.coco_format import coco_content, image_ids, relative_names
+    from utils.files import write_text
+    from utils.from_darknet import read_darknet
+    from utils.images import list_images
+
+    source, names = _source(options)
+    images = read_darknet(list_images(source), len(names))
+    problems = [line for image in images for line in (image.problem, *image.label_problems) if line]
+    for line in problems:
+        warn(f"dropped: {line}")
+    good = [image for image in images if image.size]
+    if not good:
+        raise InputError(f"{source}: none of its {len(images)} images can be read")
+    paths = [image.path for image in good]
+    root = options.root or (source if source.is_dir() else source.parent)
+    content = coco_content(
+        relative_names(paths, root),
+        image_ids(paths),
+        [image.size for image in good],
+        [image.labels for image in good],
+        names,
+    )
+    write_text(options.output, json.dumps(content, ensure_ascii=False))
+    missing = sum(not image.has_labels for image in good)
+    if missing:
+        warn(f"{missing} images have no label file and count as images without objects")
+    if problems:
+        print(f"{len(problems)} broken entries dropped")
+    boxes = len(content["annotations"])
+    print(f"wrote {options.output}: {len(good)} images, {boxes} boxes, {len(names)} categories")
+    return 1 if problems else 0
+
+
+def _source(options):
+    """What to read the images from, and the class names."""
+    from utils.config import read_config, read_names
+
+    if options.data:
+        config = read_config(options.data)
+        source = getattr(config, options.set)
+        if source is None:
+            raise InputError(f"{options.data}: {options.set}: expected a list of images, got None")
+        return source, config.class_names
+    if not options.names:
+        raise InputError("--list: needs --names, the file of class names")
+    return options.list, read_names(options.names)
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(
+        "Darknet labels to a COCO JSON that pycocotools reads. Exit status 1 when something broken was dropped.",
+        ["python3 tools/darknet_to_coco.py --data data/mine/mine.data --set val --output mine-val.json"],
+    )
+    source = arguments.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help=".data file that names the lists and the classes")
+    source.add_argument("--list", type=Path, help="list of images, folder or glob; with --names")
+    arguments.add_argument("--set", choices=("train", "val"), default="val", help="which list of the .data file")
+    arguments.add_argument("--names", type=Path, help="class names, one a line, for --list")
+    arguments.add_argument("--root", type=Path, help="folder that file names are relative to; default: the list's")
+    arguments.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    cli.run(arguments, main)
