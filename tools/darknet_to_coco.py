@@ -19,37 +19,36 @@ from utils.errors import InputError, warn
 def main(options):
     import json
 
-    from utils.coco_format import coco_content, image_ids, relative_names
+    from utils.coco_format import coco_content
+    from utils.dataset_index import scan_dataset, warn_of_labels
     from utils.files import write_text
-    from utils.from_darknet import read_darknet
     from utils.images import list_images
 
     source, names = _source(options)
-    images = read_darknet(list_images(source), len(names))
-    problems = [line for image in images for line in (image.problem, *image.label_problems) if line]
-    for line in problems:
-        warn(f"dropped: {line}")
-    good = [image for image in images if image.size]
-    if not good:
-        raise InputError(f"{source}: none of its {len(images)} images can be read")
-    paths = [image.path for image in good]
-    root = options.root or (source if source.is_dir() else source.parent)
-    content = coco_content(
-        relative_names(paths, root),
-        image_ids(paths),
-        [image.size for image in good],
-        [image.labels for image in good],
-        names,
-    )
+    index, problems = scan_dataset(source, list_images(source), len(names))
+    good = index.sizes.all(1)
+    problems += [_image_problem(path) for path, is_image in zip(index.images, good, strict=True) if not is_image]
+    for problem in problems:
+        warn(f"dropped: {problem}")
+    if not good.any():
+        raise InputError(f"{source}: none of its {len(index)} images can be read")
+    content = coco_content(index, names, options.root or (source if source.is_dir() else source.parent))
     write_text(options.output, json.dumps(content, ensure_ascii=False))
-    missing = sum(not image.has_labels for image in good)
-    if missing:
-        warn(f"{missing} images have no label file and count as images without objects")
+    warn_of_labels(index)
     if problems:
         print(f"{len(problems)} broken entries dropped")
     boxes = len(content["annotations"])
-    print(f"wrote {options.output}: {len(good)} images, {boxes} boxes, {len(names)} categories")
+    print(f"wrote {options.output}: {good.sum()} images, {boxes} boxes, {len(names)} categories")
     return 1 if problems else 0
+
+
+def _image_problem(path):
+    from utils.images import image_size
+
+    try:
+        image_size(path)
+    except InputError as error:
+        return error
 
 
 def _source(options):

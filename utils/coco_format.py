@@ -152,44 +152,45 @@ def image_ids(paths):
     return list(range(1, len(stems) + 1))
 
 
-def relative_names(paths, root):
-    """File names of images for COCO's `file_name`: relative to `root` if inside it, else absolute; with `/`."""
-    root = Path(os.path.abspath(root))
-    absolute = [Path(os.path.abspath(path)) for path in paths]
-    return [(path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in absolute]
+def coco_content(index, class_names, root):
+    """A darknet data set as the content of a COCO JSON; files that are no images are left out.
 
-
-def coco_content(file_names, ids, sizes, labels, class_names):
-    """Darknet labels as the content of a COCO JSON; category id = class number + 1.
+    Ids of images are as from `image_ids`, of categories the class number + 1. Label lines that are polygons come
+    as their bounding boxes.
 
     Args:
-        file_names: list of N texts.
-        ids: list of N image ids.
-        sizes: N pairs (width, height) in pixels.
-        labels: N arrays [n, 5], (class, cx, cy, w, h) as fractions of the image.
+        index: DatasetIndex, from `load_index` or `scan_dataset`.
         class_names: names of the classes.
+        root: folder that file names are relative to; images outside it get absolute ones.
     Returns:
         dict for `json.dump`.
     """
     images, annotations = [], []
-    for name, image_id, (width, height), rows in zip(file_names, ids, sizes, labels, strict=True):
-        width, height = int(width), int(height)
-        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for class_id, cx, cy, w, h in rows.tolist():
-            # A millionth of a pixel: what is behind it is noise of float32.
-            corner_and_size = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
-            box = [round(value, 6) for value in corner_and_size]
-            annotations.append(
-                {
-                    # pycocotools takes the id 0 for "no match", so ids begin at 1.
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": int(class_id) + 1,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                }
-            )
+    for path, image_id, size, labels in zip(
+        index.images, image_ids(index.images), index.sizes.tolist(), index.labels, strict=True
+    ):
+        if not all(size):
+            continue
+        images.append({"id": image_id, "file_name": _relative_name(path, root), "width": size[0], "height": size[1]})
+        for label in labels.tolist():
+            # pycocotools takes the id 0 for "no match", so ids begin at 1.
+            annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": int(label[0]) + 1}
+            box = _pixel_box(label[1:], size)
+            annotations.append({**annotation, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
     categories = [{"id": number, "name": name} for number, name in enumerate(class_names, 1)]
     # pycocotools copies `info` into the results that it loads.
     return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+
+
+def _pixel_box(box, size):
+    """(cx, cy, w, h) as fractions of the image to [x, y, w, h] in pixels."""
+    cx, cy, w, h = box
+    width, height = size
+    pixels = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
+    # A millionth of a pixel: what is behind it is noise of float32.
+    return [round(value, 6) for value in pixels]
+
+
+def _relative_name(path, root):
+    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

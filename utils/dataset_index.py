@@ -86,7 +86,7 @@ def load_index(source, classes=None, cache=True):
             raise InputError(f"{problems[0]}{more}")
         if path:
             _write_cache(path, index)
-    _warn_of_labels(index)
+    warn_of_labels(index)
     return index
 
 
@@ -176,7 +176,8 @@ def _highest_class(index):
     return max((labels[:, 0].max() for labels in index.labels if len(labels)), default=-1)
 
 
-def _warn_of_labels(index):
+def warn_of_labels(index):
+    """Say how many label files are missing, and how many lines were polygons or had a score: a line each."""
     if index.missing_labels:
         warn(
             f"{index.source}: {index.missing_labels} of {len(index)} images have no label file and count as images "
