@@ -1,0 +1,214 @@
+"""The COCO figures by pycocotools: the twelve, a row a class, the curves, and detections in COCO's results format.
+
+A figure that is not defined, for example the AP of a class without labels, is NaN.
+"""
+
+import contextlib
+import copy
+import io
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_DET = 100  # detections an image and class that COCO's figures are computed from
+RECALLS = np.linspace(0, 1, 101)  # where COCO takes precision
+THRESHOLDS = np.arange(1001) / 1000  # where F1 is computed, so that a printed threshold is the exact one
+FIGURES = (
+    ("AP", "average precision, mean over IoU 0.50 to 0.95"),
+    ("AP50", "at IoU 0.50"),
+    ("AP75", "at IoU 0.75"),
+    ("AP_small", "objects below 32x32 pixels"),
+    ("AP_medium", "32x32 to 96x96 pixels"),
+    ("AP_large", "above 96x96 pixels"),
+    ("AR_1", "average recall, 1 detection an image and class"),
+    ("AR_10", "10 detections an image and class"),
+    ("AR_max", "as many as count (max_det)"),
+    ("AR_small", "objects below 32x32 pixels"),
+    ("AR_medium", "32x32 to 96x96 pixels"),
+    ("AR_large", "above 96x96 pixels"),
+)
+
+
+class ClassMetrics(NamedTuple):
+    """One row of the table; AP at the IoUs 0.50 to 0.95, AP50 and F1 at IoU 0.5."""
+
+    name: str
+    images: int  # with labels of the class
+    labels: int
+    ap: float
+    ap50: float
+    f1: float  # the best that a score threshold gives
+    threshold: float  # that threshold: detections that score above it give that F1
+
+
+class Curves(NamedTuple):
+    """What the plots show, at IoU 0.5; C classes, rows of classes without labels are NaN."""
+
+    recall: np.ndarray  # [101], 0…1
+    precision: np.ndarray  # [C, 101] at these recalls
+    thresholds: np.ndarray  # [1001], 0…1
+    f1: np.ndarray  # [C, 1001] of detections that score above these thresholds
+
+
+@dataclass(frozen=True)
+class CocoMetrics:
+    figures: dict[str, float]  # by the names in FIGURES
+    overall: ClassMetrics  # all images, all labels, means of the classes; F1 at one threshold for all classes
+    classes: tuple[ClassMetrics, ...]
+    curves: Curves
+
+
+def coco_results(detections, ids, frame_size, image_sizes):
+    """Detections in COCO's results format, which `pycocotools.coco.COCO.loadRes` reads.
+
+    Boxes are scaled back to the image's pixels. Category id = class + 1, as by `coco_content`.
+
+    Args:
+        detections: list of N arrays or CPU tensors [n, 6], (x1, y1, x2, y2, score, class), in pixels of the frame.
+        frame_size: (width, height) of the network's input in pixels.
+        ids: N image ids, from `utils.coco_format.image_ids`.
+        image_sizes: [N, 2], width and height in pixels.
+    Returns:
+        list of dicts for `json.dump`: image_id, category_id, bbox [x, y, w, h], score.
+    """
+    factors = np.asarray(image_sizes, np.float64) / frame_size
+    results = []
+    for image_id, rows, factor in zip(ids, detections, factors, strict=True):
+        rows = np.asarray(rows, np.float64)
+        corner, size = rows[:, :2] * factor, (rows[:, 2:4] - rows[:, :2]) * factor
+        # A thousandth of a pixel is enough and halves the file; the figures are computed from what the file says.
+        boxes, scores = np.hstack((corner, size)).round(3), rows[:, 4].round(6)
+        results += [
+            {"image_id": image_id, "category_id": int(number) + 1, "bbox": box, "score": score}
+            for box, score, number in zip(boxes.tolist(), scores.tolist(), rows[:, 5], strict=True)
+        ]
+    return results
+
+
+def coco_metrics(results, truth, max_det=MAX_DET):
+    """The twelve COCO figures and a row a class, by pycocotools.
+
+    Args:
+        results: from `coco_results`; they are not changed.
+        truth: content of a COCO annotation file, from `utils.coco_format.coco_content`; it is not changed.
+        max_det: best detections an image and class that count; COCO's own figures are at 100.
+    Returns:
+        CocoMetrics, the classes in the order of their category ids.
+    """
+    names = dict(sorted((category["id"], category["name"]) for category in truth["categories"]))
+    labels = Counter(box["category_id"] for box in truth["annotations"])
+    # Counted once an image, however many objects of the class it shows.
+    images = Counter(number for _, number in {(box["image_id"], box["category_id"]) for box in truth["annotations"]})
+    present = [position for position, number in enumerate(names) if labels[number]]
+
+    nan = float("nan")
+    figures = {name: nan for name, _ in FIGURES}
+    ap, ap50 = np.full((2, len(names)), nan)
+    precision, f1 = np.full((len(names), len(RECALLS)), nan), np.full((len(names), len(THRESHOLDS)), nan)
+    mean_f1 = f1[0]
+    if present:
+        # A class without labels has no AP and is no part of any mean.
+        evaluator = _evaluate(truth, results, [number for number in names if labels[number]], max_det)
+        figures, by_class = _figures(evaluator)
+        ap[present], ap50[present], precision[present] = by_class.mean((0, 1)), by_class[0].mean(0), by_class[0].T
+        f1[present] = _f1_curves(evaluator)
+        mean_f1 = f1[present].mean(0)
+
+    rows = zip(names.items(), ap.tolist(), ap50.tolist(), f1, strict=True)
+    classes = tuple(
+        ClassMetrics(name, images[number], labels[number], *aps, *_best(curve)) for (number, name), *aps, curve in rows
+    )
+    overall = ClassMetrics("all", len(truth["images"]), labels.total(), figures["AP"], figures["AP50"], *_best(mean_f1))
+    return CocoMetrics(figures, overall, classes, Curves(RECALLS, precision, THRESHOLDS, f1))
+
+
+def _evaluate(truth, results, category_ids, max_det):
+    """A COCOeval that has matched the detections; its own messages are swallowed."""
+    from pycocotools.cocoeval import COCOeval
+
+    # pycocotools adds its own keys to labels and results.
+    content = {**truth, "annotations": [dict(box) for box in truth["annotations"]]}
+    results = [dict(result) for result in results]
+    with contextlib.redirect_stdout(io.StringIO()):
+        labelled = _indexed(content)
+        # loadRes cannot read an empty list.
+        found = labelled.loadRes(results) if results else _indexed({**content, "annotations": []})
+        evaluator = COCOeval(labelled, found, "bbox")
+        evaluator.params.catIds = category_ids
+        evaluator.params.maxDets = [1, min(10, max_det), max_det]
+        evaluator.evaluate()
+    return evaluator
+
+
+def _indexed(content):
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = content
+    coco.createIndex()
+    return coco
+
+
+def _figures(evaluator):
+    """The twelve figures as a dict, and precision [10 IoUs, 101 recalls, classes with labels].
+
+    COCOeval.summarize looks for the limit of 100 detections by value and gives -1 with any other.
+    """
+    few, some, most = evaluator.params.maxDets
+    # Limits below the last one only enter the recall of all sizes, so most of the accumulation can be left out.
+    precision, recall = _accumulate(evaluator, [most], evaluator.params.areaRng)
+    _, first_recall = _accumulate(evaluator, [few, some], evaluator.params.areaRng[:1])
+    precision, recall = precision[..., 0], recall[..., 0]
+    values = [
+        _mean(precision[..., 0]),
+        _mean(precision[0, ..., 0]),
+        _mean(precision[5, ..., 0]),
+        *(_mean(precision[..., size]) for size in (1, 2, 3)),
+        *(_mean(first_recall[..., 0, limit]) for limit in (0, 1)),
+        *(_mean(recall[..., size]) for size in (0, 1, 2, 3)),
+    ]
+    return dict(zip((name for name, _ in FIGURES), values, strict=True)), precision[..., 0]
+
+
+def _accumulate(evaluator, limits, areas):
+    """(precision [IoUs, recalls, classes, areas, limits], recall [IoUs, classes, areas, limits])."""
+    params = copy.copy(evaluator.params)
+    params.maxDets, params.areaRng = limits, areas
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.accumulate(params)
+    return evaluator.eval["precision"], evaluator.eval["recall"]
+
+
+def _mean(values):
+    """Mean of what is defined; pycocotools writes -1 where a class has no labels of a size."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _f1_curves(evaluator):
+    """F1 of each class with labels over THRESHOLDS, [classes, thresholds], from the matches at IoU 0.5."""
+    images, areas = len(evaluator.params.imgIds), len(evaluator.params.areaRng)
+    curves = []
+    for position in range(len(evaluator.params.catIds)):
+        # evalImgs is a flat list in the order class, area, image; the first area is all sizes.
+        start = position * areas * images
+        pairs = [pair for pair in evaluator.evalImgs[start : start + images] if pair]
+        labels = sum(len(pair["gtIds"]) for pair in pairs)
+        scores = np.concatenate([pair["dtScores"] for pair in pairs])
+        hits = np.concatenate([pair["dtMatches"][0] > 0 for pair in pairs])
+        order = np.argsort(-scores)
+        shown = np.searchsorted(-scores[order], -THRESHOLDS, side="left")  # detections above each threshold
+        found = np.concatenate(([0], hits[order].cumsum()))[shown]
+        curves.append(2 * found / (shown + labels))
+    return np.array(curves)
+
+
+def _best(curve):
+    """(highest F1, threshold that gives it, the middle one if several do); (NaN, NaN) without labels."""
+    highest = curve.max()
+    if not highest > 0:
+        return float(highest), float("nan")
+    places = np.flatnonzero(curve == highest)
+    return float(highest), float(THRESHOLDS[places[len(places) // 2]])
