@@ -33,7 +33,7 @@ def replace_anchors(path, anchors):
         InputError: no anchors entry, or the file cannot be read or the folder written to.
     """
     # A link would be replaced by a file; what it points to is what is meant.
-    path = Path(path).resolve()
+    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
     read_text(path)  # for its errors; the line ends have to be seen as they are
     before = path.read_bytes()
     after, found = _ENTRY.subn(lambda entry: _entry(entry, format_anchors(anchors)), before.decode(), count=1)

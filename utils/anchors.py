@@ -16,8 +16,9 @@ MATCH_RATIO = 2.0  # the loss trains an anchor on a box when no side differs by 
 RESTARTS = 10
 DECIMALS = 2  # of an anchor in a file
 
+_LARGEST = 1e7  # pixels; in hundredths this still fits 32 bits
 _BLOCK = 64  # boxes; from 16 to 128 the speed is the same, larger blocks are built sooner
-_CHUNK = 1 << 16  # boxes compared at once, so that memory does not grow with the data set
+_PAIRS = 1 << 19  # of boxes and anchors compared at once, so that memory does not grow with the data set
 
 
 class Fit(NamedTuple):
@@ -70,18 +71,30 @@ def fit(sizes, anchors):
     """How well `anchors` [k, 2] fit boxes of `sizes` [n, 2].
 
     Raises:
-        InputError: no boxes, or sizes that are not finite and above 0.
+        InputError: no boxes, or sizes that are not above 0 or are absurdly large.
     """
     sizes = _checked(sizes)
     anchors = np.asarray(anchors, dtype=np.float64).reshape(-1, 2)
     total_iou, matched, boxes = 0.0, 0, np.zeros(len(anchors), dtype=np.int64)
-    for start in range(0, len(sizes), _CHUNK):
-        part = sizes[start : start + _CHUNK]
+    for part in (sizes[chunk] for chunk in _chunks(len(sizes), len(anchors))):
         iou = shape_iou(part, anchors)
         total_iou += iou.max(1).sum()
         matched += int(matches(part, anchors).any(1).sum())
         boxes += np.bincount(iou.argmax(1), minlength=len(anchors))
     return Fit(float(total_iou / len(sizes)), matched / len(sizes), tuple(boxes.tolist()))
+
+
+def fit_report(anchors, fitted):
+    """A few lines about anchors [k, 2] and their Fit, to be printed."""
+    rows = [f"{width:8.2f}{height:8.2f}{boxes:8}" for (width, height), boxes in zip(anchors, fitted.boxes, strict=True)]
+    return "\n".join(
+        (
+            f"average IoU {fitted.average_iou:.6f}",
+            f"best possible recall {fitted.recall:.2%} (boxes within a factor of {MATCH_RATIO:g} of an anchor)",
+            f"{'width':>8}{'height':>8}{'boxes':>8}",
+            *rows,
+        )
+    )
 
 
 def cluster(sizes, clusters, seed=0, restarts=RESTARTS):
@@ -102,13 +115,13 @@ def cluster(sizes, clusters, seed=0, restarts=RESTARTS):
     Returns:
         [clusters, 2], sorted by width, two decimals.
     Raises:
-        InputError: no boxes, fewer distinct sizes than clusters, sizes that are not finite and above 0.
+        InputError: no boxes, fewer distinct sizes than clusters, sizes that are not above 0 or are absurdly large.
     """
     distinct, counts = distinct_sizes(sizes)
     if len(distinct) < clusters:
         raise InputError(
-            f"{clusters} clusters need boxes of at least {clusters} different sizes, "
-            f"got {len(distinct)} ({counts.sum()} boxes)"
+            f"expected boxes of at least {clusters} different sizes for {clusters} clusters, "
+            f"got {len(distinct)} (boxes in all: {counts.sum()})"
         )
     blocks = Blocks(distinct, counts)
     random = np.random.default_rng(seed)
@@ -213,15 +226,14 @@ class Blocks:
         decided = ordered[:, -1] - second > 2 * self.radii + 1e-9
         totals = _sum_by(nearest[decided], self.sums[decided], len(centres))
         sizes, terms = self.sizes[~decided].reshape(-1, 2), self.terms[~decided].reshape(-1, 3)
-        for start in range(0, len(sizes), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            totals += _sum_by(shape_iou(sizes[part], centres).argmax(1), terms[part], len(centres))
+        for chunk in _chunks(len(sizes), len(centres)):
+            totals += _sum_by(shape_iou(sizes[chunk], centres).argmax(1), terms[chunk], len(centres))
         return totals
 
     def farthest(self, centres):
         """The box size, [2], whose IoU with its nearest centre is lowest."""
         sizes = self.sizes.reshape(-1, 2)
-        parts = [shape_iou(sizes[i : i + _CHUNK], centres).max(1) for i in range(0, len(sizes), _CHUNK)]
+        parts = [shape_iou(sizes[chunk], centres).max(1) for chunk in _chunks(len(sizes), len(centres))]
         return sizes[np.concatenate(parts).argmin()]
 
 
@@ -246,6 +258,12 @@ def _iou(width, height, other_width, other_height):
     return intersection / (width * height + other_width * other_height - intersection)
 
 
+def _chunks(boxes, anchors):
+    """Slices of so many boxes that they make _PAIRS with the anchors."""
+    size = max(1, _PAIRS // anchors)
+    return [slice(start, start + size) for start in range(0, boxes, size)]
+
+
 def _sum_by(index, terms, length):
     """Rows of `terms` [n, 3] summed by `index` [n] into [length, 3]."""
     return np.stack([np.bincount(index, weights=column, minlength=length) for column in terms.T], 1)
@@ -259,9 +277,12 @@ def _to_grid(sizes):
 def _checked(sizes):
     sizes = np.asarray(sizes, dtype=np.float64).reshape(-1, 2)
     if not len(sizes):
-        raise InputError("no boxes to find anchors for")
-    wrong = ~(np.isfinite(sizes) & (sizes > 0)).all(1)
+        raise InputError("expected boxes, got none")
+    wrong = ~((sizes > 0) & (sizes < _LARGEST)).all(1)  # not-a-number too
     if wrong.any():
         number = int(wrong.argmax())
-        raise InputError(f"box {number}: expected a width and height above 0, got {sizes[number].tolist()}")
+        width, height = sizes[number]
+        raise InputError(
+            f"box {number}: expected a width and height above 0 and below {_LARGEST:g} px, got {width:g} x {height:g}"
+        )
     return sizes
