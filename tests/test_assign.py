@@ -51,15 +51,31 @@ def cells(cx, cy, grid=GRID):
         (5.75, 7.75, [(7, 5), (7, 6), (8, 5)]),  # nearer to right and below
         (0.25, 0.25, [(0, 0)]),  # at the border: nothing beyond it
         (21.75, 21.75, [(21, 21)]),
-        (
-            22.0,
-            22.0,
-            [(21, 21)] * 3,
-        ),  # on the far edge: all clamped to the last cell, counted thrice as in the original
+        (22.0, 22.0, [(21, 21)] * 3),  # on the far edge: all in the last cell, counted thrice as in the original
     ],
 )
 def test_a_box_is_given_to_its_cell_and_the_nearer_neighbours(cx, cy, expected):
     assert cells(cx, cy) == expected
+
+
+def test_places_are_relative_to_the_responsible_cell_also_on_the_far_edge():
+    assignment = assign(one_target(1.0, 1.0, 40 / 352, 40 / 352), ((40.0, 40.0),), 16, GRID)
+    found = assignment.matched
+    assert assignment.boxes[found, :2].tolist() == [[1.0, 1.0]] * 3
+    torch.testing.assert_close(assignment.boxes[found, 2:], torch.full((3, 2), 40 / 16))
+    torch.testing.assert_close(assignment.anchor_sizes[found], torch.full((3, 2), 40 / 16))
+
+
+def test_two_boxes_may_share_a_cell_and_an_anchor():
+    targets = torch.cat([one_target(0.5 / 22, 0.5 / 22, 40 / 352, 40 / 352, label=label) for label in (3, 5)])
+    assert matches(assign(targets, ((40.0, 40.0),), 16, GRID)).tolist() == [[0, 0, 0, 0, 3], [0, 0, 0, 0, 5]]
+
+
+def test_nothing_waits_for_the_device():
+    """On the meta device tensors have no values, so whatever would need one on the host fails."""
+    assignment = assign(torch.zeros(7, 6, device="meta"), ANCHORS[0], 16, GRID)
+    assert {tensor.device.type for tensor in assignment} == {"meta"}
+    assert {len(tensor) for tensor in assignment} == {5 * 3 * 7}
 
 
 def test_a_grid_that_is_not_square():

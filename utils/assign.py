@@ -42,9 +42,9 @@ def assign(targets, anchors, stride, grid):
         Assignment.
     """
     rows, columns = grid
-    size = targets.new_tensor((columns, rows))
-    anchors = targets.new_tensor(anchors) / stride
-    offsets = targets.new_tensor(OFFSETS)
+    size = _constant((columns, rows), targets)
+    anchors = _constant(anchors, targets) / stride
+    offsets = _constant(OFFSETS, targets)
     centres, sizes = targets[:, 2:4] * size, targets[:, 4:6] * size
 
     ratio = sizes / anchors[:, None]  # [A, M, 2]
@@ -57,9 +57,9 @@ def assign(targets, anchors, stride, grid):
     reached = torch.cat((own, near_start, near_end), 1).T  # [5, M]
 
     matched = reached[:, None] & fits  # [5, A, M]
-    cells = (centres + offsets[:, None]).floor()  # [5, M, 2]
+    cells = (centres + offsets[:, None]).floor().clamp(min=0).minimum(size - 1)  # [5, M, 2]
     relative = centres - cells
-    cells = torch.minimum(cells.clamp(min=0), size - 1).long()
+    cells = cells.long()
 
     shape = matched.shape
 
@@ -77,3 +77,8 @@ def assign(targets, anchors, stride, grid):
         boxes=candidates(boxes[:, None]),
         anchor_sizes=candidates(anchors[None, :, None]),
     )
+
+
+def _constant(values, like):
+    """A tensor of `like`'s type and device; unlike new_tensor it does not wait until a CUDA device has it."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)

@@ -71,7 +71,8 @@ def complete_iou(boxes, targets):
     diagonal = (hull_high - hull_low).square().sum(1) + epsilon
     distance = (boxes[:, :2] - targets[:, :2]).square().sum(1)
 
-    angle = torch.atan(targets[:, 2] / targets[:, 3]) - torch.atan(boxes[:, 2] / boxes[:, 3])
+    # Not a number in a candidate that does not match would still reach the gradient, so no height is zero.
+    angle = torch.atan(targets[:, 2] / (targets[:, 3] + epsilon)) - torch.atan(boxes[:, 2] / (boxes[:, 3] + epsilon))
     shape = (2 / math.pi * angle).square()
     with torch.no_grad():
         trade_off = shape / (1 - iou + shape + epsilon)
