@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 MAX_DET = 100  # detections an image and class that COCO's figures are computed from
 RECALLS = np.linspace(0, 1, 101)  # where COCO takes precision
@@ -125,9 +127,7 @@ def coco_metrics(results, truth, max_det=MAX_DET):
 
 
 def _evaluate(truth, results, category_ids, max_det):
-    """A COCOeval that has matched the detections; its own messages are swallowed."""
-    from pycocotools.cocoeval import COCOeval
-
+    """An evaluator that has matched the detections; pycocotools' messages are swallowed."""
     # pycocotools adds its own keys to labels and results.
     content = {**truth, "annotations": [dict(box) for box in truth["annotations"]]}
     results = [dict(result) for result in results]
@@ -135,7 +135,7 @@ def _evaluate(truth, results, category_ids, max_det):
         labelled = _indexed(content)
         # loadRes cannot read an empty list.
         found = labelled.loadRes(results) if results else _indexed({**content, "annotations": []})
-        evaluator = COCOeval(labelled, found, "bbox")
+        evaluator = _Evaluator(labelled, found, "bbox")
         evaluator.params.catIds = category_ids
         evaluator.params.maxDets = [1, min(10, max_det), max_det]
         evaluator.evaluate()
@@ -143,12 +143,37 @@ def _evaluate(truth, results, category_ids, max_det):
 
 
 def _indexed(content):
-    from pycocotools.coco import COCO
-
     coco = COCO()
     coco.dataset = content
     coco.createIndex()
     return coco
+
+
+class _Evaluator(COCOeval):
+    """COCOeval with the same result sooner, in a third of the time where images are crowded.
+
+    Its matching is a loop in Python over thresholds, detections and labels. At a low confidence nine in ten detections
+    overlap no label of their class enough for any threshold; here they skip the loop.
+    """
+
+    def evaluateImg(self, imgId, catId, aRng, maxDet):
+        pair = imgId, catId
+        ious, detections = self.ious[pair], self._dts[pair]
+        if not len(ious):
+            return super().evaluateImg(imgId, catId, aRng, maxDet)
+        ranked = sorted(detections, key=lambda detection: -detection["score"])[:maxDet]  # the order of rows in ious
+        near = np.flatnonzero(ious.max(1) >= self.params.iouThrs.min())
+        self.ious[pair], self._dts[pair] = ious[near], [ranked[position] for position in near]
+        matched = super().evaluateImg(imgId, catId, aRng, maxDet)
+        self.ious[pair], self._dts[pair] = ious, detections
+
+        matches = np.zeros((len(self.params.iouThrs), len(ranked)))
+        matches[:, near] = matched["dtMatches"]
+        # What matches nothing is a false positive, unless it is of a size that is not asked for.
+        ignored = np.tile([not aRng[0] <= detection["area"] <= aRng[1] for detection in ranked], (len(matches), 1))
+        ignored[:, near] = matched["dtIgnore"]
+        scores, ids = zip(*((detection["score"], detection["id"]) for detection in ranked), strict=True)
+        return {**matched, "dtMatches": matches, "dtIgnore": ignored, "dtScores": scores, "dtIds": ids}
 
 
 def _figures(evaluator):
