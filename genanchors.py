@@ -24,8 +24,9 @@ def main(options):
     from utils.anchors import RESTARTS, box_sizes, cluster, fit, fit_report
     from utils.config import SCALES, read_config
     from utils.dataset_index import load_index
+    from utils.shapes import prepare
 
-    config = read_config(options.data) if options.data else None
+    config = prepare(read_config(options.data)) if options.data else None
     settings = choose_settings(options, config)
     numbers = range(1, MOST_CLUSTERS + 1) if settings["num_clusters"] == 0 else [settings["num_clusters"]]
     if options.write:

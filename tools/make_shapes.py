@@ -1,0 +1,33 @@
+"""Draw the data set of shapes with a seed, a size or a place of your own.
+
+    python3 tools/make_shapes.py --output /tmp/shapes
+    python3 tools/make_shapes.py --output /tmp/shapes --seed 1 --train 2000 --val 200
+
+The one in data/shapes, which data/shapes.data trains on, is drawn on first use without this script.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project, from whatever folder this is run
+
+from utils import cli, shapes
+from utils.errors import InputError
+
+
+def main(options):
+    if not shapes.make_shapes(options.output, options.seed, options.train, options.val):
+        raise InputError(f"{options.output}: another process has made it meanwhile")
+    print(f"wrote {options.train} pictures for training and {options.val} for validation into {options.output}")
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(
+        "Draw the data set of shapes: darknet format, six classes.",
+        ["python3 tools/make_shapes.py --output /tmp/shapes --seed 1 --train 2000 --val 200"],
+    )
+    arguments.add_argument("--output", type=Path, default=shapes.FOLDER, help="folder to make")
+    arguments.add_argument("--seed", type=cli.natural_int, default=shapes.SEED, help="of the pictures")
+    arguments.add_argument("--train", type=cli.positive_int, default=shapes.COUNTS["train"], help="training pictures")
+    arguments.add_argument("--val", type=cli.positive_int, default=shapes.COUNTS["val"], help="validation pictures")
+    cli.run(arguments, main)
