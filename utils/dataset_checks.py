@@ -1,0 +1,231 @@
+"""What a data set holds, and what is wrong or doubtful in it."""
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.anchors import box_sizes, matches
+from utils.dataset_index import DatasetIndex, FileStates, scan_dataset
+from utils.errors import InputError
+from utils.image_check import decode_images, find_look_alikes
+from utils.images import list_images
+
+# The network's first two layers halve the image twice, so a side below this is less than a pixel of what follows.
+MIN_VISIBLE = 4  # pixels at network size
+FEW_BOXES = {"train": 100, "val": 20}  # a class with fewer is hardly learnt, or its AP is mostly chance
+NOTABLE = 0.01  # share of the boxes from which a doubt about them is a warning
+
+ERROR, WARNING = "error", "warning"
+
+
+class Finding(NamedTuple):
+    """One kind of thing that is wrong."""
+
+    level: str  # ERROR or WARNING
+    kind: str
+    items: list[str]  # a line each
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """One list of images, and what was counted in it. Sizes of boxes are in pixels at network size."""
+
+    source: Path
+    index: DatasetIndex
+    missing_labels: list[Path]  # images without label file
+    empty_labels: int  # label files without objects
+    class_boxes: np.ndarray  # [classes] boxes of each class
+    class_images: np.ndarray  # [classes] images with boxes of each class
+    sizes: np.ndarray  # [boxes, 2] widths and heights
+    too_small: np.ndarray  # [boxes] bool, a side below MIN_VISIBLE
+    unmatched: np.ndarray  # [boxes] bool, no anchor matches
+
+
+class Report(NamedTuple):
+    """All that was found."""
+
+    sets: dict[str, SetFacts]
+    findings: list[Finding]
+
+    @property
+    def errors(self):
+        return sum(len(finding.items) for finding in self.findings if finding.level == ERROR)
+
+    @property
+    def warnings(self):
+        return sum(len(finding.items) for finding in self.findings if finding.level == WARNING)
+
+
+def check_dataset(config, workers=None):
+    """Read and decode all of a data set.
+
+    Args:
+        config: Config of the .data file.
+        workers: processes that decode, None is one a core.
+    Returns:
+        Report.
+    Raises:
+        InputError: a list that is missing or malformed, or no list at all.
+    """
+    sources = {key: getattr(config, key) for key in ("train", "val")}
+    images = {key: list_images(source) for key, source in sources.items() if source is not None}
+    if not images:
+        raise InputError(f"{config.path}: train, val: expected a list of images, got None for both")
+    sets, findings, decoded = {}, [], {}
+    for key, paths in images.items():
+        states = FileStates(paths)
+        index, problems = scan_dataset(sources[key], paths, config.classes, states)
+        decoded[key] = decode_images(paths, workers)
+        missing = [path for path, label in zip(paths, states.labels, strict=True) if label is None]
+        empty = sum(label is not None and _is_empty(label) for label in states.labels)
+        sets[key] = count(index, missing, empty, config)
+        findings += [
+            Finding(ERROR, f"{key}: unreadable images", [item.problem for item in decoded[key] if item.problem]),
+            Finding(ERROR, f"{key}: damaged images", [item.complaint for item in decoded[key] if item.complaint]),
+            Finding(ERROR, f"{key}: malformed labels", [str(problem) for problem in problems]),
+            Finding(WARNING, f"{key}: images without label file, taken as without objects", list(map(str, missing))),
+        ]
+    findings += find_same_images(sets, decoded)
+    if len(sets) > 1:
+        findings.append(find_copies(sets, decoded))
+    for key in sources:
+        if key in sets:
+            findings += doubts(key, sets[key], config)
+        else:
+            findings.append(Finding(WARNING, f"{key}: no list", [f"{config.path} has {key}=None"]))
+    return Report(sets, [finding for finding in findings if finding.items])
+
+
+def _is_empty(label_file):
+    try:
+        return os.path.getsize(label_file) < 100 and not Path(label_file).read_bytes().strip()
+    except OSError:
+        return False
+
+
+def count(index, missing_labels, empty_labels, config):
+    """SetFacts of an index; the other arguments are as there."""
+    class_of_box = [rows[:, 0].astype(np.int64) for rows in index.labels]
+    sizes = box_sizes(index.labels, config.width, config.height)
+    return SetFacts(
+        source=index.source,
+        index=index,
+        missing_labels=missing_labels,
+        empty_labels=empty_labels,
+        class_boxes=_bincount(class_of_box, config.classes),
+        class_images=_bincount([np.unique(numbers) for numbers in class_of_box], config.classes),
+        sizes=sizes,
+        too_small=(sizes < MIN_VISIBLE).any(1),
+        unmatched=~matches(sizes, np.array(config.anchors).reshape(-1, 2)).any(1),
+    )
+
+
+def _bincount(arrays, length):
+    return np.bincount(np.concatenate([np.empty(0, np.int64), *arrays]), minlength=length)
+
+
+def find_same_images(sets, decoded):
+    """Images whose pixels are equal.
+
+    Args:
+        sets: {set: SetFacts}.
+        decoded: {set: list of Decoded}, in the order of the set's images.
+    Returns:
+        list of Finding: an error for pictures in both sets, a warning for pictures twice in one.
+    """
+    places = defaultdict(lambda: defaultdict(list))  # digest → set → positions
+    for key, items in decoded.items():
+        for position, item in enumerate(items):
+            if item.digest:
+                places[item.digest][key].append(position)
+
+    def names(key, positions):
+        return [str(sets[key].index.images[position]) for position in positions]
+
+    def note(*entries):
+        """Whether the pictures' labels differ, which is worse: one of them is wrong."""
+        labels = [sets[key].index.labels[position] for key, position in entries]
+        if all(_same_labels(labels[0], other) for other in labels[1:]):
+            return ""
+        return f" (their labels differ, boxes: {', '.join(str(len(rows)) for rows in labels)})"
+
+    findings = []
+    for key in sets:
+        groups = [found[key] for found in places.values() if len(found[key]) > 1]
+        lines = [" = ".join(names(key, group)) + note(*((key, position) for position in group)) for group in groups]
+        findings.append(Finding(WARNING, f"{key}: same picture more than once", lines))
+    leaks = []
+    for found in places.values():
+        if found["train"] and found["val"]:
+            train = found["train"][0]
+            for position in found["val"]:
+                (name,), (other,) = names("val", [position]), names("train", [train])
+                leaks.append(f"{name} = {other}{note(('val', position), ('train', train))}")
+    return [Finding(ERROR, "leakage: pictures in val that are in train", leaks), *findings]
+
+
+def find_copies(sets, decoded):
+    """Finding of pictures in val that look like one in train, maybe turned or mirrored, but are not equal to one."""
+    in_train = {item.digest for item in decoded["train"] if item.digest}
+    positions = [number for number, item in enumerate(decoded["val"]) if item.digest and item.digest not in in_train]
+    thumbnails = [np.stack([item.thumbnail for item in decoded[key]]) for key in ("val", "train")]
+    lines = []
+    for copy in find_look_alikes(thumbnails[0][positions], thumbnails[1]):
+        name = sets["val"].index.images[positions[copy.first]]
+        how = [f"turned by {copy.turned}°"] * (copy.turned > 0) + ["mirrored"] * copy.mirrored or ["as it is"]
+        lines.append(f"{name} ≈ {sets['train'].index.images[copy.second]} ({' and '.join(how)})")
+    return Finding(WARNING, "leakage: pictures in val that look like one in train", lines)
+
+
+def _same_labels(first, second):
+    # Rows in order of their values: the order of lines in a label file means nothing.
+    return np.array_equal(first[np.lexsort(first.T)], second[np.lexsort(second.T)])
+
+
+def doubts(key, facts, config):
+    """What may be right but often is not: list of Finding, all warnings.
+
+    Args:
+        key: "train" or "val".
+        facts: SetFacts.
+        config: Config.
+    """
+    names = config.class_names
+    boxes = len(facts.sizes)
+    none = [names[number] for number in np.flatnonzero(facts.class_boxes == 0)]
+    few = np.flatnonzero((facts.class_boxes > 0) & (facts.class_boxes < FEW_BOXES[key]))
+    repeated = [
+        f"{path}: {extra} box{'es' if extra > 1 else ''} more than once"
+        for path, rows in zip(facts.index.images, facts.index.labels, strict=True)
+        if (extra := len(rows) - len(np.unique(rows, axis=0)))
+    ]
+    doubtful = []
+    for mask, what in (
+        (facts.too_small, f"smaller than {MIN_VISIBLE} pixels at network size, too small to be seen"),
+        (facts.unmatched, "matched by no anchor; genanchors.py finds anchors for a data set"),
+    ):
+        if mask.sum() > NOTABLE * boxes:
+            doubtful.append(f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) are {what}")
+    converted = [
+        f"{number} label lines are {what}"
+        for number, what in (
+            (facts.index.polygons, "polygons; their bounding boxes are used"),
+            (facts.index.scores, "boxes with a score; the score is not used"),
+        )
+        if number
+    ]
+    return [
+        Finding(WARNING, f"{key}: classes without boxes", [", ".join(none)] if none else []),
+        Finding(
+            WARNING,
+            f"{key}: classes with fewer than {FEW_BOXES[key]} boxes",
+            [", ".join(f"{names[number]} {facts.class_boxes[number]}" for number in few)] if len(few) else [],
+        ),
+        Finding(WARNING, f"{key}: same line twice in a label file", repeated),
+        Finding(WARNING, f"{key}: boxes", doubtful),
+        Finding(WARNING, f"{key}: label lines", converted),
+    ]
