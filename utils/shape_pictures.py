@@ -17,6 +17,7 @@ SHAPE_SIZE = (12, 250)  # pixels, the longer side of a whole shape; log-uniform 
 CLUTTER_SIZE = (16, 120)  # pixels, alike
 MAX_SHAPES = 8  # in a picture
 EMPTY_SHARE = 0.06  # of the pictures hold clutter only
+COVERED = 0.25  # of a pixel, from which on it belongs to a shape; tips narrower than a pixel are seen too
 MIN_VISIBLE = 0.7  # of a shape's area, after clipping at the border and what lies over it
 MIN_SIDE = 8  # pixels, the shorter side of what is visible of a shape
 MIN_CONTRAST = 50  # distance in BGR between a fill colour and the mean colour that it is painted over
@@ -56,7 +57,7 @@ def draw_picture(rng):
     for kind in rng.integers(len(CLASS_NAMES), size=count):
         size = _log_uniform(rng, SHAPE_SIZE)
         stencil = _rasterize(_transform(rng, _class_outline(rng, CLASS_NAMES[kind]), size, (0.5, 1)))
-        area = np.count_nonzero(stencil.coverage > 0.5)
+        area = np.count_nonzero(stencil.coverage > COVERED)
         for _ in range(PLACES_TRIED):
             stencil = _move(rng, stencil)
             candidate = _cover(owners, stencil, len(classes))
@@ -212,7 +213,7 @@ def _cover(owners, stencil, number):
     """The map of owners after shape `number` has been laid over it."""
     owners = owners.copy()
     area, coverage = _clip(stencil)
-    owners[area][coverage > 0.5] = number
+    owners[area][coverage > COVERED] = number
     return owners
 
 
