@@ -19,17 +19,17 @@ RECALLS = np.linspace(0, 1, 101)  # where COCO takes precision
 THRESHOLDS = np.arange(1001) / 1000  # where F1 is computed, so that a printed threshold is the exact one
 FIGURES = (
     ("AP", "average precision, mean over IoU 0.50 to 0.95"),
-    ("AP50", "at IoU 0.50"),
-    ("AP75", "at IoU 0.75"),
-    ("AP_small", "objects below 32x32 pixels"),
-    ("AP_medium", "32x32 to 96x96 pixels"),
-    ("AP_large", "above 96x96 pixels"),
-    ("AR_1", "average recall, 1 detection an image and class"),
-    ("AR_10", "10 detections an image and class"),
-    ("AR_max", "as many as count (max_det)"),
-    ("AR_small", "objects below 32x32 pixels"),
-    ("AR_medium", "32x32 to 96x96 pixels"),
-    ("AR_large", "above 96x96 pixels"),
+    ("AP50", "average precision at IoU 0.50"),
+    ("AP75", "average precision at IoU 0.75"),
+    ("AP_small", "AP of objects below 32x32 pixels"),
+    ("AP_medium", "AP of objects of 32x32 to 96x96 pixels"),
+    ("AP_large", "AP of objects above 96x96 pixels"),
+    ("AR_1", "average recall with the best detection an image and class"),
+    ("AR_10", "average recall with the best 10"),
+    ("AR_max", "average recall with as many as count, in COCO's own figures 100"),
+    ("AR_small", "AR_max of objects below 32x32 pixels"),
+    ("AR_medium", "AR_max of objects of 32x32 to 96x96 pixels"),
+    ("AR_large", "AR_max of objects above 96x96 pixels"),
 )
 
 
