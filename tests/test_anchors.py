@@ -149,6 +149,14 @@ def test_empty_clusters_of_a_bad_start_are_filled():
     assert slow_totals(sizes, centres)[:, 0].all()
 
 
+def test_rounding_to_two_decimals_leaves_no_anchor_without_a_box():
+    """Found by trying: rounded and left so, one anchor would be 1.01,1.01, which is the best one of no box."""
+    sizes = [(1, 1), (1, 1.02), (1.01, 1.02), (1.02, 1.01), (1.02, 1.03), (1.03, 1), (1.03, 1.02)]
+    sizes = np.repeat(sizes, [1, 2, 1, 1, 1, 200, 1], axis=0)
+    for seed in range(10):
+        assert min(fit(sizes, cluster(sizes, 5, seed, restarts=1)).boxes) > 0
+
+
 @given(size_lists, st.integers(0, 2**31))
 def test_start_takes_different_boxes(sizes, seed):
     distinct, counts = distinct_sizes(sizes)
