@@ -233,8 +233,8 @@ def test_report_says_all_of_a_fit():
     assert report.split("\n") == [
         "average IoU 0.700000",
         "best possible recall 66.67% (boxes within a factor of 2 of an anchor)",
-        "   width  height   boxes",
-        "   10.00   20.50       3",
+        "width  height  boxes",
+        "10.00   20.50      3",
     ]
 
 

@@ -87,7 +87,9 @@ def test_writes_the_originals_file_where_it_is_run(made, run_script):
     assert "images 13, boxes 120, at 352x352 pixels\nseed 0, best of 10 starts\n" in done.stdout
     assert f"clusters 6: average IoU {average_iou:.6f}\n" in done.stdout
     assert f"best possible recall {fitted.recall:.2%} " in done.stdout
-    boxes = [int(line.split()[2]) for line in done.stdout.splitlines() if re.fullmatch(r"( +[\d.]+){3}", line)]
+    boxes = [
+        int(line.split()[2]) for line in done.stdout.splitlines() if re.fullmatch(r" *\d+\.\d\d +\d+\.\d\d +\d+", line)
+    ]
     assert tuple(boxes) == fitted.boxes
     assert done.stdout.endswith("\nwrote anchors6.txt\n")
 

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.errors import InputError
+from utils.tables import align_columns
 
 MATCH_RATIO = 2.0  # the loss trains an anchor on a box when no side differs by this factor or more
 RESTARTS = 10
@@ -86,13 +87,13 @@ def fit(sizes, anchors):
 
 def fit_report(anchors, fitted):
     """A few lines about anchors [k, 2] and their Fit, to be printed."""
-    rows = [f"{width:8.2f}{height:8.2f}{boxes:8}" for (width, height), boxes in zip(anchors, fitted.boxes, strict=True)]
+    rows = [("width", "height", "boxes")]
+    rows += [(f"{w:.2f}", f"{h:.2f}", str(boxes)) for (w, h), boxes in zip(anchors, fitted.boxes, strict=True)]
     return "\n".join(
         (
             f"average IoU {fitted.average_iou:.6f}",
             f"best possible recall {fitted.recall:.2%} (boxes within a factor of {MATCH_RATIO:g} of an anchor)",
-            f"{'width':>8}{'height':>8}{'boxes':>8}",
-            *rows,
+            align_columns(rows, left=()),
         )
     )
 
