@@ -129,7 +129,7 @@ def cluster(sizes, clusters, seed=0, restarts=RESTARTS):
     best, best_iou = None, -1.0
     for _ in tqdm(range(restarts), desc=f"{clusters} clusters", unit="start", leave=False, disable=None):
         centres, _ = lloyd(blocks, start_centres(distinct, counts, clusters, random))
-        # Rounding can leave an anchor without a box when clusters lie closer than a hundredth of a pixel.
+        # Rounding can leave an anchor without a box when clusters lie within hundredths of a pixel.
         anchors, _ = _without_empty(blocks, _to_grid(centres))
         average_iou = fit(sizes, anchors).average_iou
         if average_iou > best_iou:
