@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,35 @@ from tqdm import tqdm
 
 from utils.errors import InputError, warn
 from utils.files import atomic_path, read_text
-from utils.images import image_size, list_images
-from utils.labels import label_candidates, label_error, scan_text
+from utils.images import image_names, image_size
+from utils.labels import label_error, label_folders, label_path, scan_text
 
 CACHE_VERSION = 1  # to be raised when what the index holds, or how a label line is read, changes
 READERS = 8  # threads; most of their time goes into waiting for the disk
 _MISSING = (-1, -1)  # size and time of a file that is not there
+
+
+class PathList(Sequence):
+    """Paths kept as text, made when asked for: many of them as Path objects cost much time and memory.
+
+    Args:
+        names: paths or text.
+    """
+
+    def __init__(self, names):
+        self.names = [os.fspath(name) for name in names]
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, position):
+        return PathList(self.names[position]) if isinstance(position, slice) else Path(self.names[position])
+
+    def __iter__(self):
+        return map(Path, self.names)
+
+    def __repr__(self):
+        return f"PathList({self.names!r})"
 
 
 @dataclass(frozen=True)
@@ -25,7 +49,7 @@ class DatasetIndex:
     """All that is known of a data set without unpacking its images; lists and arrays are in the list's order."""
 
     source: Path  # list file, folder or glob
-    images: list[Path]
+    images: PathList
     labels: list[np.ndarray]  # [n, 5] float32 each: class, cx, cy, w, h as fractions of the image
     sizes: np.ndarray  # [N, 2] int64, (width, height) in pixels as `read_image` gives them; 0, 0 if no image is there
     missing_labels: int  # images without a label file
@@ -41,21 +65,38 @@ class FileStates:
     """Where the label file of each image is, and size and time of both: what tells whether a cache is current.
 
     `labels` are paths as text, None where there is no file; `key` is a digest of all.
+
+    Args:
+        images: paths or text.
     """
 
     def __init__(self, images):
-        self.labels = []
-        states = np.empty((len(images), 5), np.int64)
-        digest = hashlib.sha256()
-        for row, image in enumerate(images):
-            image = os.fspath(image)
-            place, label, state = _find_label(image)
-            self.labels.append(label)
-            states[row] = (*_file_state(image), *state, place)
-            # The same files count as the same from whichever folder the list is opened.
-            digest.update(os.path.abspath(image).encode("utf-8", "surrogateescape") + b"\0")
-        digest.update(states.tobytes())
+        names = [os.fspath(image) for image in images]
+        self.labels = find_labels(names)
+        states = [number for group in (names, self.labels) for name in group for number in _file_state(name)]
+        digest = hashlib.sha256("\0".join(_absolute(names)).encode("utf-8", "surrogateescape"))
+        digest.update(np.array(states, np.int64).tobytes())
         self.key = digest.hexdigest()
+
+
+def find_labels(images):
+    """Label file of each image (paths as text), None where there is none; the places are those of `label_path`."""
+    listed = {}  # folder of images: the folders where their labels can be, each with the names in it
+    labels = []
+    for image in images:
+        folder, separator, name = image.rpartition(os.sep)
+        if folder not in listed:
+            listed[folder] = [(place + separator, _names_in(place)) for place in label_folders(folder)]
+        name = f"{name.rpartition('.')[0]}.txt"
+        for place, names in listed[folder]:
+            if name in names:
+                labels.append(place + name)
+                break
+        else:
+            # Not there, or spelt otherwise on a file system that ignores case.
+            label = label_path(image)
+            labels.append(os.fspath(label) if label.exists() else None)
+    return labels
 
 
 def load_index(source, classes=None, cache=True):
@@ -73,14 +114,14 @@ def load_index(source, classes=None, cache=True):
             with file and line.
     """
     source = Path(source)
-    images = list_images(source)
-    states = FileStates(images)
+    names = image_names(source)
+    states = FileStates(names)
     path = cache_path(source) if cache else None
-    index = _read_cache(path, source, images, states.key) if path else None
+    index = _read_cache(path, source, names, states.key) if path else None
     # The number of classes is not part of the key, so that tools that do not know it share the cache.
     if index is None or _highest_class(index) >= (classes or np.inf):
-        _check_images(source, images)
-        index, problems = scan_dataset(source, images, classes, states)
+        _check_images(source, names)
+        index, problems = scan_dataset(source, names, classes, states)
         if problems:
             more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
             raise InputError(f"{problems[0]}{more}")
@@ -95,7 +136,7 @@ def scan_dataset(source, images, classes=None, states=None):
 
     Args:
         source: what the images are called together.
-        images: list of paths.
+        images: list of paths or text.
         classes: number of classes, or None.
         states: FileStates of the images if they are known already.
     Returns:
@@ -115,7 +156,7 @@ def scan_dataset(source, images, classes=None, states=None):
         )
     index = DatasetIndex(
         source=Path(source),
-        images=images,
+        images=PathList(images),
         labels=[scan.labels for _, scan, _ in entries],
         sizes=np.array([size for size, _, _ in entries], np.int64).reshape(-1, 2),
         missing_labels=states.labels.count(None),
@@ -134,17 +175,28 @@ def cache_path(source):
     return folder / f"{name}.cache" if source.is_dir() or source.is_file() else None
 
 
-def _find_label(image):
-    """(which of the candidates, path, state) of an image's label file; (-1, None, _MISSING) if there is none."""
-    for place, label in enumerate(label_candidates(image)):
-        state = _file_state(label)
-        if state is not _MISSING:
-            return place, label, state
-    return -1, None, _MISSING
+def _names_in(folder):
+    try:
+        return frozenset(os.listdir(folder or "."))
+    except OSError:
+        return frozenset()
+
+
+def _absolute(names):
+    """The names as they are from whichever folder a list is opened."""
+    folders, absolute = {}, []
+    for name in names:
+        folder, separator, name = name.rpartition(os.sep)
+        if folder not in folders:
+            folders[folder] = os.path.join(os.path.abspath(folder + separator), "")
+        absolute.append(folders[folder] + name)
+    return absolute
 
 
 def _file_state(path):
     """(bytes, time in ns) of a file, or _MISSING."""
+    if path is None:
+        return _MISSING
     try:
         state = os.stat(path)
     except (OSError, ValueError):
@@ -165,15 +217,15 @@ def _read_entry(image, label, classes):
     return size, scan, [label_error(label, *problem) for problem in scan.problems]
 
 
-def _check_images(source, images):
-    missing = [image for image in images if not image.exists()]
+def _check_images(source, names):
+    missing = [name for name in names if not os.path.exists(name)]
     if missing:
-        more = f" ({len(missing)} of {len(images)} images are missing)" if len(missing) > 1 else ""
+        more = f" ({len(missing)} of {len(names)} images are missing)" if len(missing) > 1 else ""
         raise InputError(f"{source}: expected an image at {missing[0]}, nothing is there{more}")
 
 
 def _highest_class(index):
-    return max((labels[:, 0].max() for labels in index.labels if len(labels)), default=-1)
+    return np.concatenate([np.empty((0, 5)), *index.labels])[:, 0].max(initial=-1)
 
 
 def warn_of_labels(index):
@@ -203,7 +255,7 @@ def _write_cache(path, index):
         np.savez(file, **arrays)
 
 
-def _read_cache(path, source, images, key):
+def _read_cache(path, source, names, key):
     """The cached index, or None if there is none, it is of other data, or it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -211,8 +263,8 @@ def _read_cache(path, source, images, key):
                 return None
             counts, labels, sizes, notes = (file[name] for name in ("counts", "labels", "sizes", "notes"))
         whole = (
-            counts.shape == (len(images),)
-            and sizes.shape == (len(images), 2)
+            counts.shape == (len(names),)
+            and sizes.shape == (len(names), 2)
             and labels.shape == (counts.sum(), 5)
             and labels.dtype == np.float32
         )
@@ -224,4 +276,4 @@ def _read_cache(path, source, images, key):
     ends = np.cumsum(counts).tolist()
     starts = [0, *ends[:-1]]
     labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
-    return DatasetIndex(source, images, labels, sizes, missing_labels, polygons, scores, key)
+    return DatasetIndex(source, PathList(names), labels, sizes, missing_labels, polygons, scores, key)

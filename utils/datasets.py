@@ -10,7 +10,7 @@ import sys
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from utils.dataset_index import DatasetIndex, load_index, scan_dataset
 from utils.errors import InputError, warn
@@ -34,7 +34,6 @@ __all__ = [
     "resize_image",
     "scan_dataset",
     "scan_labels",
-    "set_epoch",
 ]
 
 
@@ -73,6 +72,11 @@ class DetectionDataset(Dataset):
 
     def __len__(self):
         return len(self.index)
+
+    @property
+    def in_memory(self):
+        """Whether the pixels are in this process's memory."""
+        return self.cached is not None and not isinstance(self.cached, np.memmap)
 
     def set_epoch(self, epoch):
         """Choose the epoch whose augmentation the next items get."""
@@ -145,27 +149,17 @@ class _Loader(DataLoader):
             raise InputError(message.strip() if separator else str(error)) from None
 
 
-def make_loader(
-    dataset, batch_size, workers=0, shuffle=False, seed=0, drop_last=False, pin_memory=False, rank=0, replicas=1
-):
-    """Batches of a DetectionDataset.
-
-    The order depends on seed and epoch alone (see `set_epoch`), so a run that was stopped goes on as it would have.
+def make_loader(dataset, batches, workers=0, pin_memory=False):
+    """Batches of a DetectionDataset, as `collate` makes them.
 
     Args:
         dataset: DetectionDataset.
-        batch_size: images a batch.
+        batches: images a batch, taken in order; or a sampler that gives lists of image numbers (`utils.batches`).
         workers: processes that read and augment; 0 reads in this one.
-        shuffle: another order each epoch.
-        drop_last: leave out the last batch if it is not full.
         pin_memory: for copies to a GPU that do not wait.
-        rank, replicas: which of how many equal shares of the data to give.
     """
-    sampler = None
-    if shuffle or replicas > 1:
-        sampler = DistributedSampler(dataset, replicas, rank, shuffle=shuffle, seed=seed)
     context = None
-    if workers and isinstance(dataset.cached, np.ndarray) and not isinstance(dataset.cached, np.memmap):
+    if workers and dataset.in_memory:
         # Only forked workers see this process's memory; others would each get a copy of the whole data set.
         if sys.platform == "linux":
             context = "fork"
@@ -173,23 +167,14 @@ def make_loader(
             workers = 0
     return _Loader(
         dataset,
-        batch_size,
-        sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        drop_last=drop_last,
         worker_init_fn=_start_worker,
         multiprocessing_context=context,
         persistent_workers=workers > 0,
+        **({"batch_size": batches} if isinstance(batches, int) else {"batch_sampler": batches}),
     )
-
-
-def set_epoch(loader, epoch):
-    """Choose the order and the augmentation of the loader's next pass."""
-    loader.dataset.set_epoch(epoch)
-    if isinstance(loader.sampler, DistributedSampler):
-        loader.sampler.set_epoch(epoch)
 
 
 def _start_worker(_):

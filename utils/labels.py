@@ -45,13 +45,18 @@ def label_path(image):
 
 def label_candidates(image):
     """The one or two places, as text, where the labels of an image (text as well) can be; see `label_path`."""
-    stem = os.path.splitext(image)[0]
-    beside = stem + ".txt"
-    parts = beside.split(os.sep)
-    for position in range(len(parts) - 2, -1, -1):
+    folder, name = os.path.split(image)
+    name = os.path.splitext(name)[0] + ".txt"  # only the last dot begins the ending
+    return [os.path.join(place, name) for place in label_folders(folder)]
+
+
+def label_folders(folder):
+    """The one or two folders (text) where the labels of the images of a folder can be, the first choice first."""
+    parts = folder.split(os.sep)
+    for position in range(len(parts) - 1, -1, -1):
         if parts[position] in IMAGE_FOLDERS:
-            return beside, os.sep.join([*parts[:position], "labels", *parts[position + 1 :]])
-    return (beside,)
+            return folder, os.sep.join([*parts[:position], "labels", *parts[position + 1 :]])
+    return (folder,)
 
 
 def parse_labels(text, path, classes=None):
