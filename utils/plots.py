@@ -4,25 +4,22 @@ Each is a PNG that can be read with two classes and with eighty: few classes get
 grey lines behind their mean, and the matrix grows with its classes.
 """
 
-import functools
 import math
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, fontManager
-from matplotlib.ft2font import FT2Font
+from matplotlib.font_manager import FontProperties
 
 from utils.files import atomic_path
+from utils.fonts import class_labels
 
 DPI = 150
 LEGEND_CLASSES = 10  # more colours than these cannot be told apart
 NAME_LENGTH = 24  # characters of a class name that are shown
 COUNTED_CLASSES = 100  # up to here the cells of the matrix are large enough for numbers
 TICKS = 160  # more names than these would overlap on an axis of the matrix
-DEFAULT_FONT = "DejaVu Sans"  # comes with matplotlib
-PLACEHOLDER_FONT = "Last Resort"  # has a box for every character
 
 
 def save_plots(folder, coco, matrix):
@@ -36,39 +33,53 @@ def save_plots(folder, coco, matrix):
         list of the paths written.
     """
     paths = [Path(folder) / name for name in ("precision_recall.png", "f1.png", "confusion_matrix.png")]
-    save_precision_recall(paths[0], coco)
-    save_f1(paths[1], coco)
-    save_confusion_matrix(paths[2], matrix, [row.name for row in coco.classes])
+    names = [row.name for row in coco.classes]
+    tags = class_labels([name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…" for name in names])
+    save_precision_recall(paths[0], coco, tags)
+    save_f1(paths[1], coco, tags)
+    save_confusion_matrix(paths[2], matrix, tags)
     return paths
 
 
-def save_precision_recall(path, coco):
-    """Precision over recall at IoU 0.5, a thin line a class and a thick one for their mean."""
+def save_precision_recall(path, coco, tags):
+    """Precision over recall at IoU 0.5, a thin line a class and a thick one for their mean.
+
+    Args:
+        path: PNG to write.
+        coco: CocoMetrics.
+        tags: a `utils.fonts.ClassLabel` a class.
+    """
     title = "Precision over recall at IoU 0.5" + _known(", mean AP50 {:.3f}", coco.overall.ap50)
     figure, axes = _curve_figure(title, "recall", "precision")
-    _draw_curves(axes, coco, coco.curves.recall, coco.curves.precision, [row.ap50 for row in coco.classes])
+    _draw_curves(axes, coco, coco.curves.recall, coco.curves.precision, [row.ap50 for row in coco.classes], tags)
     _save(figure, path)
 
 
-def save_f1(path, coco):
-    """F1 of the detections above a score, at IoU 0.5, a thin line a class and a thick one for their mean."""
+def save_f1(path, coco, tags):
+    """F1 of the detections above a score, at IoU 0.5, a thin line a class and a thick one for their mean.
+
+    Args:
+        path: PNG to write.
+        coco: CocoMetrics.
+        tags: a `utils.fonts.ClassLabel` a class.
+    """
     best, threshold = coco.overall.f1, coco.overall.threshold
     title = "F1 over the score threshold at IoU 0.5" + _known(", best mean {:.3f} at {:.3f}", best, threshold)
     figure, axes = _curve_figure(title, "score threshold", "F1")
-    _draw_curves(axes, coco, coco.curves.thresholds, coco.curves.f1, [row.f1 for row in coco.classes])
+    _draw_curves(axes, coco, coco.curves.thresholds, coco.curves.f1, [row.f1 for row in coco.classes], tags)
     if not math.isnan(threshold):
         axes.plot([threshold, threshold], [0, best], color="black", linestyle=":", linewidth=1)
         axes.plot(threshold, best, "o", color="black", markersize=4)
     _save(figure, path)
 
 
-def save_confusion_matrix(path, matrix, class_names):
+def save_confusion_matrix(path, matrix, tags):
     """Which class is detected as which; a cell's colour is its share of the row, its number the count.
 
     Args:
         path: PNG to write.
         matrix: [C + 1, C + 1] counts; the last row and column stand for the background.
-        class_names: C texts.
+        tags: C `utils.fonts.ClassLabel`.
     """
     size = len(matrix)
     side = min(4 + 0.18 * size, 30)
@@ -80,21 +91,20 @@ def save_confusion_matrix(path, matrix, class_names):
     figure.colorbar(picture, label="share of the row", shrink=0.6, aspect=30, fraction=0.04, pad=0.02)
     for line in (axes.axhline, axes.axvline):
         line(size - 1.5, color="grey", linewidth=0.5)  # sets the background apart
-    _name_ticks(axes, class_names)
+    _name_ticks(axes, tags)
     if size <= COUNTED_CLASSES:
         _write_counts(axes, matrix, shares)
     _save(figure, path)
 
 
-def _name_ticks(axes, class_names):
-    names, fonts = _drawable(class_names)
-    labels = [*names, "background"]
+def _name_ticks(axes, tags):
+    labels = [*(tag.text for tag in tags), "background"]
     shown = range(0, len(labels), math.ceil(len(labels) / TICKS))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(shown, [labels[place] for place in shown], fontsize=10 if len(labels) <= 12 else 8)
         for text, place in zip(axis.get_ticklabels(), shown, strict=True):
-            if place < len(names):
-                _set_font(text, fonts[place])
+            if place < len(tags):
+                _set_font(text, tags[place])
     axes.tick_params("x", rotation=90 if len(labels) > 4 else 0)
 
 
@@ -116,7 +126,7 @@ def _curve_figure(title, xlabel, ylabel):
     return figure, axes
 
 
-def _draw_curves(axes, coco, x, curves, values):
+def _draw_curves(axes, coco, x, curves, values, tags):
     """A line a class with labels and their mean; with few classes a legend of names and values."""
     shown = [place for place, row in enumerate(coco.classes) if row.labels]
     if not shown:
@@ -138,10 +148,9 @@ def _draw_curves(axes, coco, x, curves, values):
     if not few:
         texts[0].set_text(f"each of {len(shown)} classes")
         return
-    names, fonts = _drawable([row.name for row in coco.classes])
     for place, text in zip(shown, texts, strict=False):
-        text.set_text(f"{names[place]}  {values[place]:.3f}")
-        _set_font(text, fonts[place])
+        text.set_text(f"{tags[place].text}  {values[place]:.3f}")
+        _set_font(text, tags[place])
 
 
 def _known(template, *values):
@@ -149,40 +158,9 @@ def _known(template, *values):
     return "" if any(map(math.isnan, values)) else template.format(*values)
 
 
-def _drawable(names):
-    """Class names as they can be drawn, shortened, and the file of the font for each.
-
-    A name that no installed font has all characters of becomes "class" and its number, from 0 as in label files.
-    """
-    names = [name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…" for name in names]
-    fonts = [_font_of(name) for name in names]
-    labels = [name if font else f"class {number}" for number, (name, font) in enumerate(zip(names, fonts, strict=True))]
-    return labels, [font or findfont(DEFAULT_FONT) for font in fonts]
-
-
-def _font_of(text):
-    """File of the first font that has all characters of a text, the default one before any other; None if none has."""
-    upright_first = sorted(
-        fontManager.ttflist, key=lambda font: (font.style != "normal", font.weight != 400, font.name)
-    )
-    files = (font.fname for font in upright_first if not font.name.startswith(PLACEHOLDER_FONT))
-    return next((file for file in (findfont(DEFAULT_FONT), *files) if set(map(ord, text)) <= _glyphs(file)), None)
-
-
-@functools.cache
-def _glyphs(font_file):
-    """Characters that a font can draw; none, if it is one of pictures in fixed sizes or cannot be read."""
-    try:
-        font = FT2Font(font_file)
-    except (OSError, RuntimeError):
-        return frozenset()
-    return frozenset(font.get_charmap()) if font.scalable else frozenset()
-
-
-def _set_font(text, font_file):
-    # Otherwise matplotlib reads "$" as the start of a formula.
-    text.set_parse_math(False)
-    text.set_fontproperties(FontProperties(fname=font_file, size=text.get_fontsize()))
+def _set_font(text, tag):
+    text.set_parse_math(False)  # or "$" would begin a formula
+    text.set_fontproperties(FontProperties(fname=tag.font, size=text.get_fontsize()))
 
 
 def _save(figure, path):
