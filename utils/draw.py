@@ -28,7 +28,8 @@ def draw_detections(image, detections, labels):
 
     Args:
         image: [H, W, 3] uint8, BGR.
-        detections: [n, 6], (x1, y1, x2, y2, score, class) in pixels of the image and inside it, best first.
+        detections: [n, 6], (x1, y1, x2, y2, score, class) in pixels of the image and inside it, best first. What
+            is no detection but a label of the data set has the score NaN, which is not written.
         labels: a ClassLabel a class.
     Returns:
         [H, W, 3] uint8, BGR.
