@@ -18,12 +18,13 @@ from utils import cli
 def main(options):
     import json
 
+    from utils import shapes
     from utils.config import read_config
     from utils.dataset_checks import check_dataset
     from utils.dataset_report import as_dictionary, as_text
     from utils.files import new_folder, write_text
 
-    config = read_config(options.data)
+    config = shapes.prepare(read_config(options.data))
     report = check_dataset(config, options.workers)
     print(as_text(report, config))
     if options.json:

@@ -53,10 +53,11 @@ def _image_problem(path):
 
 def _source(options):
     """What to read the images from, and the class names."""
+    from utils import shapes
     from utils.config import read_config, read_names
 
     if options.data:
-        config = read_config(options.data)
+        config = shapes.prepare(read_config(options.data))
         source = getattr(config, options.set)
         if source is None:
             raise InputError(f"{options.data}: {options.set}: expected a list of images, got None")

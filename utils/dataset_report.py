@@ -3,6 +3,7 @@
 import numpy as np
 
 from utils.dataset_checks import ERROR, MIN_VISIBLE
+from utils.tables import align_columns
 
 SHOWN = 10  # lines of one finding in the text; JSON has all
 BAR = 40  # characters of the longest bar of a histogram
@@ -63,18 +64,16 @@ def as_text(report, config):
     anchors = ", ".join(f"{width:g},{height:g}" for scale in config.anchors for width, height in scale)
     # Errors last: the end is what a terminal shows.
     findings = sorted(report.findings, key=lambda finding: finding.level == ERROR)
+    head = f"{config.path}: {config.classes} classes, network {config.width}x{config.height}, anchors {anchors}"
     parts = [
-        [
-            f"{config.path}: {config.classes} classes, network {config.width}x{config.height}, anchors {anchors}",
-            *(f"{key}: {facts.source}" for key, facts in report.sets.items()),
-        ],
+        "\n".join([head, *(f"{key}: {facts.source}" for key, facts in report.sets.items())]),
         _counts(report.sets),
         _classes(report.sets, config.class_names),
         *_histogram_texts(report.sets),
         *map(_finding_text, findings),
-        [f"{_plural(report.errors, 'error')}, {_plural(report.warnings, 'warning')}"],
+        f"{_plural(report.errors, 'error')}, {_plural(report.warnings, 'warning')}",
     ]
-    return "\n\n".join("\n".join(lines) for lines in parts)
+    return "\n\n".join(parts)
 
 
 def _counts(sets):
@@ -82,20 +81,18 @@ def _counts(sets):
         ("images", lambda facts: len(facts.index)),
         ("  without label file", lambda facts: len(facts.missing_labels)),
         ("  with an empty one", lambda facts: facts.empty_labels),
-        ("  width, median", lambda facts: _median(facts.index.sizes, 0)),
-        ("  height, median", lambda facts: _median(facts.index.sizes, 1)),
+        ("  median width and height", lambda facts: _medians(facts.index.sizes[facts.index.sizes.all(1)])),
         ("boxes", lambda facts: len(facts.sizes)),
         (f"  below {MIN_VISIBLE} pixels at network size", lambda facts: facts.too_small.sum()),
         ("  without matching anchor", lambda facts: facts.unmatched.sum()),
-        ("  width at network size, median", lambda facts: _median(facts.sizes, 0)),
-        ("  height at network size, median", lambda facts: _median(facts.sizes, 1)),
+        ("  median width and height at network size", lambda facts: _medians(facts.sizes)),
     ]
-    lines = [[name, *(f"{value(facts):g}" for facts in sets.values())] for name, value in rows]
-    return _table([["", *sets], *lines])
+    lines = [[name, *(str(value(facts)) for facts in sets.values())] for name, value in rows]
+    return align_columns([["", *sets], *lines])
 
 
-def _median(values, column):
-    return round(float(np.median(values[:, column])), 1) if len(values) else 0
+def _medians(sizes):
+    return "{:.0f}x{:.0f}".format(*np.median(sizes, axis=0)) if len(sizes) else "–"
 
 
 def _classes(sets, names):
@@ -107,7 +104,7 @@ def _classes(sets, names):
             boxes = facts.class_boxes[number]
             row += [str(boxes), _percent(boxes, len(facts.sizes)), str(facts.class_images[number])]
         rows.append(row)
-    return _table([["class", *heads], *rows])
+    return align_columns([["class", *heads], *rows])
 
 
 def _histogram_texts(sets):
@@ -126,14 +123,14 @@ def _histogram_texts(sets):
             for row, name in enumerate(names)
         ]
         heads = [head for key in counts for head in (key, "")]
-        yield _table([[title, *heads, next(iter(counts))], *rows], left=(0, len(heads) + 1))
+        yield align_columns([[title, *heads, next(iter(counts))], *rows], left=(0, len(heads) + 1))
 
 
 def _finding_text(finding):
     lines = [f"  {item}" for item in finding.items[:SHOWN]]
     if len(finding.items) > SHOWN:
         lines.append(f"  … and {len(finding.items) - SHOWN} more (--json lists all)")
-    return [f"{finding.level}: {finding.kind} ({len(finding.items)})", *lines]
+    return "\n".join([f"{finding.level}: {finding.kind} ({len(finding.items)})", *lines])
 
 
 def _plural(count, word):
@@ -142,15 +139,3 @@ def _plural(count, word):
 
 def _percent(part, whole):
     return f"{part / whole:.1%}" if whole else "–"
-
-
-def _table(rows, left=(0,)):
-    """Lines of columns; the columns in `left` are set to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            text.ljust(width) if column in left else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

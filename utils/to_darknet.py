@@ -22,6 +22,7 @@ from utils.convert import choose_classes, locate, split_images
 from utils.errors import InputError, warn
 from utils.files import write_text
 from utils.labels import label_candidates
+from utils.tables import align_columns
 
 ANCHOR_NUM = 3  # a scale, as in the released checkpoints
 # Of the released COCO checkpoint, at its input size; for data with too few boxes to find own ones.
@@ -192,17 +193,16 @@ def _find_anchors(images, options):
 
 
 def _print_counts(located, class_names):
-    columns = {key: Counter(row[0] for image in images for row in image.labels) for key, images in located.items()}
-    width = max(map(len, [*class_names, "images without boxes"]))
-    print(f"{'':{width}} " + " ".join(f"{key:>9}" for key in columns))
-    rows = {
-        "images": [len(images) for images in located.values()],
-        "images without boxes": [sum(not image.labels for image in images) for images in located.values()],
-        "boxes": [counter.total() for counter in columns.values()],
-    }
-    rows |= {name: [counter[number] for counter in columns.values()] for number, name in enumerate(class_names)}
-    for name, counts in rows.items():
-        print(f"{name:{width}} " + " ".join(f"{count:9}" for count in counts))
+    sets = located.values()
+    counters = [Counter(row[0] for image in images for row in image.labels) for images in sets]
+    rows = [
+        ["", *located],
+        ["images", *(len(images) for images in sets)],
+        ["images without boxes", *(sum(not image.labels for image in images) for images in sets)],
+        ["boxes", *(counter.total() for counter in counters)],
+        *([name, *(counter[number] for counter in counters)] for number, name in enumerate(class_names)),
+    ]
+    print(align_columns([list(map(str, row)) for row in rows]))
 
 
 def _print_findings(findings, path):

@@ -96,6 +96,8 @@ def read_image(content, path, name, findings, keep_difficult=False, origin=1):
     except ElementTree.ParseError as error:
         reason = str(error).partition(": line")[0].partition(": column")[0]
         raise _MalformedXml(f"{error.position[0]}: malformed XML: {reason}") from error
+    except (LookupError, ValueError) as error:  # the encoding that its first line declares is unknown or multi-byte
+        raise _MalformedXml(f"1: malformed XML: {error}; UTF-8 can be read") from error
     if root.tag != "annotation":
         raise ValueError(f"expected VOC's <annotation>, got <{root.tag}>")
     boxes = []

@@ -1,0 +1,27 @@
+"""Small data sets on disk for tests."""
+
+import numpy as np
+from PIL import Image
+
+
+def write_picture(path, width=64, height=48, seed=0):
+    """A picture of coloured patches, other ones for another seed; the suffix says the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    patches = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    Image.fromarray(patches).resize((width, height), Image.Resampling.BICUBIC).save(path)
+
+
+def write_data(folder, names=("cat", "dog"), train="train.txt", val=None, anchors="10,13, 16,30, 33,23, 30,61, 62,45"):
+    """A .data file and its names; train and val are as they stand in it. The path of the .data file."""
+    (folder / "small.names").write_text("\n".join(names) + "\n", encoding="utf-8")
+    path = folder / "small.data"
+    lines = {
+        **{"model_name": "small", "epochs": 2, "steps": None, "batch_size": 2, "subdivisions": 1},
+        **{"learning_rate": 0.001, "classes": len(names), "width": 96, "height": 64, "anchor_num": 3},
+        **{"anchors": anchors + ", 59,119", "train": train, "val": val, "names": folder / "small.names"},
+    }
+    for key in ("train", "val"):
+        if lines[key] is not None:
+            lines[key] = folder / lines[key]
+    path.write_text("".join(f"{key}={value}\n" for key, value in lines.items()), encoding="utf-8")
+    return path
