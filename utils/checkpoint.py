@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from model.detector import Detector
-from utils.errors import InputError
+from utils.errors import InputError, RunError
+from utils.files import atomic_path
 from utils.modelzoo import MANIFEST, obtain
 
 BACKBONE_PREFIX = "backbone."
@@ -109,6 +110,63 @@ def weights_hash(path):
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror}") from error
+
+
+def save_weights(path, network):
+    """Write a network's weights as a plain state dict that every script, and the original, can load.
+
+    Raises:
+        RunError: the disk is full or the like; what was at `path` stays.
+    """
+    _save(path, _plain_state(network))
+
+
+def save_training(path, learner, state):
+    """Write everything that a training run needs to go on.
+
+    Args:
+        learner: Learner.
+        state: dict of plain values, merged in.
+    Raises:
+        RunError: as `save_weights`.
+    """
+    content = {
+        "model": _plain_state(learner.detector),
+        "ema": None if learner.average is None else _plain_state(learner.average),
+        "optimiser": learner.optimiser.state_dict(),
+        "scaler": learner.scaler.state_dict(),
+        **state,
+    }
+    _save(path, content)
+
+
+def read_training(path):
+    """What `save_training` wrote, and `path` itself under "path".
+
+    Raises:
+        InputError: the file is missing, damaged, or holds weights only.
+    """
+    content = _load(Path(path))
+    if not isinstance(content, Mapping) or "optimiser" not in content or "progress" not in content:
+        raise InputError(f"{path}: expected a training checkpoint (NAME-last.pth) to go on from, got weights only")
+    return {**content, "path": str(path)}
+
+
+def _plain_state(network):
+    """Tensors by name in the plain memory layout, on the CPU, sharing nothing with the network."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def _save(path, content):
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path}: cannot write this checkpoint, what was there before is whole: {reason}") from error
 
 
 def _load(path):

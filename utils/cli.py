@@ -68,6 +68,14 @@ def fraction(text):
     return value
 
 
+def positive_float(text):
+    """argparse type: a finite number above 0."""
+    value = _number(text, float)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
 def positive_int(text):
     """argparse type: a whole number, 1 or more."""
     value = _number(text, int)

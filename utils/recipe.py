@@ -23,6 +23,7 @@ class Recipe:
     scale_balance: tuple[float, float]  # of objectness at stride 16 and 32
     augmentation: str  # a name in utils.augment.AUGMENTATIONS
     drop_last: bool  # leave out an epoch's last batch when it is not full
+    ema: bool  # evaluate and save an average of the weights over the last steps
 
 
 RECIPES = {
@@ -39,6 +40,7 @@ RECIPES = {
         scale_balance=(1.0, 0.4),
         augmentation="contrast_brightness",
         drop_last=True,
+        ema=False,
     ),
 }
 

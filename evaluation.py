@@ -1,0 +1,71 @@
+"""Measure a detector on the val list of a .data file.
+
+    python3 evaluation.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth
+    python3 evaluation.py --data data/coco.data --weights W.pth --json metrics.json --plots
+
+One pass gives two answers: the original's definition, so that published figures can be compared, and
+pycocotools' twelve COCO figures with a table a class.
+"""
+
+from utils import cli
+
+
+def main(options):
+    from functools import partial
+
+    from utils.config import read_config
+    from utils.datasets import DetectionDataset, load_index, make_loader
+    from utils.engine import collect_detections, measure
+    from utils.errors import InputError
+    from utils.evaluation_files import write_files
+    from utils.metrics_report import class_table, figures_table
+    from utils.runtime import load_runtime
+    from utils.shapes import prepare
+
+    config = prepare(read_config(options.data))
+    if config.val is None:
+        raise InputError(f"{config.path}: val: expected a list of images, got None")
+    runtime = load_runtime(options.weights, config, options.device)
+    index = load_index(config.val, config.classes)
+    frame = (config.width, config.height)
+    print(f"model    {options.weights} on {runtime.device}, {config.width}x{config.height}")
+    print(f"data     {len(index)} images, {sum(map(len, index.labels))} objects: {config.val}", flush=True)
+
+    loader = make_loader(DetectionDataset(index, *frame), options.batch_size, options.workers)
+    predict = partial(runtime.predict, conf=options.conf, iou=options.iou, max_det=options.max_det)
+    detections = collect_detections(predict, loader, len(index))
+    evaluation = measure(detections, index, frame, config.class_names)
+
+    original = evaluation.original
+    print(
+        f"\nPrecision:{original.precision:.6f} Recall:{original.recall:.6f} "
+        f"AP:{original.ap:.6f} F1:{original.f1:.6f}   (the original's definition)\n"
+    )
+    print(figures_table(evaluation.coco.figures), end="\n\n")
+    print(class_table(evaluation.coco))
+    for path in write_files(evaluation, options, config, index, runtime.device):
+        print(f"wrote {path}")
+
+
+def build_parser():
+    parser = cli.parser(
+        "Measure a detector on the val list of a .data file: the original's figures and COCO's.",
+        ["python3 evaluation.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth"],
+    )
+    parser.add_argument("--data", required=True, metavar="FILE", help=".data file with val list, classes and anchors")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="weights; released ones are downloaded")
+    parser.add_argument("--conf", type=cli.fraction, default=0.01, help="detections must score above this")
+    parser.add_argument("--iou", type=cli.fraction, default=0.4, help="overlap above which the weaker box is dropped")
+    parser.add_argument("--max-det", type=cli.positive_int, default=300, metavar="N", help="best detections an image")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="images a batch")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
+    parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
+    parser.add_argument("--json", metavar="FILE", help="write the figures and how they were made")
+    parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")
+    parser.add_argument("--plots", action="store_true", help="draw curves and the confusion matrix")
+    parser.add_argument("--output", default="runs/eval", metavar="DIR", help="folder for the folder of plots")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(build_parser(), main)

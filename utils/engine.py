@@ -1,0 +1,160 @@
+"""The loops over a data set: an epoch of training, an evaluation."""
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from utils.assign import assign
+from utils.average import update_average
+from utils.coco_format import coco_content, image_ids
+from utils.coco_metrics import MAX_DET, CocoMetrics, coco_metrics, coco_results
+from utils.config import STRIDES
+from utils.distributed import is_main, sum_over_processes, world_size
+from utils.loss import Losses, detection_loss, match_counts
+from utils.metrics import OriginalMetrics, original_metrics
+
+EVAL_CONF = 0.01  # low, so that the precision-recall curves are whole
+EVAL_IOU = 0.4
+
+
+@dataclass
+class Learner:
+    """What learns: the network and what moves its weights."""
+
+    detector: nn.Module  # holds the weights
+    network: nn.Module  # what is called: the detector itself, or wrapped for several processes or compiled
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler  # does nothing unless training in half precision
+    average: nn.Module | None
+    device: torch.device
+    amp: bool
+    frozen: tuple[nn.Module, ...] = ()  # keep their BatchNorm statistics
+
+    @property
+    def best_network(self):
+        """The weights that are evaluated and saved: the average if there is one."""
+        return self.detector if self.average is None else self.average
+
+
+def update(learner, parts, batch_images, recipe, anchors):
+    """One optimiser step on a batch that comes in parts.
+
+    Losses are means over the whole batch: the parts, of this process and the others, are weighed by what they
+    hold. So neither changes the step, but for BatchNorm, which sees a part at a time.
+
+    Args:
+        parts: list of (images [N, 3, H, W] uint8, targets [M, 6]) of this process.
+        batch_images: images of the whole batch, over all processes.
+    Returns:
+        [4] total, box, objectness and class loss of this process's parts, on the device.
+    """
+    parts = [
+        (images.to(learner.device, non_blocking=True), t.to(learner.device, non_blocking=True)) for images, t in parts
+    ]
+    assigned = [_assign_scales(images, targets, anchors) for images, targets in parts]
+    counts = sum_over_processes(sum(match_counts(assignments) for assignments in assigned))
+    total = torch.zeros(len(Losses._fields), device=learner.device)
+    for number, ((images, _), assignments) in enumerate(zip(parts, assigned, strict=True), 1):
+        # Gradients travel between the processes once, with the last part.
+        wait = number < len(parts) and hasattr(learner.network, "no_sync")
+        with learner.network.no_sync() if wait else contextlib.nullcontext():
+            with torch.autocast(learner.device.type, enabled=learner.amp):
+                pixels = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+                output = learner.network(pixels)
+            losses = detection_loss(output, assignments, recipe, counts, len(images) / batch_images)
+            # DistributedDataParallel takes the mean over the processes; the parts' losses are to be added.
+            learner.scaler.scale(losses.total * world_size()).backward()
+        total += torch.stack(losses).detach()
+    learner.scaler.step(learner.optimiser)
+    learner.scaler.update()
+    learner.optimiser.zero_grad(set_to_none=True)
+    return total
+
+
+def _assign_scales(images, targets, anchors):
+    height, width = images.shape[2:]
+    return [
+        assign(targets, scale_anchors, stride, (height // stride, width // stride))
+        for scale_anchors, stride in zip(anchors, STRIDES, strict=True)
+    ]
+
+
+def train_epoch(learner, loader, batches, recipe, anchors, learning_rate_at, first_step, after_step):
+    """Train on one epoch, or on what is left of it.
+
+    Args:
+        loader: gives (images, targets), one a part, in the order of `batches`.
+        batches: TrainBatches.
+        learning_rate_at: function of the step in the epoch.
+        first_step: step in the epoch to begin with.
+        after_step: function of (step in the epoch, losses [4] of the whole batch on the device, learning rate); when
+            it returns True the epoch ends there.
+    """
+    learner.network.train()
+    for module in learner.frozen:
+        module.eval()
+    parts = iter(loader)
+    for step in range(first_step, batches.steps):
+        rate = learning_rate_at(step)
+        for group in learner.optimiser.param_groups:
+            group["lr"] = rate
+        numbers = batches.numbers(batches.epoch, step)
+        own = list(itertools.islice(parts, batches.subdivisions))
+        losses = sum_over_processes(update(learner, own, len(numbers), recipe, anchors))
+        if learner.average is not None:
+            update_average(learner.average, learner.detector, batches.epoch * batches.steps + step + 1)
+        if after_step(step, losses, rate):
+            return
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one pass over a data set gave."""
+
+    detections: list[np.ndarray]  # an image [n, 6], (x1, y1, x2, y2, score, class) in pixels of the network's frame
+    results: list[dict]  # the same in COCO's results format, in pixels of the image
+    original: OriginalMetrics
+    coco: CocoMetrics
+
+
+def collect_detections(predict, loader, total):
+    """Detections of every image, in order.
+
+    Args:
+        predict: function of uint8 images [N, H, W, 3] that gives a list of N tensors [n, 6].
+        loader: iterable of (images [N, 3, H, W] uint8, targets).
+        total: number of images, for the progress bar.
+    """
+    detections = []
+    with tqdm(
+        total=total, desc="evaluating", unit="image", disable=None if is_main() else True, leave=False
+    ) as progress:
+        for images, _ in loader:
+            detections += [found.cpu().numpy() for found in predict(images.permute(0, 2, 3, 1))]
+            progress.update(len(images))
+    return detections
+
+
+def measure(detections, index, frame_size, class_names, max_det=MAX_DET):
+    """Both definitions' figures from the detections of a data set.
+
+    Args:
+        detections: as from `collect_detections`, in the order of the index.
+        index: DatasetIndex.
+        frame_size: (width, height) of the network's input.
+    Returns:
+        Evaluation.
+    """
+    results = coco_results(detections, image_ids(index.images), frame_size, index.sizes)
+    truth = coco_content(index, class_names, index.source.parent)
+    return Evaluation(
+        detections=detections,
+        results=results,
+        original=original_metrics(detections, index.labels, frame_size),
+        coco=coco_metrics(results, truth, max_det),
+    )

@@ -1,0 +1,69 @@
+"""What an evaluation leaves behind: its figures as JSON, its detections, its plots."""
+
+import dataclasses
+import json
+import math
+
+from utils.checkpoint import weights_hash
+from utils.files import new_folder, write_text
+from utils.metrics import confusion_matrix
+from utils.versions import git_state, versions
+
+
+def write_files(evaluation, options, config, index, device):
+    """Write the files that evaluation.py's options ask for.
+
+    Returns:
+        list of the paths written.
+    """
+    written = []
+    if options.json:
+        content = metrics_content(evaluation, options, config, index, device)
+        write_text(options.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        written.append(options.json)
+    if options.save_detections:
+        write_text(options.save_detections, json.dumps(evaluation.results) + "\n")
+        written.append(options.save_detections)
+    if options.plots:
+        written += write_plots(new_folder(options.output, config.model_name), evaluation, config, index)
+    return written
+
+
+def write_plots(folder, evaluation, config, index):
+    """Precision-recall curves, F1 over the threshold and the confusion matrix as PNG; the list of their paths."""
+    from utils.plots import save_plots
+
+    frame = (config.width, config.height)
+    matrix = confusion_matrix(evaluation.detections, index.labels, frame, config.classes)
+    return save_plots(folder, evaluation.coco, matrix)
+
+
+def metrics_content(evaluation, options, config, index, device):
+    """Figures and how they were made, as plain values for JSON; a figure that is not defined is null."""
+    coco = evaluation.coco
+    return {
+        "original": _plain(dataclasses.asdict(evaluation.original)),
+        "coco": _plain(coco.figures),
+        "all": _plain(coco.overall._asdict()),
+        "classes": [_plain(row._asdict()) for row in coco.classes],
+        "made_with": {
+            "data": str(config.path),
+            "val": str(config.val),
+            "images": len(index),
+            "weights": str(options.weights),
+            "weights_sha256": weights_hash(options.weights),
+            "width": config.width,
+            "height": config.height,
+            "conf": options.conf,
+            "iou": options.iou,
+            "max_det": options.max_det,
+            "batch_size": options.batch_size,
+            "device": str(device),
+            "git": git_state(),
+            "versions": versions(),
+        },
+    }
+
+
+def _plain(figures):
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in figures.items()}

@@ -1,0 +1,99 @@
+"""What a training run writes beside its weights: results.csv, TensorBoard events, results.png, args.json."""
+
+import csv
+import hashlib
+import io
+import json
+
+from utils.files import atomic_path, write_text
+from utils.settings import describe
+from utils.versions import git_state, versions
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "learning_rate",
+    "total",
+    "box",
+    "objectness",
+    "classes",
+    "images_per_second",
+    "AP50",
+    "AP",
+    "precision",
+    "recall",
+    "original_AP",
+    "F1",
+)
+
+
+def write_arguments(folder, settings):
+    """args.json: the settings in force and what else made the run what it is."""
+    lists = {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in (("train", settings.config.train), ("val", settings.config.val))
+        if path and path.is_file()
+    }
+    content = {
+        "settings": describe(settings),
+        "classes": settings.config.class_names,
+        "lists_sha256": lists,
+        "git": git_state(),
+        "versions": versions(),
+    }
+    write_text(folder / "args.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_results(folder, history):
+    """results.csv: a row an epoch; figures of epochs that were not evaluated stay empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(folder / "results.csv", text.getvalue())
+
+
+def open_events(folder, step):
+    """A TensorBoard writer that takes over at `step`; None, with a warning, where tensorboard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        from utils.errors import warn
+
+        warn("no TensorBoard events: the package tensorboard is not installed (pip install tensorboard)")
+        return None
+    return SummaryWriter(folder, purge_step=step)
+
+
+def write_events(events, row):
+    """One epoch's row to TensorBoard."""
+    if events is None:
+        return
+    for name, value in row.items():
+        if name not in ("epoch", "step"):
+            group = "loss" if name in ("total", "box", "objectness", "classes") else "figures"
+            events.add_scalar(f"{group}/{name}", value, row["step"])
+    events.flush()
+
+
+def draw_results(folder, history):
+    """results.png: losses, learning rate and figures over the epochs."""
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in history]
+    measured = [row for row in history if "AP50" in row]
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots(2, 3).flat
+    for axis, name in zip(axes, ("total", "box", "objectness", "classes", "learning_rate"), strict=False):
+        axis.plot(epochs, [row[name] for row in history], marker="." if len(epochs) < 40 else None)
+        axis.set_title(name.replace("_", " ") + ("" if name == "learning_rate" else " loss"))
+    last = figure.axes[5]
+    for name in ("AP50", "AP", "original_AP", "F1"):
+        last.plot([row["epoch"] for row in measured], [row[name] for row in measured], marker=".", label=name)
+    last.set_title("val")
+    last.legend()
+    for axis in figure.axes:
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.3)
+    with atomic_path(folder / "results.png") as path:
+        figure.savefig(path, dpi=100)
