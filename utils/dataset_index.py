@@ -1,11 +1,14 @@
 """The index of a data set: its images, their sizes and labels, read once and cached beside the list."""
 
 import contextlib
+import functools
 import hashlib
 import os
+import signal
+import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +20,7 @@ from utils.images import image_names, image_size
 from utils.labels import label_error, label_folders, label_path, scan_text
 
 CACHE_VERSION = 1  # to be raised when what the index holds, or how a label line is read, changes
-READERS = 8  # threads; most of their time goes into waiting for the disk
-_MISSING = (-1, -1)  # size and time of a file that is not there
+ITEMS_A_PROCESS = 500  # fewer are read before another process has started
 
 
 class PathList(Sequence):
@@ -55,7 +57,7 @@ class DatasetIndex:
     missing_labels: int  # images without a label file
     polygons: int  # label lines that were polygons and are now boxes
     scores: int  # label lines whose score was dropped
-    key: str = field(repr=False)  # of paths, sizes and times: equal for equal data
+    image_key: str = field(repr=False)  # of the images' paths, sizes and times: equal for equal pixels
 
     def __len__(self):
         return len(self.images)
@@ -64,7 +66,7 @@ class DatasetIndex:
 class FileStates:
     """Where the label file of each image is, and size and time of both: what tells whether a cache is current.
 
-    `labels` are paths as text, None where there is no file; `key` is a digest of all.
+    `labels` are paths as text, None where there is no file; `key` is a digest of all, `image_key` of the images'.
 
     Args:
         images: paths or text.
@@ -73,9 +75,10 @@ class FileStates:
     def __init__(self, images):
         names = [os.fspath(image) for image in images]
         self.labels = find_labels(names)
-        states = [number for group in (names, self.labels) for name in group for number in _file_state(name)]
         digest = hashlib.sha256("\0".join(_absolute(names)).encode("utf-8", "surrogateescape"))
-        digest.update(np.array(states, np.int64).tobytes())
+        digest.update(_file_states(names).tobytes())
+        self.image_key = digest.hexdigest()
+        digest.update(_file_states(self.labels).tobytes())
         self.key = digest.hexdigest()
 
 
@@ -117,7 +120,7 @@ def load_index(source, classes=None, cache=True):
     names = image_names(source)
     states = FileStates(names)
     path = cache_path(source) if cache else None
-    index = _read_cache(path, source, names, states.key) if path else None
+    index = _read_cache(path, source, names, states) if path else None
     # The number of classes is not part of the key, so that tools that do not know it share the cache.
     if index is None or _highest_class(index) >= (classes or np.inf):
         _check_images(source, names)
@@ -126,7 +129,7 @@ def load_index(source, classes=None, cache=True):
             more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
             raise InputError(f"{problems[0]}{more}")
         if path:
-            _write_cache(path, index)
+            _write_cache(path, index, states.key)
     warn_of_labels(index)
     return index
 
@@ -144,16 +147,8 @@ def scan_dataset(source, images, classes=None, states=None):
         problems: list of InputError, one a malformed label line or unreadable label file, in the list's order.
     """
     states = states or FileStates(images)
-    with ThreadPoolExecutor(READERS) as pool:
-        entries = list(
-            tqdm(
-                pool.map(_read_entry, images, states.labels, [classes] * len(images)),
-                f"reading {Path(source).name}",
-                len(images),
-                unit="image",
-                disable=None,
-            )
-        )
+    read = functools.partial(_read_entry, classes=classes)
+    entries = _map_in_processes(read, list(zip(images, states.labels, strict=True)), f"reading {Path(source).name}")
     index = DatasetIndex(
         source=Path(source),
         images=PathList(images),
@@ -162,7 +157,7 @@ def scan_dataset(source, images, classes=None, states=None):
         missing_labels=states.labels.count(None),
         polygons=sum(scan.polygons for _, scan, _ in entries),
         scores=sum(scan.scores for _, scan, _ in entries),
-        key=states.key,
+        image_key=states.image_key,
     )
     return index, [problem for _, _, problems in entries for problem in problems]
 
@@ -193,19 +188,42 @@ def _absolute(names):
     return absolute
 
 
-def _file_state(path):
-    """(bytes, time in ns) of a file, or _MISSING."""
-    if path is None:
-        return _MISSING
-    try:
-        state = os.stat(path)
-    except (OSError, ValueError):
-        return _MISSING
-    return state.st_size, state.st_mtime_ns
+def _file_states(names):
+    """[2·N] int64, size and time in ns of each file, -1 where there is none."""
+    states = []
+    for name in names:
+        size = time = -1
+        if name is not None:
+            with contextlib.suppress(OSError, ValueError):
+                state = os.stat(name)
+                size, time = state.st_size, state.st_mtime_ns
+        states.append(size)
+        states.append(time)
+    return np.array(states, np.int64)
 
 
-def _read_entry(image, label, classes):
-    """Size of one image, LabelScan of its labels, and the InputErrors met in them."""
+def _map_in_processes(function, items, title):
+    """List of `function(item)`, with a progress bar; many items are shared out to processes where they can fork.
+
+    Reading headers and lines is Python's work, so threads would only take turns.
+    """
+    processes = 1
+    if sys.platform == "linux":  # elsewhere forking is unsafe, or there is none
+        processes = min(len(os.sched_getaffinity(0)), len(items) // ITEMS_A_PROCESS)
+    with contextlib.ExitStack() as stack:
+        if processes > 1:
+            # Ctrl-C is the parent's to handle; it stops the others.
+            ignore = (signal.SIGINT, signal.SIG_IGN)
+            pool = stack.enter_context(get_context("fork").Pool(processes, signal.signal, ignore))
+            results = pool.imap(function, items, chunksize=100)
+        else:
+            results = map(function, items)
+        return list(tqdm(results, title, len(items), unit="image", disable=None))
+
+
+def _read_entry(files, classes):
+    """Size of one image, LabelScan of its labels, and the InputErrors met in them; `files` is their two paths."""
+    image, label = files
     try:
         size = image_size(image)
     except InputError:
@@ -241,11 +259,11 @@ def warn_of_labels(index):
         warn(f"{index.source}: {index.scores} label lines have a score as sixth value; it is not used")
 
 
-def _write_cache(path, index):
+def _write_cache(path, index, key):
     """Write the cache; a folder that cannot be written to is no error, the next run just reads everything again."""
     arrays = {
         "version": np.array(CACHE_VERSION),
-        "key": np.array(index.key),
+        "key": np.array(key),
         "counts": np.array([len(labels) for labels in index.labels], np.int64),
         "labels": np.concatenate([np.empty((0, 5), np.float32), *index.labels]),
         "sizes": index.sizes,
@@ -255,11 +273,11 @@ def _write_cache(path, index):
         np.savez(file, **arrays)
 
 
-def _read_cache(path, source, names, key):
+def _read_cache(path, source, names, states):
     """The cached index, or None if there is none, it is of other data, or it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            if file["version"] != CACHE_VERSION or file["key"] != key:
+            if file["version"] != CACHE_VERSION or file["key"] != states.key:
                 return None
             counts, labels, sizes, notes = (file[name] for name in ("counts", "labels", "sizes", "notes"))
         whole = (
@@ -276,4 +294,4 @@ def _read_cache(path, source, names, key):
     ends = np.cumsum(counts).tolist()
     starts = [0, *ends[:-1]]
     labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
-    return DatasetIndex(source, PathList(names), labels, sizes, missing_labels, polygons, scores, key)
+    return DatasetIndex(source, PathList(names), labels, sizes, missing_labels, polygons, scores, states.image_key)

@@ -4,6 +4,7 @@ What is on disk is found and read by `utils.images`, `utils.labels` and `utils.d
 can be taken from here too.
 """
 
+import itertools
 import signal
 import sys
 
@@ -57,13 +58,14 @@ class DetectionDataset(Dataset):
             both again. It may write to what it is given.
         seed: with the epoch and the image's number it seeds that generator, so that what an image becomes does not
             depend on which worker reads it.
-        skip_corrupt: name an image that cannot be read once and put another in its place, as training wants it;
-            otherwise it is an InputError.
+        corrupt: what becomes of an image that cannot be read. "error": InputError. "replace": it is named once and
+            the next one taken in its place, as training wants it. "blank": it is named once and is black, so that
+            its objects count as missed.
     """
 
-    def __init__(self, index, width, height, cache=None, augment=None, seed=0, skip_corrupt=False):
+    def __init__(self, index, width, height, cache=None, augment=None, seed=0, corrupt="error"):
         self.index, self.width, self.height = index, width, height
-        self.augment, self.seed, self.skip_corrupt = augment, seed, skip_corrupt
+        self.augment, self.seed, self.corrupt = augment, seed, corrupt
         # Shared with the workers: the epoch reaches those that live through several, and each of them knows
         # which images another has named already.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -97,19 +99,23 @@ class DetectionDataset(Dataset):
         Both may be written to.
 
         Raises:
-            InputError: the image cannot be read and `skip_corrupt` is off, or no image of the data set can.
+            InputError: the image cannot be read, or nor can any other that could take its place.
         """
-        for attempt in range(number, number + len(self)):
-            position = attempt % len(self)
+        for position in itertools.chain(range(number, len(self)), range(number)):
             try:
                 return self._pixels(position), self.index.labels[position].copy()
             except InputError as error:
-                if not self.skip_corrupt:
+                if self.corrupt == "error":
                     raise
-                if not self._named[position]:
-                    self._named[position] = True
-                    warn(f"{error}; skipped")
+                self._name(position, error)
+                if self.corrupt == "blank":
+                    return np.zeros((self.height, self.width, 3), np.uint8), self.index.labels[position].copy()
         raise InputError(f"{self.index.source}: none of its {len(self)} images can be read")
+
+    def _name(self, position, error):
+        if not self._named[position]:
+            self._named[position] = True
+            warn(f"{error}; {'taken as black' if self.corrupt == 'blank' else 'skipped'}")
 
     def _pixels(self, number):
         if self.cached is not None:
