@@ -44,7 +44,8 @@ def draw_detections(image, detections, labels):
         _draw_box(drawn, box, class_colour(int(label)), line)
     tags, taken = [], np.empty((0, 4), int)
     for *box, score, label in rows:
-        tag = _fitting_tag(labels[int(label)], f" {score:.2f}", font_size, (width, height))
+        text = "" if math.isnan(score) else f" {score:.2f}"
+        tag = _fitting_tag(labels[int(label)], text, font_size, (width, height))
         if tag is not None:
             place = place_label(box, (tag.width, tag.height), (width, height), taken)
             taken = np.vstack((taken, place))
