@@ -20,6 +20,7 @@ from utils.files import find_path, read_text
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
+_SUFFIXES = tuple(sorted(IMAGE_SUFFIXES))
 _EXIF_ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
@@ -103,7 +104,7 @@ def read_list(path):
 
 def is_image_name(name):
     """Whether a path's ending, in any case, is one of IMAGE_SUFFIXES."""
-    return f".{os.fspath(name).rpartition('.')[2].lower()}" in IMAGE_SUFFIXES
+    return os.fspath(name).lower().endswith(_SUFFIXES)
 
 
 def read_image(path):
@@ -208,7 +209,7 @@ def _describe(data):
 
 
 def _suffix_text():
-    return " ".join(sorted(IMAGE_SUFFIXES))
+    return " ".join(_SUFFIXES)
 
 
 def _short(text, limit=80):
