@@ -9,6 +9,7 @@ import contextlib
 import glob
 import io
 import os
+import warnings
 from pathlib import Path
 
 import cv2
@@ -28,8 +29,9 @@ _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 # PIL reads headers here; its guard against images that are too large to unpack would refuse large photographs.
 Image.MAX_IMAGE_PIXELS = None
-# What is wrong with a file is reported by the caller, once, and not by OpenCV in its own form as well.
+# What is wrong with a file is reported by the caller, once, and not by the libraries in their own forms as well.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def list_images(source):
