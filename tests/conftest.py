@@ -3,11 +3,20 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared"
+
+
+class Released(NamedTuple):
+    """What the released checkpoint makes of coco-val128."""
+
+    index: object  # DatasetIndex
+    detections: list  # of [n, 6] arrays, an image each
+    class_names: tuple
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +48,28 @@ def run_script():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def released(shared):
+    """What the released checkpoint detects in coco-val128 at a score above 0.01: index, detections, class names."""
+    import torch
+
+    from model.detector import Detector
+    from utils.checkpoint import load_weights
+    from utils.config import read_config
+    from utils.dataset_index import load_index
+    from utils.datasets import DetectionDataset
+    from utils.postprocess import detect
+
+    config = read_config(REPO / "data" / "coco.data")
+    detector = Detector(config.classes, config.anchor_num).eval()
+    load_weights(detector, shared / "reference" / "coco2017-0.241078ap-model.pth")
+    index = load_index(shared / "coco-val128" / "val.txt", config.classes, cache=False)
+    dataset = DetectionDataset(index, config.width, config.height)
+    detections = []
+    with torch.inference_mode():
+        for number in range(len(dataset)):
+            pixels = dataset[number][0][None].float() / 255
+            detections += [found.numpy() for found in detect(detector(pixels), config.anchors, conf=0.01, iou=0.4)]
+    return Released(index, detections, config.class_names)
