@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from utils.errors import InputError, warn
 from utils.files import atomic_path, read_text
-from utils.images import image_names, image_size
+from utils.images import image_names, image_size, is_image_name
 from utils.labels import label_error, label_folders, label_path, scan_text
 
 CACHE_VERSION = 1  # to be raised when what the index holds, or how a label line is read, changes
@@ -165,9 +165,11 @@ def scan_dataset(source, images, classes=None, states=None):
 def cache_path(source):
     """Where the cache of a list file or folder is, `NAME.cache` beside it; None for a glob or a single image."""
     source = Path(source)
-    name = source.resolve().name if source.is_dir() else source.name
-    folder = source.resolve().parent if source.is_dir() else source.parent
-    return folder / f"{name}.cache" if source.is_dir() or source.is_file() else None
+    if source.is_dir():
+        source = source.resolve()  # "." has no name to stand beside
+    elif not source.is_file() or is_image_name(source):
+        return None
+    return source.with_name(f"{source.name}.cache")
 
 
 def _names_in(folder):
