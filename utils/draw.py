@@ -12,6 +12,7 @@ from utils.fonts import default_font
 
 # Of the root of the image's area, which suits long images as well as square ones.
 _LINE_WIDTH = 0.004
+_SMALLEST_LINE = 2  # pixels, where the box has room
 _FONT_SIZE = 0.026
 _SMALLEST_FONT = 9  # pixels; smaller text cannot be read
 _USUAL_SMALLEST_FONT = 13  # for images that have room
@@ -37,7 +38,7 @@ def draw_detections(image, detections, labels):
     drawn = image.copy()
     height, width = image.shape[:2]
     scale = math.sqrt(width * height)
-    line = max(1, round(_LINE_WIDTH * scale))
+    line = max(_SMALLEST_LINE, round(_LINE_WIDTH * scale))
     font_size = max(_USUAL_SMALLEST_FONT, round(_FONT_SIZE * scale))
     rows = np.asarray(detections, dtype=float).reshape(-1, 6).tolist()
     for *box, _, label in reversed(rows):

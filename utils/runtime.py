@@ -35,6 +35,13 @@ class TorchRuntime:
         self.detector = detector.to(device, memory_format=torch.channels_last).eval()
         self.anchors = config.anchors
 
+    @property
+    def device_name(self):
+        """The device in words."""
+        if self.device.type == "cuda":
+            return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
+        return f"{self.device} ({torch.get_num_threads()} threads)" if self.device.type == "cpu" else str(self.device)
+
     @torch.inference_mode()
     def predict_timed(self, images, conf, iou, max_det=MAX_DETECTIONS, classes=None):
         """Detections of a batch, and how long each step took.
@@ -75,7 +82,7 @@ def select_device(name):
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

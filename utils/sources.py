@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from utils.errors import InputError, warn
-from utils.images import list_images, read_image
+from utils.images import is_image_name, list_images, read_image
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp", ".ogv"}
@@ -50,13 +50,16 @@ class ImageSource:
     Args:
         paths: list of paths.
         name: what they are called together.
+        single: whether one image was asked for, by its own path.
     """
 
     fps = None
+    endless = False
 
-    def __init__(self, paths, name):
+    def __init__(self, paths, name, single=False):
         self.paths = paths
         self.name = name
+        self.single = single
         self.length = len(paths)
         self.failed = []  # paths, as text
 
@@ -87,6 +90,7 @@ class VideoSource:
         endless: whether it only ends when somebody ends it.
     """
 
+    single = False
     failed = ()
 
     def __init__(self, capture, origin, endless=False):
@@ -136,8 +140,9 @@ def open_source(text):
         return _open_camera(int(text))
     if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
         return _open_video(path)
-    if path.is_file() and cv2.haveImageReader(str(path)):  # an image, whatever its ending
-        return ImageSource([path], source_name(path))
+    # By its content an image may have any ending, by its ending it may be damaged.
+    if path.is_file() and (is_image_name(path) or cv2.haveImageReader(str(path))):
+        return ImageSource([path], source_name(path), single=True)
     return ImageSource(list_images(text), source_name(path))
 
 
