@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from utils.files import atomic_path
-from utils.fonts import class_labels
+from utils.fonts import class_labels, find_font
 
 DPI = 150
 LEGEND_CLASSES = 10  # more colours than these cannot be told apart
@@ -104,7 +104,7 @@ def _name_ticks(axes, tags):
         axis.set_ticks(shown, [labels[place] for place in shown], fontsize=10 if len(labels) <= 12 else 8)
         for text, place in zip(axis.get_ticklabels(), shown, strict=True):
             if place < len(tags):
-                _set_font(text, tags[place])
+                _set_font(text, tags[place].font)
     axes.tick_params("x", rotation=90 if len(labels) > 4 else 0)
 
 
@@ -149,8 +149,10 @@ def _draw_curves(axes, coco, x, curves, values, tags):
         texts[0].set_text(f"each of {len(shown)} classes")
         return
     for place, text in zip(shown, texts, strict=False):
-        text.set_text(f"{tags[place].text}  {values[place]:.3f}")
-        _set_font(text, tags[place])
+        label = f"{tags[place].text}  {values[place]:.3f}"
+        font = find_font(label)  # a font that has the name, an ideograph, may have no digits
+        text.set_text(label if font else tags[place].text)
+        _set_font(text, font or tags[place].font)
 
 
 def _known(template, *values):
@@ -158,9 +160,9 @@ def _known(template, *values):
     return "" if any(map(math.isnan, values)) else template.format(*values)
 
 
-def _set_font(text, tag):
+def _set_font(text, font):
     text.set_parse_math(False)  # or "$" would begin a formula
-    text.set_fontproperties(FontProperties(fname=tag.font, size=text.get_fontsize()))
+    text.set_fontproperties(FontProperties(fname=font, size=text.get_fontsize()))
 
 
 def _save(figure, path):
