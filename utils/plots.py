@@ -82,10 +82,10 @@ def save_confusion_matrix(path, matrix, tags):
         tags: C `utils.fonts.ClassLabel`.
     """
     size = len(matrix)
-    side = min(4 + 0.18 * size, 30)
+    side = min(5 + 0.18 * size, 30)
     figure = Figure(figsize=(side + 1, side), dpi=DPI, layout="constrained")
     axes = figure.add_subplot(xlabel="detected as", ylabel="labelled as")
-    axes.set_title("Confusion matrix: last row false detections, last column missed objects", fontsize=10)
+    figure.suptitle("Confusion matrix: false detections in the last row, missed objects in the last column", fontsize=9)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, label="share of the row", shrink=0.6, aspect=30, fraction=0.04, pad=0.02)
@@ -105,7 +105,8 @@ def _name_ticks(axes, tags):
         for text, place in zip(axis.get_ticklabels(), shown, strict=True):
             if place < len(tags):
                 _set_font(text, tags[place].font)
-    axes.tick_params("x", rotation=90 if len(labels) > 4 else 0)
+    narrow = len(labels) > 4 or max(map(len, labels)) > len("background")
+    axes.tick_params("x", rotation=90 if narrow else 0)
 
 
 def _write_counts(axes, matrix, shares):
