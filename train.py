@@ -14,8 +14,6 @@ import sys
 from utils import cli
 from utils.recipe import RECIPES
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells count it
-
 
 def build_parser():
     parser = cli.parser(
@@ -59,6 +57,13 @@ def build_parser():
         metavar="N",
         help="stop after N epochs without better AP50; 0: never",
     )
+    parser.add_argument(
+        "--save-interval",
+        type=cli.natural_int,
+        default=600,
+        metavar="SECONDS",
+        help="save what --resume needs so often within an epoch, as well as after it",
+    )
     parser.add_argument("--freeze-backbone", action="store_true", help="train the heads alone")
     parser.add_argument("--output", default="runs/train", metavar="DIR", help="folder for the run's own folder")
     parser.add_argument(
@@ -73,20 +78,23 @@ def build_parser():
 
 def main(options):
     from utils.checkpoint import read_training
+    from utils.distributed import main_first, process_group
     from utils.errors import InputError
     from utils.settings import read_settings
-    from utils.training import newest_checkpoint, train
+    from utils.training import Run, newest_checkpoint
 
-    saved = None
-    if options.resume is not None:
-        saved = read_training(options.resume or newest_checkpoint())
-        # Options given now win over those of the run.
-        options, _ = build_parser().parse_known_args(sys.argv[1:], argparse.Namespace(**saved["options"]))
-    if not options.data:
-        raise InputError("--data: expected a .data file, for example --data data/coco.data")
-    kept = {name: value for name, value in vars(options).items() if name not in ("resume", "debug")}
-    finished = train(read_settings(options), kept, saved)
-    return 0 if finished else INTERRUPTED
+    with process_group():
+        with main_first():
+            saved = None
+            if options.resume is not None:
+                saved = read_training(options.resume or newest_checkpoint())
+                # Options given now win over those of the run.
+                options, _ = build_parser().parse_known_args(sys.argv[1:], argparse.Namespace(**saved["options"]))
+            if not options.data:
+                raise InputError("--data: expected a .data file, for example --data data/coco.data")
+            kept = {name: value for name, value in vars(options).items() if name not in ("resume", "debug")}
+            run = Run(read_settings(options), kept, saved)
+        return run.train()
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class TrainBatches(Sampler):
         self.rank, self.processes = rank, processes
         self.parts = subdivisions * processes
         self.epoch, self.first_step = 0, 0
+        self._ordered_epoch, self._numbers = None, None  # the last epoch's order: every step asks for it
         if self.batch_size < self.parts:
             raise InputError(
                 f"expected at least {self.parts} images a batch (subdivisions {subdivisions} x {processes} processes), "
@@ -63,6 +64,11 @@ class TrainBatches(Sampler):
                 yield parts[subdivision * self.processes + self.rank].tolist()
 
     def _order(self, epoch):
+        if epoch != self._ordered_epoch:
+            self._ordered_epoch, self._numbers = epoch, self._shuffle(epoch)
+        return self._numbers
+
+    def _shuffle(self, epoch):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return torch.randperm(self.count, generator=generator).numpy()
 

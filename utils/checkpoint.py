@@ -147,9 +147,35 @@ def read_training(path):
         InputError: the file is missing, damaged, or holds weights only.
     """
     content = _load(Path(path))
-    if not isinstance(content, Mapping) or "optimiser" not in content or "progress" not in content:
+    wanted = ("model", "ema", "optimiser", "scaler", "name", "folder", "options", "progress")
+    if not isinstance(content, Mapping) or not all(key in content for key in wanted):
         raise InputError(f"{path}: expected a training checkpoint (NAME-last.pth) to go on from, got weights only")
     return {**content, "path": str(path)}
+
+
+def restore_training(learner, saved, asked_by):
+    """Give a learner the weights, the average and the optimiser's state of `read_training`.
+
+    An average is begun with the weights where the checkpoint has none.
+
+    Args:
+        learner: Learner that is not wrapped for several processes yet.
+        asked_by: who fixed the number of classes and anchors, for the error.
+    Raises:
+        InputError: the tensors are not the detector's.
+    """
+    path, expected = saved["path"], learner.detector.state_dict()
+    for network, state in ((learner.detector, saved["model"]), (learner.average, saved["ema"] or saved["model"])):
+        if network is not None:
+            _check_heads(path, state, expected, asked_by)
+            _check_tensors(path, state, expected)
+            network.load_state_dict(state)
+    try:
+        learner.optimiser.load_state_dict(saved["optimiser"])
+        if saved["scaler"] and learner.scaler.is_enabled():
+            learner.scaler.load_state_dict(saved["scaler"])
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: its optimiser's state does not fit this recipe: {error}") from error
 
 
 def _plain_state(network):
@@ -161,12 +187,16 @@ def _plain_state(network):
 
 
 def _save(path, content):
+    # By way of memory, because on a full disk PyTorch's own writer fails with a riddle.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     try:
         with atomic_path(path) as temporary:
-            torch.save(content, temporary)
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path}: cannot write this checkpoint, what was there before is whole: {reason}") from error
+            temporary.write_bytes(buffer.getbuffer())
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot write this checkpoint, what was there before is whole: {error.strerror or error}"
+        ) from error
 
 
 def _load(path):

@@ -1,28 +1,64 @@
 """Training on several processes with torch.distributed, and the same calls on one, where they do nothing.
 
-`torchrun --nproc_per_node=N train.py …` starts the processes and tells each its rank in the environment.
+`torchrun --nproc_per_node=N train.py …` starts the processes and tells each its rank in the environment. Rank 0 is the
+main process, the only one that prints and writes.
 """
 
 import contextlib
+import datetime
+import io
 import os
+import re
 
 import torch
 import torch.distributed as dist
 
+from utils.errors import RunError
+
+# The others wait for what the main process does alone, such as reading a large data set for the first time.
+TIMEOUT = datetime.timedelta(hours=2)
+_LOST = re.compile(r"gloo|nccl|peer|connection", re.IGNORECASE)
+
 
 @contextlib.contextmanager
-def process_group(device):
-    """Join the group that torchrun started (nccl on CUDA, gloo otherwise) for the length of the block."""
+def process_group():
+    """Join the group that torchrun started, for the length of the block; without torchrun there is none."""
     if "RANK" not in os.environ:
         yield
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # Without a name of its own PyTorch takes nccl for tensors on CUDA and gloo for those on the CPU.
+    dist.init_process_group(timeout=TIMEOUT)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def is_lost_process(error):
+    """Whether a RuntimeError was raised because another process of the group has gone."""
+    return dist.is_initialized() and not isinstance(error, RunError) and bool(_LOST.search(str(error)))
+
+
+@contextlib.contextmanager
+def main_first():
+    """The main process runs the block; then the others do, silently. They exit where it failed.
+
+    So what the block says is said once, and what it writes (a data set's cache, a downloaded file) is there for the
+    others. The block must not call the other functions of this file that wait.
+    """
+    if is_main():
+        try:
+            yield
+        except BaseException:
+            from_main(False)
+            raise
+        from_main(True)
+        return
+    if not from_main(None):
+        raise SystemExit(1)
+    nowhere = io.StringIO()
+    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def rank():
@@ -51,26 +87,28 @@ def sum_over_processes(tensor):
 
 
 def gather_lists(items):
-    """Every process's list, one after the other in the order of ranks, on every process."""
+    """Every process's list, one after the other in the order of ranks, on the main process; None on the others."""
     if not dist.is_initialized():
         return items
-    parts = [None] * world_size()
-    dist.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
+    parts = [None] * world_size() if is_main() else None
+    dist.gather_object(items, parts)
+    return [item for part in parts for item in part] if is_main() else None
 
 
-def any_process(flag):
+def from_main(value):
+    """The main process's value, on every process."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, 0)
+    return values[0]
+
+
+def any_process(flag, device="cpu"):
     """Whether the flag is set in any process; all of them must ask."""
     if not dist.is_initialized():
         return flag
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     return bool(sum_over_processes(torch.tensor(int(flag), device=device)))
-
-
-def wait():
-    """Wait until every process is here."""
-    if dist.is_initialized():
-        dist.barrier()
 
 
 def same_everywhere(module):

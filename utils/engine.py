@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from utils.assign import assign
@@ -22,25 +21,6 @@ EVAL_CONF = 0.01  # low, so that the precision-recall curves are whole
 EVAL_IOU = 0.4
 
 
-@dataclass
-class Learner:
-    """What learns: the network and what moves its weights."""
-
-    detector: nn.Module  # holds the weights
-    network: nn.Module  # what is called: the detector itself, or wrapped for several processes or compiled
-    optimiser: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler  # does nothing unless training in half precision
-    average: nn.Module | None
-    device: torch.device
-    amp: bool
-    frozen: tuple[nn.Module, ...] = ()  # keep their BatchNorm statistics
-
-    @property
-    def best_network(self):
-        """The weights that are evaluated and saved: the average if there is one."""
-        return self.detector if self.average is None else self.average
-
-
 def update(learner, parts, batch_images, recipe, anchors):
     """One optimiser step on a batch that comes in parts.
 
@@ -48,6 +28,7 @@ def update(learner, parts, batch_images, recipe, anchors):
     hold. So neither changes the step, but for BatchNorm, which sees a part at a time.
 
     Args:
+        learner: Learner.
         parts: list of (images [N, 3, H, W] uint8, targets [M, 6]) of this process.
         batch_images: images of the whole batch, over all processes.
     Returns:

@@ -27,8 +27,14 @@ COLUMNS = (
 )
 
 
-def write_arguments(folder, settings):
-    """args.json: the settings in force and what else made the run what it is."""
+def write_arguments(folder, settings, progress):
+    """args.json: the settings in force and what else made the run what it is.
+
+    Args:
+        folder: of the run.
+        settings: Settings.
+        progress: Progress at which these settings came into force.
+    """
     lists = {
         name: hashlib.sha256(path.read_bytes()).hexdigest()
         for name, path in (("train", settings.config.train), ("val", settings.config.val))
@@ -37,6 +43,7 @@ def write_arguments(folder, settings):
     content = {
         "settings": describe(settings),
         "classes": settings.config.class_names,
+        "since": {"epoch": progress.epoch, "step": progress.step},
         "lists_sha256": lists,
         "git": git_state(),
         "versions": versions(),
@@ -54,7 +61,7 @@ def write_results(folder, history):
 
 
 def open_events(folder, step):
-    """A TensorBoard writer that takes over at `step`; None, with a warning, where tensorboard is not installed."""
+    """A TensorBoard writer that takes over after `step`; None, with a warning, where tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -62,7 +69,7 @@ def open_events(folder, step):
 
         warn("no TensorBoard events: the package tensorboard is not installed (pip install tensorboard)")
         return None
-    return SummaryWriter(folder, purge_step=step)
+    return SummaryWriter(folder, purge_step=step + 1)
 
 
 def write_events(events, row):

@@ -30,6 +30,7 @@ class Settings:
     compile: bool
     eval_interval: int
     patience: int  # epochs without a better AP50 before the run ends; 0: never
+    save_interval: int  # seconds after which a long epoch is saved in between
     freeze_backbone: bool
     output: str
 
@@ -66,6 +67,7 @@ def read_settings(options):
         compile=options.compile,
         eval_interval=options.eval_interval or max(1, epochs // EVALUATIONS),
         patience=options.patience,
+        save_interval=options.save_interval,
         freeze_backbone=options.freeze_backbone,
         output=options.output,
     )

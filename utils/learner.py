@@ -1,0 +1,88 @@
+"""What learns in a training run: network, optimiser, average of the weights, on one process or several."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from utils import distributed
+from utils.average import average_of
+from utils.errors import warn
+
+SMALL_PART = 16  # images a process and part below which BatchNorm needs the other processes' images too
+
+
+@dataclass
+class Learner:
+    """What learns: the network and what moves its weights."""
+
+    detector: nn.Module  # holds the weights
+    network: nn.Module  # what is called: the detector itself, or wrapped for several processes or compiled
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler  # does nothing unless training in half precision
+    average: nn.Module | None
+    device: torch.device
+    amp: bool
+    frozen: tuple[nn.Module, ...] = ()  # keep their BatchNorm statistics
+
+    @property
+    def best_network(self):
+        """The weights that are evaluated and saved: the average if there is one."""
+        return self.detector if self.average is None else self.average
+
+
+def build_learner(detector, settings, device):
+    """Network, optimiser and average as the settings and the recipe say, for one process.
+
+    Args:
+        detector: Detector with the weights to start from.
+        settings: Settings.
+        device: torch.device.
+    Returns:
+        Learner.
+    """
+    recipe = settings.recipe
+    detector.to(device, memory_format=torch.channels_last)
+    if settings.freeze_backbone:
+        detector.backbone.requires_grad_(False)
+    amp = settings.amp and device.type == "cuda"
+    if settings.amp and not amp:
+        warn("--amp: mixed precision is for CUDA; training goes on in float32")
+    # All weights, also frozen ones, which have no gradient and are left alone: so the optimiser's state fits a run
+    # that goes on with or without --freeze-backbone.
+    optimiser = torch.optim.SGD(
+        detector.parameters(),
+        lr=settings.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+    return Learner(
+        detector=detector,
+        network=detector,
+        optimiser=optimiser,
+        scaler=torch.amp.GradScaler(device.type, enabled=amp),
+        average=average_of(detector) if settings.ema else None,
+        device=device,
+        amp=amp,
+        frozen=(detector.backbone,) if settings.freeze_backbone else (),
+    )
+
+
+def join_processes(learner, settings):
+    """Wrap the learner's network for all processes of the run, which must all call this, and compile it if asked to.
+
+    Every process gets the main one's weights.
+    """
+    processes = distributed.world_size()
+    if processes > 1:
+        for module in (learner.detector, learner.average):
+            if module is not None:
+                distributed.same_everywhere(module)
+        cuda = learner.device.type == "cuda"
+        # On the CPU PyTorch has no SyncBatchNorm: there BatchNorm sees the images of one process and part.
+        if cuda and settings.batch_size // (processes * settings.subdivisions) < SMALL_PART:
+            nn.SyncBatchNorm.convert_sync_batchnorm(learner.detector)
+        learner.network = nn.parallel.DistributedDataParallel(learner.detector, [learner.device] if cuda else None)
+    if settings.compile:
+        learner.network = torch.compile(learner.network)
