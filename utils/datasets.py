@@ -152,6 +152,9 @@ class _Loader(DataLoader):
             yield from super().__iter__()
         except InputError as error:
             _, separator, message = str(error).rpartition("InputError: ")
+            # The error's frames hold the iterator and themselves. Let go of it here, while it can still tell its
+            # workers to end; found later by the garbage collector, it waits five seconds for each of them.
+            error.__traceback__ = self._iterator = None
             raise InputError(message.strip() if separator else str(error)) from None
 
 
