@@ -67,18 +67,19 @@ def class_colour(number):
 
 @functools.cache
 def _palette():
-    """Colours in an order in which each is as far as can be, in CIELAB, from greys and from all before it."""
+    """Colours in an order in which each is as far as can be, in CIELAB, from all before it; red is the first."""
     levels = np.linspace(0, 255, _PALETTE_STEPS).astype(np.uint8)
     colours = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(1, -1, 3)
     lab = cv2.cvtColor(colours.astype(np.float32) / 255, cv2.COLOR_BGR2Lab)[0]
     chroma = np.hypot(lab[:, 1], lab[:, 2])
     usable = (chroma >= _LEAST_CHROMA) & (lab[:, 0] >= _LIGHTNESS[0]) & (lab[:, 0] <= _LIGHTNESS[1])
-    colours, lab, distance = colours[0, usable], lab[usable], chroma[usable] ** 2
-    order = []
+    colours, lab = colours[0, usable], lab[usable]
+    order, distance = [], np.full(len(lab), np.inf)
+    chosen = int((lab[:, 1] + lab[:, 2]).argmax())
     for _ in range(len(colours)):
-        chosen = int(distance.argmax())
         order.append(tuple(colours[chosen].tolist()))
         distance = np.minimum(distance, np.square(lab - lab[chosen]).sum(1))
+        chosen = int(distance.argmax())
     return tuple(order)
 
 
@@ -128,12 +129,12 @@ def _draw_box(image, box, colour, line):
     x2, y2 = max(math.ceil(box[2]) - 1, x1), max(math.ceil(box[3]) - 1, y1)
     # A wide line would fill a small box.
     line = max(1, min(line, (min(x2 - x1, y2 - y1) + 1) // 5))
-    if line > 1:
-        # A rim keeps the line visible on what has the same colour.
-        rim = max(1, line // 5)
-        cv2.rectangle(image, (x1 - rim, y1 - rim), (x2 + rim, y2 + rim), contrast_colour(colour), rim)
-    inset = line // 2  # OpenCV's lines are as wide on both sides
-    cv2.rectangle(image, (x1 + inset, y1 + inset), (x2 - inset, y2 - inset), colour, line)
+    # A rim keeps the line visible on what has the same colour.
+    rim = max(1, line // 5) if line > 1 else 0
+    # Rectangles one in the other: OpenCV rounds the corners of a wide line.
+    for inset in range(-rim, line):
+        corners = (x1 + inset, y1 + inset), (x2 - inset, y2 - inset)
+        cv2.rectangle(image, *corners, contrast_colour(colour) if inset < 0 else colour)
 
 
 @functools.lru_cache(maxsize=256)
