@@ -36,7 +36,7 @@ def main(options):
     write_text(options.output, json.dumps(content, ensure_ascii=False))
     warn_of_labels(index)
     if problems:
-        print(f"{len(problems)} broken entries dropped")
+        print(f"broken entries dropped: {len(problems)}")
     boxes = len(content["annotations"])
     print(f"wrote {options.output}: {good.sum()} images, {boxes} boxes, {len(names)} categories")
     return 1 if problems else 0

@@ -85,12 +85,16 @@ def normalise(corners, size):
     left, right = (min(max(x, 0.0), width) / width for x in (x1, x2))
     top, bottom = (min(max(y, 0.0), height) / height for y in (y1, y2))
     if right - left < MIN_SIDE or bottom - top < MIN_SIDE:
-        raise ValueError(f"box {_numbers(corners)} has no area inside the image of {_numbers(size)} pixels")
+        raise ValueError(f"box {_numbers(corners)} has no area inside the image of {_size(size)}")
     return ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top), excess
 
 
 def _numbers(values):
     return " ".join(f"{value:g}" for value in values)
+
+
+def _size(size):
+    return f"{size[0]:g}x{size[1]:g} pixels"
 
 
 def choose_classes(sets, chosen=None, chosen_from=None):
@@ -188,8 +192,7 @@ def _unusable(image, path, size, folder):
         # One pixel of rounding is no change of aspect, however small the image.
         tolerance = ASPECT_TOLERANCE + 1 / min(size)
         if abs(across / down - 1) > tolerance:
-            annotated, found = ("x".join(f"{side:g}" for side in pair) for pair in (image.size, size))
-            return f"annotated at {annotated} pixels, but {path} has {found}"
+            return f"annotated at {_size(image.size)}, but {path} has {_size(size)}"
     return None
 
 
@@ -205,9 +208,7 @@ def _label_boxes(image, size, class_ids, findings):
             findings.dropped.append(f"{box.where}: {error}")
             continue
         if excess > EDGE_TOLERANCE:
-            findings.changed.append(
-                f"{box.where}: box {_numbers(box.corners)} cut to the image of {_numbers(size)} pixels"
-            )
+            findings.changed.append(f"{box.where}: box {_numbers(box.corners)} cut to the image of {_size(size)}")
         labels.append((class_ids[box.class_name], *label))
     return labels
 

@@ -1,5 +1,6 @@
 """What a data set holds, and what is wrong or doubtful in it."""
 
+import itertools
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -75,11 +76,12 @@ def check_dataset(config, workers=None):
     images = {key: list_images(source) for key, source in sources.items() if source is not None}
     if not images:
         raise InputError(f"{config.path}: train, val: expected a list of images, got None for both")
-    sets, findings, decoded = {}, [], {}
+    sets, findings = {}, []
+    all_decoded = iter(decode_images([path for paths in images.values() for path in paths], workers))
+    decoded = {key: list(itertools.islice(all_decoded, len(paths))) for key, paths in images.items()}
     for key, paths in images.items():
         states = FileStates(paths)
         index, problems = scan_dataset(sources[key], paths, config.classes, states)
-        decoded[key] = decode_images(paths, workers)
         missing = [path for path, label in zip(paths, states.labels, strict=True) if label is None]
         empty = sum(label is not None and _is_empty(label) for label in states.labels)
         sets[key] = count(index, missing, empty, config)
@@ -143,29 +145,33 @@ def find_same_images(sets, decoded):
             if item.digest:
                 places[item.digest][key].append(position)
 
-    def names(key, positions):
-        return [str(sets[key].index.images[position]) for position in positions]
-
-    def note(*entries):
-        """Whether the pictures' labels differ, which is worse: one of them is wrong."""
-        labels = [sets[key].index.labels[position] for key, position in entries]
-        if all(_same_labels(labels[0], other) for other in labels[1:]):
-            return ""
-        return f" (their labels differ, boxes: {', '.join(str(len(rows)) for rows in labels)})"
-
-    findings = []
-    for key in sets:
-        groups = [found[key] for found in places.values() if len(found[key]) > 1]
-        lines = [" = ".join(names(key, group)) + note(*((key, position) for position in group)) for group in groups]
-        findings.append(Finding(WARNING, f"{key}: same picture more than once", lines))
+    repeated = {key: [] for key in sets}
     leaks = []
     for found in places.values():
+        for key in sets:
+            if len(found[key]) > 1:
+                repeated[key].append(_name_same(sets, [(key, position) for position in found[key]]))
         if found["train"] and found["val"]:
-            train = found["train"][0]
-            for position in found["val"]:
-                (name,), (other,) = names("val", [position]), names("train", [train])
-                leaks.append(f"{name} = {other}{note(('val', position), ('train', train))}")
-    return [Finding(ERROR, "leakage: pictures in val that are in train", leaks), *findings]
+            leaks += [_name_same(sets, [("val", position), ("train", found["train"][0])]) for position in found["val"]]
+    return [
+        Finding(ERROR, "leakage: pictures in val that are in train", leaks),
+        *(Finding(WARNING, f"{key}: same picture more than once", lines) for key, lines in repeated.items()),
+    ]
+
+
+def _name_same(sets, places):
+    """Line that names equal pictures, given as (set, position), and says whether their labels are equal too."""
+    paths = [os.path.abspath(sets[key].index.images[position]) for key, position in places]
+    if len(set(paths)) == 1:
+        keys = sorted({key for key, _ in places})
+        how = f"is listed {len(paths)} times" if len(keys) == 1 else "is in both lists"
+        return f"{sets[places[0][0]].index.images[places[0][1]]} {how}"
+    labels = [sets[key].index.labels[position] for key, position in places]
+    line = " = ".join(str(sets[key].index.images[position]) for key, position in places)
+    if all(_same_labels(labels[0], other) for other in labels[1:]):
+        return line
+    # Worse than a copy: the labels of one of them are wrong, or those of both.
+    return f"{line} (their labels differ, boxes: {', '.join(str(len(rows)) for rows in labels)})"
 
 
 def find_copies(sets, decoded):

@@ -1,6 +1,8 @@
 """Decoding every image of a data set, to find those that are damaged, the same, or turned and mirrored copies."""
 
 import hashlib
+import math
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -58,9 +60,12 @@ def decode_images(images, workers=None):
         RunError: a process was killed.
     """
     # Processes and not threads: the decoders' libraries complain on standard error without naming the file,
-    # and only a process of its own knows which file it is reading.
+    # and only a process of its own knows which file it is reading. Started afresh and not forked: OpenCV's threads
+    # do not survive a fork, and the copy would wait for them for ever.
+    workers = min(workers or os.cpu_count() or 1, math.ceil(len(images) / CHUNK))
+    fresh = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
+        with ProcessPoolExecutor(workers, fresh, _start_worker) as pool:
             decoded = pool.map(_decode, images, chunksize=CHUNK)
             return list(tqdm(decoded, "decoding", len(images), unit="image", disable=None))
     except BrokenProcessPool as error:

@@ -214,7 +214,7 @@ def _print_findings(findings, path):
     for line in lines[:SHOWN]:
         warn(line)
     write_text(path, "\n".join(lines) + "\n")
-    print(f"{len(findings.dropped)} broken entries dropped, {len(findings.changed)} boxes cut; all of them in {path}")
+    print(f"broken entries dropped: {len(findings.dropped)}, boxes cut: {len(findings.changed)}; {path} lists them")
 
 
 def _places(options):
