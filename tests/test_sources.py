@@ -1,0 +1,218 @@
+"""Sources: what a path, a glob or a number means, the frames it gives, and what cannot be read."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils import sources
+from utils.errors import InputError
+from utils.results import VideoFile
+from utils.sources import VideoSource, open_source, source_name, unique_stems
+
+
+def picture(width=40, height=30, value=90):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures, one in a sub-folder and one with an ending that says nothing, and files that are none."""
+    folder = tmp_path / "shots.new"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("b.png", "a.JPG", "sub/a.jpg", "größe 猫.png"):
+        cv2.imencode(".png", picture())[1].tofile(folder / name)
+    (folder / "broken.jpg").write_text("no image")
+    (folder / "notes.md").write_text("no image either")
+    return folder
+
+
+@pytest.fixture
+def video(tmp_path):
+    """12 frames of 64x48, each brighter than the one before it."""
+    with VideoFile(tmp_path / "street", 23.976) as file:
+        for number in range(12):
+            file.write(picture(64, 48, number * 20))
+    return file.path
+
+
+class FakeCapture:
+    """A cv2.VideoCapture of given frames and properties."""
+
+    def __init__(self, frames, fps=0.0, length=-1.0, opened=True):
+        self.frames = list(frames)
+        self.properties = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: length}
+        self.opened = opened
+
+    def isOpened(self):
+        return self.opened
+
+    def get(self, key):
+        return self.properties[key]
+
+    def read(self):
+        return (True, self.frames.pop(0)) if self.frames else (False, None)
+
+    def release(self):
+        self.opened = False
+
+
+def test_one_image(folder):
+    with open_source(str(folder / "b.png")) as source:
+        (frame,) = source
+    assert source.single
+    assert (source.name, source.length, source.fps, source.failed) == ("b", 1, None, [])
+    assert (frame.origin, frame.number, frame.stem) == (str(folder / "b.png"), None, "b")
+    assert np.array_equal(frame.image, picture())
+    assert frame.read_seconds > 0
+
+
+def test_an_image_is_known_by_its_content(folder):
+    path = folder / "photo.jfif"
+    (folder / "b.png").rename(path)
+    with open_source(str(path)) as source:
+        assert [frame.stem for frame in source] == ["photo"]
+
+
+def test_a_folder_gives_all_its_images_and_names_those_it_cannot_read(folder, capsys):
+    with open_source(str(folder)) as source:
+        stems = [frame.stem for frame in source]
+    assert stems == ["a", "b", "größe 猫", "sub/a"]
+    assert not source.single
+    assert source.name == "shots.new"
+    assert source.length == 5
+    assert source.failed == [str(folder / "broken.jpg")]
+    assert capsys.readouterr().err.startswith(f"warning: {folder / 'broken.jpg'}: expected an image")
+
+
+def test_a_glob(folder):
+    with open_source(str(folder / "*.png")) as source:
+        assert [frame.stem for frame in source] == ["b", "größe 猫"]
+    assert source.name == "shots.new"
+
+
+def test_a_list_file_names_images_also_ones_that_are_not_there(folder, capsys):
+    listing = folder / "val.txt"
+    listing.write_text("b.png\nsub/a.jpg\ngone.jpg\n", encoding="utf-8")
+    with open_source(str(listing)) as source:
+        assert [frame.stem for frame in source] == ["b", "sub/a"]
+    assert source.name == "val"
+    assert len(source.failed) == 1
+    assert "gone.jpg: cannot read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.jpg", "found nothing there"),
+        ("gone.mp4", "no such file"),
+        ("*.bmp", "this pattern matches none"),
+        ("empty", "in this folder, found none"),
+        ("notes.md", r"notes\.md:1: expected the path of an image"),
+    ],
+)
+def test_nothing_to_read_is_an_error(folder, name, message):
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match=message):
+        open_source(str(folder / name))
+
+
+def test_a_video_gives_its_frames_in_order(video):
+    with open_source(str(video)) as source:
+        frames = list(source)
+    assert source.fps == pytest.approx(23.976, abs=0.001)
+    assert source.length == 12
+    assert [frame.number for frame in frames] == list(range(12))
+    assert [frame.stem for frame in frames[:2]] == ["street-000000", "street-000001"]
+    assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
+    means = [frame.image.mean() for frame in frames]
+    assert means == pytest.approx([number * 20 for number in range(12)], abs=6)
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all", b"\0" * 5000])
+def test_a_video_that_is_none(tmp_path, content):
+    path = tmp_path / "street.MP4"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="expected a video, OpenCV cannot open it"):
+        open_source(str(path))
+
+
+def test_a_video_whose_first_frame_is_damaged():
+    with pytest.raises(InputError, match=r"x\.mp4: expected a video, its first frame cannot be decoded"):
+        list(VideoSource(FakeCapture([], 25.0, 100.0), "x.mp4"))
+
+
+def test_a_video_that_is_cut_short_is_warned_about(capsys):
+    assert len(list(VideoSource(FakeCapture([picture()] * 5, 25.0, 100.0), "x.mp4"))) == 5
+    assert capsys.readouterr().err == "warning: x.mp4: ends after 5 of 100 frames; it may be damaged\n"
+
+
+def test_a_length_that_is_nearly_right_is_not(capsys):
+    assert len(list(VideoSource(FakeCapture([picture()] * 97, 25.0, 100.0), "x.mp4"))) == 97
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 90000.0])
+def test_a_frame_rate_that_cannot_be_is_replaced(fps):
+    assert VideoSource(FakeCapture([], fps), "camera0", endless=True).fps == 30
+
+
+def test_a_number_is_a_camera(monkeypatch):
+    opened = []
+
+    def capture(number):
+        opened.append(number)
+        return FakeCapture([np.zeros((30, 40), np.uint8)], length=50.0)
+
+    monkeypatch.setattr(sources.cv2, "VideoCapture", capture)
+    with open_source("2") as source:
+        (frame,) = source
+    assert opened == [2]
+    assert source.endless
+    assert (source.name, source.length) == ("camera2", None)
+    assert frame.image.shape == (30, 40, 3)  # grey frames become BGR
+    assert not source.capture.opened
+
+
+def test_a_folder_that_is_called_like_a_number_is_a_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "sub").rename(folder / "7")
+    with open_source("7") as source:
+        assert [frame.stem for frame in source] == ["a"]
+
+
+def test_a_camera_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda number: FakeCapture([], opened=False))
+    with pytest.raises(InputError, match="camera 3: cannot be opened"):
+        open_source("3")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a/b.c/", "b.c"), ("a/b/*.jpg", "b"), ("a/b/**/[0-9]*.jpg", "b"), ("a/..", os.path.basename(os.getcwd()))],
+)
+def test_source_name(path, name):
+    assert source_name(path) == name
+
+
+def test_source_name_of_the_root_and_of_the_working_directory(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert source_name(".") == "shots.new"
+    assert source_name("*.png") == "shots.new"
+    assert source_name("b.png") == "b"
+    assert source_name("/") == "images"
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b", "a-2"]), min_size=1, max_size=3), min_size=1, max_size=12))
+def test_stems_are_as_many_as_paths_and_no_two_the_same(parts):
+    paths = ["/x/" + "/".join(part) + (".jpg" if number % 2 else ".png") for number, part in enumerate(parts)]
+    stems = unique_stems(paths)
+    assert len(set(stems)) == len(stems) == len(paths)
+    assert not any(stem.startswith(("/", "..")) for stem in stems)
+
+
+def test_stems_keep_folders_and_number_what_differs_by_its_ending_only():
+    assert unique_stems(["x/a.jpg", "x/a.png", "x/y/a.jpg", "x/v1.2.jpg"]) == ["a", "a-2", "y/a", "v1.2"]
