@@ -360,3 +360,11 @@ def test_path_list():
     with pytest.raises(IndexError):
         paths[3]
     assert repr(paths) == "PathList(['a/b.jpg', 'c.jpg', 'd.jpg'])"
+
+
+@pytest.mark.parametrize("options", [[], ["--windows"]])
+def test_the_benchmark_runs(run_script, options):
+    result = run_script("benchmarks/open_dataset.py", "--images", 30, "--repeats", 2, *options)
+    assert result.returncode == 0, result.stderr
+    assert "30 images, 210 boxes read" in result.stdout
+    assert result.stderr == ""
