@@ -25,6 +25,9 @@ COLUMNS = (
     "original_AP",
     "F1",
 )
+LOSSES = ("total", "box", "objectness", "classes")
+FIGURES = {"AP50": "AP50", "AP": "AP", "original_AP": "AP, original's definition", "F1": "F1, original's"}
+FEW_EPOCHS = 40  # up to here each gets a dot
 
 
 def write_arguments(folder, settings, progress):
@@ -78,7 +81,7 @@ def write_events(events, row):
         return
     for name, value in row.items():
         if name not in ("epoch", "step"):
-            group = "loss" if name in ("total", "box", "objectness", "classes") else "figures"
+            group = "loss" if name in LOSSES else "figures"
             events.add_scalar(f"{group}/{name}", value, row["step"])
     events.flush()
 
@@ -86,21 +89,26 @@ def write_events(events, row):
 def draw_results(folder, history):
     """results.png: losses, learning rate and figures over the epochs."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    epochs = [row["epoch"] for row in history]
-    measured = [row for row in history if "AP50" in row]
     figure = Figure(figsize=(12, 7), layout="constrained")
+    titles = {name: f"{'class' if name == 'classes' else name} loss" for name in LOSSES}
+    titles |= {"learning_rate": "learning rate"}
     axes = figure.subplots(2, 3).flat
-    for axis, name in zip(axes, ("total", "box", "objectness", "classes", "learning_rate"), strict=False):
-        axis.plot(epochs, [row[name] for row in history], marker="." if len(epochs) < 40 else None)
-        axis.set_title(name.replace("_", " ") + ("" if name == "learning_rate" else " loss"))
-    last = figure.axes[5]
-    for name in ("AP50", "AP", "original_AP", "F1"):
-        last.plot([row["epoch"] for row in measured], [row[name] for row in measured], marker=".", label=name)
+    epochs = [row["epoch"] for row in history]
+    for axis, (name, title) in zip(axes, titles.items(), strict=False):
+        axis.plot(epochs, [row[name] for row in history], marker="." if len(epochs) < FEW_EPOCHS else None)
+        axis.set_title(title)
+    last = figure.axes[-1]
+    measured = [row for row in history if "AP50" in row]
+    for name, label in FIGURES.items():
+        last.plot([row["epoch"] for row in measured], [row[name] for row in measured], marker=".", label=label)
     last.set_title("val")
+    last.set_ylim(bottom=0)
     last.legend()
     for axis in figure.axes:
         axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     with atomic_path(folder / "results.png") as path:
         figure.savefig(path, dpi=100)

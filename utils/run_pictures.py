@@ -109,28 +109,31 @@ def _fit(image):
 
 
 def _captioned(tile, caption):
-    """The tile in the middle of a square with a line of text above."""
-    canvas = np.full((TILE + _CAPTION, TILE, 3), 255, np.uint8)
-    top, left = _CAPTION + (TILE - tile.shape[0]) // 2, (TILE - tile.shape[1]) // 2
-    canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    """The tile, as wide as all tiles are, with a line of text above."""
+    height, width = tile.shape[:2]
     strip = Image.new("RGB", (TILE, _CAPTION), "white")
     font = ImageFont.truetype(default_font(), _FONT)
     ImageDraw.Draw(strip).text((TILE // 2, _CAPTION // 2), caption, fill="black", font=font, anchor="mm")
-    # Directly above the picture, however flat that is.
-    canvas[top - _CAPTION : top] = np.asarray(strip)
+    canvas = np.full((_CAPTION + height, TILE, 3), 255, np.uint8)
+    canvas[:_CAPTION] = np.asarray(strip)
+    left = (TILE - width) // 2
+    canvas[_CAPTION:, left : left + width] = tile
     return canvas
 
 
 def _grid(tiles, columns):
-    """Tiles of one size, side by side with gaps."""
-    height, width = tiles[0].shape[:2]
-    rows = math.ceil(len(tiles) / columns)
-    shape = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3)
+    """Tiles of one width, side by side with gaps; a row is as high as its highest."""
+    rows = [tiles[first : first + columns] for first in range(0, len(tiles), columns)]
+    heights = [max(len(tile) for tile in row) for row in rows]
+    width = tiles[0].shape[1]
+    shape = (sum(heights) + _GAP * (len(rows) + 1), len(rows[0]) * (width + _GAP) + _GAP, 3)
     canvas = np.full(shape, 255, np.uint8)
-    for number, tile in enumerate(tiles):
-        top = _GAP + number // columns * (height + _GAP)
-        left = _GAP + number % columns * (width + _GAP)
-        canvas[top : top + height, left : left + width] = tile
+    top = _GAP
+    for row, height in zip(rows, heights, strict=True):
+        for number, tile in enumerate(row):
+            left = _GAP + number * (width + _GAP)
+            canvas[top : top + len(tile), left : left + width] = tile
+        top += height + _GAP
     return canvas
 
 

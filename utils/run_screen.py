@@ -46,7 +46,8 @@ def describe_run(settings, data, start, device, processes):
     shared = f" over {processes} processes" if processes > 1 else ""
     lines.append(
         f"run      recipe {settings.recipe_name}, {settings.epochs} epochs of {batches.steps} steps, "
-        f"batch {batches.batch_size}{parts}{shared}, evaluation every {settings.eval_interval} epochs"
+        f"batch {batches.batch_size}{parts}{shared}, evaluation every "
+        f"{f'{settings.eval_interval} epochs' if settings.eval_interval > 1 else 'epoch'}"
     )
     options = [f"learning rate {settings.learning_rate:g}", f"seed {settings.seed}", f"device {device}"]
     options += [f"{settings.workers} workers"]

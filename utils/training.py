@@ -79,6 +79,7 @@ class Run:
             self.progress = Progress(**saved["progress"])
         self.progress.fit(self.data.batches.steps)
         self.tags = class_labels(config.class_names) if distributed.is_main() else None
+        self.stop = Interrupt()
         self.evaluation = None  # of the best weights, when this session has seen it
 
     def train(self):
@@ -98,7 +99,7 @@ class Run:
         self.last_save = time.monotonic()
         self.screen = Screen(progress, settings.epochs, self.data.batches.batch_size, distributed.is_main())
         finished = False
-        with Interrupt() as self.stop, _resumable(self.last_path):
+        with self.stop, _resumable(self.last_path):
             try:
                 while progress.epoch < settings.epochs and not self._out_of_patience():
                     if not self._epoch():
@@ -169,7 +170,7 @@ class Run:
             self.save()
         figures = {}
         if evaluate and not stopped:
-            evaluation, stopped = self._evaluate(self.learner.best_network)
+            evaluation, stopped = self.evaluate(self.learner.best_network)
             figures = distributed.from_main(_figures(evaluation))
         if stopped:
             return False
@@ -224,7 +225,7 @@ class Run:
             f"{self.settings.learning_rate / 10:g}; that checkpoint is whole, it was saved before"
         )
 
-    def _evaluate(self, network):
+    def evaluate(self, network):
         """Measure a network on the val list, on all processes.
 
         Returns:
@@ -307,7 +308,7 @@ class Run:
             network = Detector(config.classes, config.anchor_num).to(self.device, memory_format=torch.channels_last)
             if distributed.is_main():
                 load_weights(network, self.best_path, asked_by=config.path)
-            self.evaluation, stopped = self._evaluate(network)
+            self.evaluation, stopped = self.evaluate(network)
             if stopped:
                 return False
         if distributed.is_main():
