@@ -33,6 +33,8 @@ def run(arguments, main):
     """
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = arguments.parse_args()
+    # Class and file names may hold characters that the output's encoding has not: shown escaped, not an error.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main(options) or 0
         sys.stdout.flush()
