@@ -122,7 +122,8 @@ def detect_all(source, detector, labels, class_names, wanted, window=None):
     summary = Summary()
     # A camera ends when somebody ends it.
     ended_by_user = contextlib.suppress(KeyboardInterrupt) if source.endless else contextlib.nullcontext()
-    progress = tqdm(source, total=source.length, unit=" frames", disable=True if source.single else None)
+    unit = " images" if source.fps is None else " frames"
+    progress = tqdm(source, total=source.length, unit=unit, disable=True if source.single else None)
     with _Writer(wanted, source, class_names, summary) as writer, progress as frames, ended_by_user:
         for frame in frames:
             detections, seconds = detector(frame.image)

@@ -11,12 +11,14 @@ import glob
 import itertools
 import math
 import os
+import sys
 import time
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from utils.errors import InputError, warn
 from utils.images import is_image_name, list_images, read_image
@@ -75,7 +77,9 @@ class ImageSource:
             try:
                 image = read_image(path)
             except InputError as error:
-                warn(f"{error}; skipped")
+                # On a line of its own, beside whatever progress bar there is.
+                with tqdm.external_write_mode(file=sys.stderr):
+                    warn(f"{error}; skipped")
                 self.failed.append(str(path))
                 continue
             yield Frame(str(path), None, stem, image, time.perf_counter() - start)
