@@ -283,14 +283,24 @@ def test_a_label_file_that_is_none(source, make, message):
 
 
 def test_missing_images_stop(source):
-    source.write_text("a.jpg\nno/b.jpg\n", encoding="utf-8")
+    source.write_text("# list\na.jpg\n\nno\\b.jpg\n", encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        load_index(source)
+    assert str(raised.value).startswith(f"{source}:4: expected an image, found nothing at {source.parent / 'no'}")
+    source.write_text("no/b.jpg\na.jpg\nno/c.jpg\n", encoding="utf-8")
     with pytest.raises(InputError) as raised:
         load_index(source)
     gone = source.parent / "no" / "b.jpg"
-    assert str(raised.value) == f"{source}: expected an image at {gone}, nothing is there"
-    source.write_text("no/b.jpg\na.jpg\nno/c.jpg\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"nothing is there \(2 of 3 images are missing\)"):
-        load_index(source)
+    assert str(raised.value) == (f"{source}:1: expected an image, found nothing at {gone} (2 of 3 images are missing)")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_to_nothing_stops(source):
+    link = source.parent / "images" / "link.jpg"
+    link.symlink_to("nowhere.jpg")
+    with pytest.raises(InputError) as raised:
+        load_index(link.parent)
+    assert str(raised.value) == f"{link.parent}: expected an image, found nothing at {link}"
 
 
 def test_a_corrupt_image_has_no_size(source):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from utils.errors import InputError, warn
 from utils.files import atomic_path, read_text
-from utils.images import image_names, image_size, is_image_name
+from utils.images import image_names, image_size, is_image_name, list_entries
 from utils.labels import label_error, label_folders, label_path, scan_text
 
 CACHE_VERSION = 1  # to be raised when what the index holds, or how a label line is read, changes
@@ -113,7 +113,7 @@ def load_index(source, classes=None, cache=True):
         classes: number of classes, or None if any class from 0 up will do.
         cache: whether to read and write the cache; where it cannot be written, nothing is said.
     Raises:
-        InputError: no images; an image that does not exist, with its line in the list; a malformed label line,
+        InputError: no images; an image that does not exist, with its line of the list; a malformed label line,
             with file and line.
     """
     source = Path(source)
@@ -238,10 +238,13 @@ def _read_entry(files, classes):
 
 
 def _check_images(source, names):
-    missing = [name for name in names if not os.path.exists(name)]
+    missing = [position for position, name in enumerate(names) if not os.path.exists(name)]
     if missing:
+        first = missing[0]
+        # A folder can name what is not there too: a link to nothing.
+        where = f"{source}:{list_entries(source)[first][0]}" if source.is_file() else source
         more = f" ({len(missing)} of {len(names)} images are missing)" if len(missing) > 1 else ""
-        raise InputError(f"{source}: expected an image at {missing[0]}, nothing is there{more}")
+        raise InputError(f"{where}: expected an image, found nothing at {names[first]}{more}")
 
 
 def _highest_class(index):

@@ -81,10 +81,7 @@ def read_list(path):
     bases = (os.path.dirname(path), "")
     listed = {}  # folder as the list writes it: the folders that this can mean, each with the names in it
     images = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        line = line.strip()
-        if not line or line[0] == "#":
-            continue
+    for number, line in list_entries(path):
         if not is_image_name(line):
             raise InputError(f"{path}:{number}: expected the path of an image ({_suffix_text()}), got {_short(line)}")
         # Looking a name up in a listing is many times faster than asking for each of 100,000 files.
@@ -102,6 +99,12 @@ def read_list(path):
     if not images:
         raise InputError(f"{path}: expected paths of images, one a line, found none")
     return images
+
+
+def list_entries(path):
+    """(line number from 1, text) of each line of a list file that names something."""
+    lines = [line.strip() for line in read_text(path).split("\n")]
+    return [(number, line) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
 
 
 def is_image_name(name):
