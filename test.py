@@ -58,13 +58,13 @@ def main(options):
     from pathlib import Path
 
     from utils.config import read_config
-    from utils.detect import FrameDetector, Wanted, check_classes, detect_all
-    from utils.detect_report import report
+    from utils.detect.frames import FrameDetector, Wanted, check_classes, detect_all
+    from utils.detect.report import report
+    from utils.detect.results import write_json
+    from utils.detect.sources import open_source
+    from utils.detect.window import open_window
     from utils.fonts import class_labels
-    from utils.results import write_json
     from utils.runtime import load_runtime
-    from utils.sources import open_source
-    from utils.window import open_window
 
     config = read_config(options.data)
     check_classes(options.classes, config.class_names)

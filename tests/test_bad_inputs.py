@@ -9,11 +9,11 @@ import pytest
 
 from tests.dataset_files import write_data
 from utils.coco_format import read_coco
-from utils.convert import Findings, choose_classes, locate
+from utils.convert.annotations import Findings, choose_classes, locate
+from utils.convert.voc_format import read_voc
 from utils.errors import InputError
 from utils.images import list_images
 from utils.labels import label_error, scan_labels
-from utils.voc_format import read_voc
 
 FOLDER = Path(__file__).parent / "bad_inputs"
 GOOD_XML = """<annotation><filename>b.png</filename><object><name>cat</name>

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.dataset_files import write_data, write_picture
+from utils.check.checks import WARNING, check_dataset
+from utils.check.image_check import decode_images, find_look_alikes, make_thumbnail
+from utils.check.report import ASPECT_EDGES, SIZE_EDGES, as_dictionary, as_text, histograms
 from utils.config import read_config
-from utils.dataset_checks import WARNING, check_dataset
-from utils.dataset_report import ASPECT_EDGES, SIZE_EDGES, as_dictionary, as_text, histograms
-from utils.image_check import decode_images, find_look_alikes, make_thumbnail
 from utils.images import read_image
 
 GOOD = "0 0.5 0.5 0.5 0.5\n1 0.25 0.25 0.25 0.5\n"  # at 96×64: 48×32 and 24×32 pixels
@@ -248,7 +248,7 @@ def test_report_and_plots(good, tmp_path, run_script):
 
 
 def test_mosaic_shows_images_with_their_boxes(good, tmp_path):
-    from utils.dataset_plots import TILE, save_mosaic
+    from utils.check.plots import TILE, save_mosaic
     from utils.draw import class_colour
     from utils.fonts import class_labels
 

@@ -18,7 +18,7 @@ from tests.dataset_files import write_picture
 from utils.anchors import box_sizes, cluster
 from utils.coco_format import coco_content, image_ids, read_coco
 from utils.config import read_config
-from utils.convert import (
+from utils.convert.annotations import (
     MIN_SIDE,
     AnnotatedImage,
     Annotations,
@@ -30,12 +30,12 @@ from utils.convert import (
     normalise,
     split_images,
 )
+from utils.convert.to_darknet import label_text
+from utils.convert.voc_format import read_voc
 from utils.dataset_index import load_index
 from utils.errors import InputError
 from utils.images import list_images
 from utils.labels import label_path, parse_labels
-from utils.to_darknet import label_text
-from utils.voc_format import read_voc
 
 # Sub-folders, blanks, other scripts, dots, a name that a glob or a comment could be taken for.
 NAMES = ["plain.jpg", "with blank/two words.png", "猫/ñandú ü.JPG", "v1.2/a.b.c.jpeg", "# [x].bmp", "deep/er/é/x.webp"]

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils import results
+from utils.detect import results
+from utils.detect.results import VideoFile, cut_out, darknet_lines, folder_name, result_folder, write_image, write_json
 from utils.errors import RunError
 from utils.images import read_image
 from utils.labels import parse_labels
-from utils.results import VideoFile, cut_out, darknet_lines, folder_name, result_folder, write_image, write_json
 
 
 def read_video(path):

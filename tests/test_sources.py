@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils import sources
+from utils.detect import sources
+from utils.detect.results import VideoFile
+from utils.detect.sources import VideoSource, open_source, source_name, unique_stems
 from utils.errors import InputError
-from utils.results import VideoFile
-from utils.sources import VideoSource, open_source, source_name, unique_stems
 
 
 def picture(width=40, height=30, value=90):

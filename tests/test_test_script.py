@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from model.detector import Detector
-from utils import cli, sources
+from utils import cli
+from utils.detect import sources
 from utils.images import read_image
 from utils.labels import label_path, parse_labels
 

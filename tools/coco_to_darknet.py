@@ -14,14 +14,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project, from whatever folder this is run
 
 from utils import cli
-from utils.convert_options import add_options, check_options
+from utils.convert.options import add_options, check_options
 
 
 def main(options):
     check_options(options, has_val=options.val_json is not None)
     from utils.coco_format import read_coco
-    from utils.convert import Findings
-    from utils.to_darknet import convert
+    from utils.convert.annotations import Findings
+    from utils.convert.to_darknet import convert
 
     findings = Findings()
     sets = {"train": read_coco(options.json, findings, options.keep_crowds)}

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project, from whatever folder this is run
 
 from utils import cli
-from utils.convert_options import add_options, check_options
+from utils.convert.options import add_options, check_options
 from utils.errors import InputError
 
 
@@ -22,9 +22,9 @@ def main(options):
     check_options(options, has_val=options.val is not None)
     if options.val and not options.train:
         raise InputError("--val: needs --train, the list of the training set")
-    from utils.convert import Findings
-    from utils.to_darknet import convert
-    from utils.voc_format import read_voc
+    from utils.convert.annotations import Findings
+    from utils.convert.to_darknet import convert
+    from utils.convert.voc_format import read_voc
 
     findings = Findings()
     lists = {key: path for key, path in (("train", options.train), ("val", options.val)) if path}

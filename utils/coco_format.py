@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from utils.convert import AnnotatedImage, Annotations, Box
+from utils.convert.annotations import AnnotatedImage, Annotations, Box
 from utils.errors import InputError
 from utils.files import read_text
 

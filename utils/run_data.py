@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from utils import distributed
 from utils.augment import AUGMENTATIONS
 from utils.batches import EvaluationBatches, TrainBatches
-from utils.dataset_checks import count, doubts
+from utils.check.checks import count, doubts
 from utils.datasets import DatasetIndex, DetectionDataset, load_index, make_loader
 from utils.errors import InputError, warn
 

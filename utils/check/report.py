@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.dataset_checks import ERROR, MIN_VISIBLE
+from utils.check.checks import ERROR, MIN_VISIBLE
 from utils.tables import align_columns
 
 SHOWN = 10  # lines of one finding in the text; JSON has all

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from utils.anchor_files import format_anchors
 from utils.anchors import box_sizes, cluster, fit
 from utils.config import SCALES, read_names
-from utils.convert import choose_classes, locate, split_images
+from utils.convert.annotations import choose_classes, locate, split_images
 from utils.errors import InputError, warn
 from utils.files import write_text
 from utils.labels import label_candidates
@@ -64,7 +64,7 @@ def convert(sets, folders, findings, options):
         sets: {"train": Annotations, maybe "val": Annotations}.
         folders: {set: folder of its images}.
         findings: Findings of the readers, added to.
-        options: from utils.convert_options, checked.
+        options: from utils.convert.options, checked.
     Returns:
         exit status: 1 if anything broken was dropped, else 0.
     Raises:
@@ -99,7 +99,7 @@ def write_images(images, key, output, place):
         images: list of LabelledImage.
         key: name of the set.
         output: folder of the data set.
-        place: one of utils.convert_options.PLACES.
+        place: one of utils.convert.options.PLACES.
     Returns:
         lines of the list of images: relative to `output`, or absolute for "in-place".
     Raises:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from tqdm import tqdm
 
-from utils.convert import AnnotatedImage, Annotations, Box
+from utils.convert.annotations import AnnotatedImage, Annotations, Box
 from utils.errors import InputError
 from utils.files import read_text
 from utils.images import IMAGE_SUFFIXES

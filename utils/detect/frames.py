@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils import results
 from utils.boxes import frame_to_image
+from utils.detect import results
 from utils.draw import draw_detections
 from utils.errors import InputError, RunError
 from utils.files import write_text
@@ -110,7 +110,7 @@ def detect_all(source, detector, labels, class_names, wanted, window=None):
     """Detect in every frame of a source and write what is wanted.
 
     Args:
-        source: as from `utils.sources.open_source`.
+        source: as from `utils.detect.sources.open_source`.
         detector: FrameDetector.
         labels: a ClassLabel a class.
         window: Window to show the pictures in, or None.

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.anchors import box_sizes, matches
+from utils.check.image_check import decode_images, find_look_alikes
 from utils.dataset_index import DatasetIndex, FileStates, scan_dataset
 from utils.errors import InputError
-from utils.image_check import decode_images, find_look_alikes
 from utils.images import list_images
 
 # The network's first two layers halve the image twice, so a side below this is less than a pixel of what follows.

@@ -1,7 +1,8 @@
 """Annotations of other formats to darknet labels: what the readers deliver, and how boxes find their images.
 
-A reader (utils.coco_format, utils.voc_format) turns files into `Annotations`; `locate` finds the images and turns
-corners in pixels into labels; utils.to_darknet writes them. Whatever is broken is dropped and said in `Findings`.
+A reader (utils.coco_format, utils.convert.voc_format) turns files into `Annotations`; `locate` finds the images and
+turns corners in pixels into labels; utils.convert.to_darknet writes them. Whatever is broken is dropped and said in
+`Findings`.
 """
 
 import math
