@@ -2,6 +2,7 @@
 
     python3 evaluation.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth
     python3 evaluation.py --data data/coco.data --weights W.pth --json metrics.json --plots
+    python3 evaluation.py --data data/coco.data --weights W.pth --save-detections detections.json
 
 One pass gives two answers: the original's definition, so that published figures can be compared, and
 pycocotools' twelve COCO figures with a table a class.
@@ -11,13 +12,11 @@ from utils import cli
 
 
 def main(options):
-    from functools import partial
-
     from utils.config import read_config
-    from utils.datasets import DetectionDataset, load_index, make_loader
-    from utils.engine import collect_detections, measure
-    from utils.errors import InputError
-    from utils.evaluation_files import write_files
+    from utils.dataset_index import load_index
+    from utils.engine import detect_images, measure
+    from utils.errors import InputError, warn
+    from utils.evaluation_files import check_files, write_files
     from utils.metrics_report import class_table, figures_table
     from utils.runtime import load_runtime
     from utils.shapes import prepare
@@ -25,16 +24,17 @@ def main(options):
     config = prepare(read_config(options.data))
     if config.val is None:
         raise InputError(f"{config.path}: val: expected a list of images, got None")
+    check_files(options, config)
     runtime = load_runtime(options.weights, config, options.device)
     index = load_index(config.val, config.classes)
-    frame = (config.width, config.height)
-    print(f"model    {options.weights} on {runtime.device}, {config.width}x{config.height}")
-    print(f"data     {len(index)} images, {sum(map(len, index.labels))} objects: {config.val}", flush=True)
-
-    loader = make_loader(DetectionDataset(index, *frame), options.batch_size, options.workers)
-    predict = partial(runtime.predict, conf=options.conf, iou=options.iou, max_det=options.max_det)
-    detections = collect_detections(predict, loader, len(index))
-    evaluation = measure(detections, index, frame, config.class_names)
+    print(f"model    {options.weights} on {runtime.device_name}, {config.width}x{config.height}")
+    objects = sum(map(len, index.labels))
+    print(f"data     {len(index)} images, {objects} objects: {config.val}", flush=True)
+    if not objects:
+        warn(f"{config.val}: no object is labelled, so no figure is defined")
+    limits = {"conf": options.conf, "iou": options.iou, "max_det": options.max_det}
+    detections = detect_images(runtime, index, config, options.batch_size, options.workers, **limits)
+    evaluation = measure(detections, index, (config.width, config.height), config.class_names)
 
     original = evaluation.original
     print(
@@ -59,7 +59,7 @@ def build_parser():
     parser.add_argument("--max-det", type=cli.positive_int, default=300, metavar="N", help="best detections an image")
     parser.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="images a batch")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
+    parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="threads that read images")
     parser.add_argument("--json", metavar="FILE", help="write the figures and how they were made")
     parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")
     parser.add_argument("--plots", action="store_true", help="draw curves and the confusion matrix")

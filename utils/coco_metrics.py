@@ -4,7 +4,7 @@ A figure that is not defined, for example the AP of a class without labels, is N
 """
 
 import contextlib
-import copy
+import gc
 import io
 from collections import Counter
 from dataclasses import dataclass
@@ -89,6 +89,19 @@ def coco_results(detections, ids, frame_size, image_sizes):
     return results
 
 
+@contextlib.contextmanager
+def _without_collector():
+    """Python's search for garbage goes through all of PyTorch's objects, for each ten thousand small ones made here."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_without_collector()
 def coco_metrics(results, truth, max_det=MAX_DET):
     """The twelve COCO figures and a row a class, by pycocotools.
 
@@ -150,30 +163,51 @@ def _indexed(content):
 
 
 class _Evaluator(COCOeval):
-    """COCOeval with the same result sooner, in a third of the time where images are crowded.
+    """COCOeval with the same result sooner, in a third of the time.
 
-    Its matching is a loop in Python over thresholds, detections and labels. At a low confidence nine in ten detections
-    overlap no label of their class enough for any threshold; here they skip the loop.
+    Its matching is a loop in Python over sizes, thresholds, detections and labels. At a low confidence nine in ten
+    detections overlap no label of their class enough for any threshold; here they skip the loop.
     """
 
-    def evaluateImg(self, imgId, catId, aRng, maxDet):
+    def computeIoU(self, imgId, catId):
+        """Overlaps [detections near a label, labels]; all detections are put aside for `evaluateImg`."""
         pair = imgId, catId
-        ious, detections = self.ious[pair], self._dts[pair]
-        if not len(ious):
-            return super().evaluateImg(imgId, catId, aRng, maxDet)
-        ranked = sorted(detections, key=lambda detection: -detection["score"])[:maxDet]  # the order of rows in ious
-        near = np.flatnonzero(ious.max(1) >= self.params.iouThrs.min())
-        self.ious[pair], self._dts[pair] = ious[near], [ranked[position] for position in near]
-        matched = super().evaluateImg(imgId, catId, aRng, maxDet)
-        self.ious[pair], self._dts[pair] = ious, detections
+        if not self._dts[pair]:
+            return []
+        ious = super().computeIoU(imgId, catId)
+        ranked = sorted(self._dts[pair], key=lambda detection: -detection["score"])  # the order of the rows in ious
+        ranked = ranked[: self.params.maxDets[-1]]
+        near = np.flatnonzero(ious.max(1) >= self.params.iouThrs.min()) if len(ious) else np.empty(0, int)
+        self._all[pair] = _Ranked(*zip(*((row["score"], row["id"], row["area"]) for row in ranked), strict=True), near)
+        self._dts[pair] = [ranked[position] for position in near]
+        return ious[near] if len(near) else []
 
-        matches = np.zeros((len(self.params.iouThrs), len(ranked)))
-        matches[:, near] = matched["dtMatches"]
+    def evaluateImg(self, imgId, catId, aRng, maxDet):
+        matched = super().evaluateImg(imgId, catId, aRng, maxDet)
+        found = self._all.get((imgId, catId))
+        if not found:
+            return matched
+        thresholds = len(self.params.iouThrs)
+        matches = np.zeros((thresholds, len(found.areas)))
         # What matches nothing is a false positive, unless it is of a size that is not asked for.
-        ignored = np.tile([not aRng[0] <= detection["area"] <= aRng[1] for detection in ranked], (len(matches), 1))
-        ignored[:, near] = matched["dtIgnore"]
-        scores, ids = zip(*((detection["score"], detection["id"]) for detection in ranked), strict=True)
-        return {**matched, "dtMatches": matches, "dtIgnore": ignored, "dtScores": scores, "dtIds": ids}
+        ignored = np.tile([not aRng[0] <= area <= aRng[1] for area in found.areas], (thresholds, 1))
+        if len(found.near):
+            matches[:, found.near], ignored[:, found.near] = matched["dtMatches"], matched["dtIgnore"]
+        labels = matched or {"gtIds": [], "gtIgnore": np.empty(0)}
+        return {**labels, "dtMatches": matches, "dtIgnore": ignored, "dtScores": found.scores, "dtIds": found.ids}
+
+    def evaluate(self):
+        self._all = {}  # (image, class): _Ranked
+        super().evaluate()
+
+
+class _Ranked(NamedTuple):
+    """The detections of one class in one image, best first."""
+
+    scores: tuple[float, ...]
+    ids: tuple[int, ...]
+    areas: tuple[float, ...]  # in pixels
+    near: np.ndarray  # positions of those that overlap a label enough for some threshold
 
 
 def _figures(evaluator):
@@ -181,29 +215,30 @@ def _figures(evaluator):
 
     COCOeval.summarize looks for the limit of 100 detections by value and gives -1 with any other.
     """
-    few, some, most = evaluator.params.maxDets
-    # Limits below the last one only enter the recall of all sizes, so most of the accumulation can be left out.
-    precision, recall = _accumulate(evaluator, [most], evaluator.params.areaRng)
-    _, first_recall = _accumulate(evaluator, [few, some], evaluator.params.areaRng[:1])
-    precision, recall = precision[..., 0], recall[..., 0]
+    few, some, _ = evaluator.params.maxDets
+    # The lower limits only enter the recall of all sizes, so most of the accumulation can be left out.
+    evaluator.params.maxDets = evaluator.params.maxDets[-1:]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.accumulate()
+    precision, recall = evaluator.eval["precision"][..., 0], evaluator.eval["recall"][..., 0]
     values = [
         _mean(precision[..., 0]),
         _mean(precision[0, ..., 0]),
         _mean(precision[5, ..., 0]),
         *(_mean(precision[..., size]) for size in (1, 2, 3)),
-        *(_mean(first_recall[..., 0, limit]) for limit in (0, 1)),
+        *(_mean(_recall(evaluator, limit)) for limit in (few, some)),
         *(_mean(recall[..., size]) for size in (0, 1, 2, 3)),
     ]
     return dict(zip((name for name, _ in FIGURES), values, strict=True)), precision[..., 0]
 
 
-def _accumulate(evaluator, limits, areas):
-    """(precision [IoUs, recalls, classes, areas, limits], recall [IoUs, classes, areas, limits])."""
-    params = copy.copy(evaluator.params)
-    params.maxDets, params.areaRng = limits, areas
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator.accumulate(params)
-    return evaluator.eval["precision"], evaluator.eval["recall"]
+def _recall(evaluator, limit):
+    """Recall [classes with labels, IoUs] with the best `limit` detections an image and class."""
+    hits = [
+        sum((pair["dtMatches"][:, :limit] > 0).sum(1) for pair in pairs) / labels
+        for pairs, labels in _classes(evaluator)
+    ]
+    return np.array(hits)
 
 
 def _mean(values):
@@ -214,13 +249,8 @@ def _mean(values):
 
 def _f1_curves(evaluator):
     """F1 of each class with labels over THRESHOLDS, [classes, thresholds], from the matches at IoU 0.5."""
-    images, areas = len(evaluator.params.imgIds), len(evaluator.params.areaRng)
     curves = []
-    for position in range(len(evaluator.params.catIds)):
-        # evalImgs is a flat list in the order class, area, image; the first area is all sizes.
-        start = position * areas * images
-        pairs = [pair for pair in evaluator.evalImgs[start : start + images] if pair]
-        labels = sum(len(pair["gtIds"]) for pair in pairs)
+    for pairs, labels in _classes(evaluator):
         scores = np.concatenate([pair["dtScores"] for pair in pairs])
         hits = np.concatenate([pair["dtMatches"][0] > 0 for pair in pairs])
         order = np.argsort(-scores)
@@ -228,6 +258,16 @@ def _f1_curves(evaluator):
         found = np.concatenate(([0], hits[order].cumsum()))[shown]
         curves.append(2 * found / (shown + labels))
     return np.array(curves)
+
+
+def _classes(evaluator):
+    """(results of the images with labels or detections, number of labels) of each class with labels, of all sizes."""
+    images, areas = len(evaluator.params.imgIds), len(evaluator.params.areaRng)
+    for position in range(len(evaluator.params.catIds)):
+        # evalImgs is a flat list in the order class, area, image; the first area is all sizes.
+        start = position * areas * images
+        pairs = [pair for pair in evaluator.evalImgs[start : start + images] if pair]
+        yield pairs, sum(len(pair["gtIds"]) for pair in pairs)
 
 
 def _best(curve):

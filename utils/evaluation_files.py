@@ -1,13 +1,32 @@
 """What an evaluation leaves behind: its figures as JSON, its detections, its plots."""
 
 import dataclasses
+import importlib.metadata
 import json
 import math
+import os
 
 from utils.checkpoint import weights_hash
-from utils.files import new_folder, write_text
+from utils.coco_metrics import MAX_DET
+from utils.errors import InputError
+from utils.files import check_writable, new_folder, write_text
 from utils.metrics import confusion_matrix
 from utils.versions import git_state, versions
+
+
+def check_files(options, config):
+    """Find out before the long work whether `write_files` can write what the options ask for.
+
+    Raises:
+        InputError: it cannot.
+    """
+    files = [path for path in (options.json, options.save_detections) if path]
+    if len({os.path.realpath(path) for path in files}) < len(files):
+        raise InputError(f"--json and --save-detections: expected two files, got {files[0]} for both")
+    for path in files:
+        check_writable(path)
+    if options.plots:
+        new_folder(options.output, config.model_name).rmdir()
 
 
 def write_files(evaluation, options, config, index, device):
@@ -57,10 +76,11 @@ def metrics_content(evaluation, options, config, index, device):
             "conf": options.conf,
             "iou": options.iou,
             "max_det": options.max_det,
+            "coco_max_det": MAX_DET,
             "batch_size": options.batch_size,
             "device": str(device),
             "git": git_state(),
-            "versions": versions(),
+            "versions": {**versions(), "pycocotools": importlib.metadata.version("pycocotools")},
         },
     }
 

@@ -56,17 +56,7 @@ def atomic_path(target):
         InputError: the folder cannot be made or written to, or `target` is a folder or a device.
     """
     target = Path(target)
-    # Replacing a device such as /dev/null would succeed for root and leave the machine without it.
-    if os.path.exists(target) and not target.is_file():
-        raise InputError(f"{target}: expected a file to write, got a folder or a device")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix is kept because image and plot writers choose their format by it.
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:32]}-", suffix=target.suffix, dir=target.parent)
-    except OSError as error:
-        raise InputError(f"{target}: cannot write there: {error.strerror}") from error
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_beside(target)
     try:
         yield temporary
         # mkstemp makes files that only their owner may read; the result follows the user's umask instead.
@@ -78,6 +68,30 @@ def atomic_path(target):
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(target):
+    """Find out whether `atomic_path(target)` will work, before long work whose result is to be written there.
+
+    Raises:
+        InputError: as `atomic_path`.
+    """
+    _temporary_beside(Path(target)).unlink()
+
+
+def _temporary_beside(target):
+    """A new empty file in the folder of `target`, which is made if it is missing."""
+    # Replacing a device such as /dev/null would succeed for root and leave the machine without it.
+    if os.path.exists(target) and not target.is_file():
+        raise InputError(f"{target}: expected a file to write, got a folder or a device")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix is kept because image and plot writers choose their format by it.
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:32]}-", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise InputError(f"{target}: cannot write there: {error.strerror}") from error
+    os.close(handle)
+    return Path(name)
 
 
 def write_text(target, text):
