@@ -5,6 +5,7 @@ grey lines behind their mean, and the matrix grows with its classes.
 """
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -167,5 +168,7 @@ def _set_font(text, font):
 
 
 def _save(figure, path):
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # Every line's height is that of "lp", which a font of ideographs alone does not have.
+        warnings.filterwarnings("ignore", r"Glyph 1(08|12) \([lp]\) missing")
         figure.savefig(temporary)
