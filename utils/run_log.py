@@ -105,7 +105,7 @@ def draw_results(folder, history):
         last.plot([row["epoch"] for row in measured], [row[name] for row in measured], marker=".", label=label)
     last.set_title("val")
     last.set_ylim(bottom=0)
-    last.legend()
+    last.legend(fontsize=8, framealpha=0.5)
     for axis in figure.axes:
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))

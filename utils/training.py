@@ -126,13 +126,14 @@ class Run:
     def _begin(self):
         """What the main process says and writes before the first step."""
         settings, progress = self.settings, self.progress
+        if progress.fresh:
+            self.save()  # so that there is something to go on from at any moment
         processes = distributed.world_size()
         print(*describe_run(settings, self.data, self.start, self.device, processes), sep="\n")
         print(f"output   {self.folder}, {WEIGHTS}/{self.name}-*.pth", flush=True)
         write_arguments(self.folder, settings, progress)
         self.events = open_events(self.folder, progress.epoch * progress.steps)
         if progress.fresh:
-            self.save()  # so that there is something to go on from at any moment
             save_first_batches(self.folder, self.data.train, self.data.batches, self.tags)
         else:
             _remove_unfinished(self.last_path)
@@ -294,9 +295,12 @@ class Run:
 
     def _out_of_patience(self):
         patience, progress = self.settings.patience, self.progress
-        out = bool(patience) and bool(progress.best_epoch) and progress.epoch - progress.best_epoch >= patience
+        # Only an evaluation can tell, however few epochs patience has and however far apart evaluations are.
+        told = bool(patience) and bool(progress.history) and "AP50" in progress.history[-1] and progress.step == 0
+        waited = progress.epoch - progress.best_epoch
+        out = told and waited >= patience
         if out:
-            self.screen.say(f"no better AP50 since epoch {progress.best_epoch}, {patience} epochs ago: it ends here")
+            self.screen.say(f"no better AP50 since epoch {progress.best_epoch}, {waited} epochs ago: it ends here")
         return out
 
     def _picture_best(self):

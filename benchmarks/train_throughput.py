@@ -1,0 +1,180 @@
+"""Images a second in training, where the time goes, and how near that is to the machine's matrix-multiply peak.
+
+    python3 benchmarks/train_throughput.py --data data/shapes.data --steps 40
+    python3 benchmarks/train_throughput.py --data data/shapes.data --workers 1 --cache ram --compile
+
+Training costs three times the forward pass's multiply-accumulates: forward, gradient of the inputs, gradient of the
+weights. The peak is what one large float32 matrix multiplication reaches, measured before and after.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils import cli
+
+WARM_UP = 4  # steps before the clock starts
+MATRIX = 2048  # side of the matrices of the peak
+MULTIPLICATIONS = 6
+
+
+def build_parser():
+    parser = cli.parser(
+        "Measure the speed of training and what it is made of.",
+        ["python3 benchmarks/train_throughput.py --data data/shapes.data --steps 40"],
+    )
+    parser.add_argument("--data", required=True, metavar="FILE", help=".data file: lists, size, batch")
+    parser.add_argument("--steps", type=cli.positive_int, default=40, metavar="N", help="optimiser steps to measure")
+    parser.add_argument("--batch-size", type=cli.positive_int, metavar="N", help="(default: from the .data file)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
+    parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
+    parser.add_argument("--cache", choices=("ram", "disk"), help="as in train.py")
+    parser.add_argument("--amp", action="store_true", help="as in train.py")
+    parser.add_argument("--compile", action="store_true", help="as in train.py")
+    return parser
+
+
+def main(options):
+    from utils.learner import build_learner, join_processes
+    from utils.run_data import load_data
+    from utils.run_screen import detector_size
+    from utils.runtime import select_device
+    from utils.settings import read_settings
+
+    settings = read_settings(train_options(options))
+    config = settings.config
+    device = select_device(settings.device)
+    data = load_data(settings, device)
+    learner = build_learner(new_detector(config), settings, device)
+    join_processes(learner, settings)
+
+    peak = sgemm_peak(device)
+    seconds = measure(learner, data, settings, options.steps)
+    peak = max(peak, sgemm_peak(device))
+    images = options.steps * data.batches.batch_size
+    total = sum(seconds.values())
+    print(f"{images / total:.1f} images/s: {options.steps} steps of {data.batches.batch_size} images on {device}")
+    for name, spent in seconds.items():
+        print(f"  {name:18}{spent / options.steps * 1000:8.1f} ms a step  {spent / total:6.1%}")
+    macs = detector_size(config)[1]
+    used = images / total * 3 * 2 * macs
+    print(
+        f"{used / 1e9:.1f} GFLOP/s of {peak / 1e9:.1f} at {MATRIX}x{MATRIX} float32 multiplications: {used / peak:.1%}"
+    )
+    print(f"  {macs / 1e6:.2f} MMAC forward at {config.width}x{config.height}, times 3 for training")
+
+
+def train_options(options):
+    """train.py's options with these in their place."""
+    from train import build_parser as train_parser
+
+    given = train_parser().parse_args([])
+    return argparse.Namespace(**{**vars(given), **vars(options)})
+
+
+def new_detector(config):
+    import torch
+
+    from model.detector import Detector
+
+    torch.manual_seed(0)
+    return Detector(config.classes, config.anchor_num)
+
+
+def sgemm_peak(device):
+    """Floating-point operations a second of the best of a few large multiplications."""
+    import torch
+
+    a, b = (torch.randn(MATRIX, MATRIX, device=device) for _ in range(2))
+    best = float("inf")
+    for _ in range(MULTIPLICATIONS):
+        started = now(device)
+        a @ b
+        best = min(best, now(device) - started)
+    return 2 * MATRIX**3 / best
+
+
+def measure(learner, data, settings, steps):
+    """{part of a step: seconds} over `steps` optimiser steps, after a warm-up."""
+    import dataclasses
+
+    from utils.engine import update
+
+    clock = Clock(learner.device)
+    timed = dataclasses.replace(
+        learner, network=clock.around(learner.network, "forward"), scaler=TimedScaler(learner, clock)
+    )
+    learner.detector.train()
+    parts = endless(data)
+    for step in range(WARM_UP + steps):
+        if step == WARM_UP:
+            clock.seconds = dict.fromkeys(clock.seconds, 0.0)
+            started = now(learner.device)
+        with clock.time("waiting for data"):
+            own = [next(parts) for _ in range(settings.subdivisions)]
+        update(timed, own, data.batches.batch_size, settings.recipe, settings.config.anchors)
+    total = now(learner.device) - started
+    return {**clock.seconds, "assignment, loss": total - sum(clock.seconds.values())}
+
+
+def endless(data):
+    """Parts of batches, epoch after epoch."""
+    epoch = 0
+    while True:
+        data.batches.start(epoch)
+        data.train.set_epoch(epoch)
+        yield from data.train_loader
+        epoch += 1
+
+
+class Clock:
+    """Seconds spent in named parts of a step."""
+
+    def __init__(self, device):
+        self.device = device
+        self.seconds = dict.fromkeys(("waiting for data", "forward", "backward", "optimiser"), 0.0)
+
+    @contextlib.contextmanager
+    def time(self, name):
+        started = now(self.device)
+        yield
+        self.seconds[name] += now(self.device) - started
+
+    def around(self, function, name):
+        """The function, with its time counted."""
+
+        def timed(*arguments):
+            with self.time(name):
+                return function(*arguments)
+
+        return timed
+
+
+class TimedScaler:
+    """A learner's GradScaler that counts the time of what goes through it: the backward pass and the optimiser."""
+
+    def __init__(self, learner, clock):
+        self.scaler, self.clock = learner.scaler, clock
+        self.step = clock.around(learner.scaler.step, "optimiser")
+        self.update = learner.scaler.update
+
+    def scale(self, loss):
+        scaled = self.scaler.scale(loss)
+        return argparse.Namespace(backward=self.clock.around(scaled.backward, "backward"))
+
+
+def now(device):
+    """Seconds on a clock, once the device has done what it was given."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    cli.run(build_parser(), main)
