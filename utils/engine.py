@@ -19,6 +19,7 @@ from utils.coco_metrics import MAX_DET, CocoMetrics, coco_metrics, coco_results
 from utils.config import STRIDES
 from utils.datasets import DetectionDataset
 from utils.distributed import is_main, sum_over_processes, world_size
+from utils.images import image_size
 from utils.loss import Losses, detection_loss, match_counts
 from utils.metrics import OriginalMetrics, original_metrics
 from utils.postprocess import MAX_DETECTIONS
@@ -124,8 +125,11 @@ def detect_images(runtime, index, config, batch_size, workers, conf=EVAL_CONF, i
     Returns:
         list of arrays [n, 6], (x1, y1, x2, y2, score, class) in pixels of the network's frame, best first.
     Raises:
-        InputError: an image cannot be read.
+        InputError: an image cannot be read. Its objects could only count as missed, and the figures would be wrong.
     """
+    # What is no image is known from its missing size, at once and not when its turn comes.
+    for position in np.flatnonzero(~index.sizes.all(1)):
+        image_size(index.images[position])
     batches = read_batches(DetectionDataset(index, config.width, config.height), batch_size, workers)
     predict = partial(runtime.predict, conf=conf, iou=iou, max_det=max_det)
     at_once = CPU_BATCHES if runtime.device.type == "cpu" else 1

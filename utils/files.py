@@ -88,6 +88,8 @@ def _temporary_beside(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         # The suffix is kept because image and plot writers choose their format by it.
         handle, name = tempfile.mkstemp(prefix=f".{target.stem[:32]}-", suffix=target.suffix, dir=target.parent)
+    except FileExistsError as error:
+        raise InputError(f"{target}: cannot write there: {error.filename} is a file") from error
     except OSError as error:
         raise InputError(f"{target}: cannot write there: {error.strerror}") from error
     os.close(handle)
