@@ -69,7 +69,8 @@ class TrainBatches(Sampler):
         return self._numbers
 
     def _shuffle(self, epoch):
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        # PyTorch takes 64 bits, which a time in nanoseconds as seed would leave.
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**64)
         return torch.randperm(self.count, generator=generator).numpy()
 
 
