@@ -31,9 +31,14 @@ def build_parser():
             "python3 test.py --data data/coco.data --weights W.pth --img street.mp4 --classes 0,2 --conf 0.4",
         ],
     )
-    parser.add_argument("--data", required=True, metavar="FILE", help=".data file that the weights go with")
     parser.add_argument(
-        "--weights", required=True, metavar="FILE", help="weights; released ones are downloaded if missing"
+        "--data", metavar="FILE", help=".data file that the weights go with; not needed by exported ones"
+    )
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help=".pth, .onnx or .ncnn.param; released weights are downloaded if missing",
     )
     parser.add_argument(
         "--img", required=True, metavar="WHAT", help="image, folder, glob, list file, video, or number of a camera"
@@ -57,16 +62,15 @@ def build_parser():
 def main(options):
     from pathlib import Path
 
-    from utils.config import read_config
     from utils.detect.frames import FrameDetector, Wanted, check_classes, detect_all
     from utils.detect.report import report
     from utils.detect.results import write_json
     from utils.detect.sources import open_source
     from utils.detect.window import open_window
     from utils.fonts import class_labels
-    from utils.runtime import load_runtime
+    from utils.runtimes.loading import load_runtime, read_model_config
 
-    config = read_config(options.data)
+    config = read_model_config(options.data, options.weights)
     check_classes(options.classes, config.class_names)
     with open_source(options.img) as source:
         runtime = load_runtime(options.weights, config, options.device)

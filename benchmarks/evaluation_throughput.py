@@ -16,7 +16,7 @@ from utils import cli
 
 
 def main(options):
-    from utils.runtime import load_runtime
+    from utils.runtimes.loading import load_runtime
     from utils.shapes import prepare
 
     config = prepare(read_data(options.data))
@@ -74,7 +74,7 @@ def time_evaluation(options):
 
     from utils.dataset_index import load_index
     from utils.engine import detect_images, measure
-    from utils.runtime import load_runtime
+    from utils.runtimes.loading import load_runtime
 
     times = [time.perf_counter()]
     config = read_data(options.data)

@@ -42,7 +42,7 @@ def main(options):
     from utils.learner import build_learner, join_processes
     from utils.run_data import load_data
     from utils.run_screen import detector_size
-    from utils.runtime import select_device
+    from utils.runtimes.loading import select_device
     from utils.settings import read_settings
 
     settings = read_settings(train_options(options))

@@ -15,7 +15,7 @@ from utils.dataset_index import load_index
 from utils.datasets import DetectionDataset, make_loader
 from utils.engine import collect_detections, detect_images, measure
 from utils.errors import InputError
-from utils.runtime import load_runtime
+from utils.runtimes.loading import load_runtime
 
 FRAME = (96, 64)
 

@@ -7,7 +7,8 @@ import torch
 from model.detector import Detector
 from utils.config import read_config
 from utils.errors import InputError
-from utils.runtime import TorchRuntime, load_runtime, select_device
+from utils.runtimes.loading import load_runtime, select_device
+from utils.runtimes.torch_runtime import TorchRuntime
 
 GOLDEN_IMAGES = ("000000000139", "000000000285", "000000000632", "000000000724")
 

@@ -26,8 +26,6 @@ from utils.postprocess import MAX_DETECTIONS
 
 EVAL_CONF = 0.01  # low, so that the precision-recall curves are whole
 EVAL_IOU = 0.4
-# On a CPU the network does not keep all threads busy: two batches on half of them each take a third less time.
-CPU_BATCHES = 2
 
 
 def update(learner, parts, batch_images, recipe, anchors):
@@ -116,7 +114,7 @@ def detect_images(runtime, index, config, batch_size, workers, conf=EVAL_CONF, i
     """Detections of every image of a data set, in order.
 
     Args:
-        runtime: from `utils.runtime.load_runtime`.
+        runtime: from `utils.runtimes.loading.load_runtime`.
         index: DatasetIndex.
         config: Config, for the network's size.
         batch_size: images a batch; it changes the speed only.
@@ -132,8 +130,7 @@ def detect_images(runtime, index, config, batch_size, workers, conf=EVAL_CONF, i
         image_size(index.images[position])
     batches = read_batches(DetectionDataset(index, config.width, config.height), batch_size, workers)
     predict = partial(runtime.predict, conf=conf, iou=iou, max_det=max_det)
-    at_once = CPU_BATCHES if runtime.device.type == "cpu" else 1
-    return collect_detections(predict, batches, len(index), at_once)
+    return collect_detections(predict, batches, len(index), runtime.batches_at_once)
 
 
 def collect_detections(predict, loader, total, at_once=1):

@@ -57,7 +57,7 @@ def decode_boxes(boxes, anchors, stride):
         [N, H, W, A, 4], (cx, cy, w, h) in input pixels.
     """
     batch, _, height, width = boxes.shape
-    boxes = boxes.view(batch, len(anchors), 4, height, width).permute(0, 3, 4, 1, 2)
+    boxes = boxes.view(batch, anchors.shape[0], 4, height, width).permute(0, 3, 4, 1, 2)
     columns = torch.arange(width, device=boxes.device)
     rows = torch.arange(height, device=boxes.device)
     cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).unsqueeze(2)  # [H, W, 1, 2]
@@ -71,11 +71,13 @@ def decode(activated, anchors):
 
     Args:
         activated: DetectorOutput from `activate`, or what an exported network returns.
-        anchors: [2][A][2], width and height in input pixels, stride 16 first.
+        anchors: [2][A][2], width and height in input pixels, stride 16 first; of numbers, or two tensors.
     """
     parts = []
     for scale, scale_anchors, stride in zip(activated, anchors, STRIDES, strict=True):
-        boxes = decode_boxes(scale.boxes, scale.boxes.new_tensor(scale_anchors), stride)
+        if not isinstance(scale_anchors, torch.Tensor):
+            scale_anchors = scale.boxes.new_tensor(scale_anchors)
+        boxes = decode_boxes(scale.boxes, scale_anchors, stride)
         objectness = scale.objectness.permute(0, 2, 3, 1)  # [N, H, W, A]
         probability, label = (best.unsqueeze(-1).expand_as(objectness) for best in scale.classes.max(1))
         parts.append(

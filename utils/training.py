@@ -30,7 +30,8 @@ from utils.run_log import draw_results, open_events, write_arguments, write_even
 from utils.run_pictures import save_first_batches, save_predictions
 from utils.run_screen import Screen, describe_run
 from utils.run_state import Progress
-from utils.runtime import TorchRuntime, select_device
+from utils.runtimes.loading import select_device
+from utils.runtimes.torch_runtime import TorchRuntime
 from utils.start_weights import start_weights
 
 WEIGHTS = Path("weights")

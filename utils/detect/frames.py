@@ -25,7 +25,7 @@ class FrameDetector:
     """A runtime for single images of any size.
 
     Args:
-        runtime: as from `utils.runtime.load_runtime`.
+        runtime: as from `utils.runtimes.loading.load_runtime`.
         size: (width, height) of the network's input.
         thresholds: `conf`, `iou`, `max_det`, `classes`, see `utils.postprocess.suppress`.
     """
