@@ -3,9 +3,11 @@
     python3 evaluation.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth
     python3 evaluation.py --data data/coco.data --weights W.pth --json metrics.json --plots
     python3 evaluation.py --data data/coco.data --weights W.pth --save-detections detections.json
+    python3 evaluation.py --data data/coco.data --weights W.pth model.onnx model.ncnn.param
 
 One pass gives two answers: the original's definition, so that published figures can be compared, and
-pycocotools' twelve COCO figures with a table a class.
+pycocotools' twelve COCO figures with a table a class. Of several weights files, one line each is printed, with
+size and latency.
 """
 
 from utils import cli
@@ -18,12 +20,15 @@ def main(options):
     from utils.errors import InputError, warn
     from utils.evaluation_files import check_files, write_files
     from utils.metrics_report import class_table, figures_table
-    from utils.runtime import load_runtime
+    from utils.runtimes.loading import load_runtime
     from utils.shapes import prepare
 
     config = prepare(read_config(options.data))
     if config.val is None:
         raise InputError(f"{config.path}: val: expected a list of images, got None")
+    if len(options.weights) > 1:
+        return compare(options, config)
+    (options.weights,) = options.weights
     check_files(options, config)
     runtime = load_runtime(options.weights, config, options.device)
     index = load_index(config.val, config.classes)
@@ -47,13 +52,30 @@ def main(options):
         print(f"wrote {path}")
 
 
+def compare(options, config):
+    """Measure several models, a line each."""
+    from utils.errors import InputError
+    from utils.evaluation_table import evaluate_all
+
+    if options.json or options.save_detections or options.plots:
+        raise InputError("--json, --save-detections and --plots: expected one weights file, got several")
+    limits = {"conf": options.conf, "iou": options.iou, "max_det": options.max_det}
+    print(evaluate_all(options.weights, config, options.batch_size, options.workers, **limits))
+
+
 def build_parser():
     parser = cli.parser(
         "Measure a detector on the val list of a .data file: the original's figures and COCO's.",
         ["python3 evaluation.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth"],
     )
     parser.add_argument("--data", required=True, metavar="FILE", help=".data file with val list, classes and anchors")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="weights; released ones are downloaded")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help=".pth, .onnx or .ncnn.param; released weights are downloaded; several are compared",
+    )
     parser.add_argument("--conf", type=cli.fraction, default=0.01, help="detections must score above this")
     parser.add_argument("--iou", type=cli.fraction, default=0.4, help="overlap above which the weaker box is dropped")
     parser.add_argument("--max-det", type=cli.positive_int, default=300, metavar="N", help="best detections an image")
