@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 from types import SimpleNamespace
 from unittest import mock
@@ -308,6 +309,26 @@ def test_earlier_files_stay_when_an_export_fails(one, tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
         ("m.onnx", "m.ncnn.param", "m.ncnn.bin", "m.json"), "before"
     )
+
+
+def test_an_interrupted_export_leaves_what_was_there(one, tmp_path, monkeypatch):
+    for name in ("m.onnx", "m.ncnn.param"):
+        (tmp_path / name).write_text("before")
+    whole = shutil.copyfile
+
+    def interrupted(source, target):
+        if source.suffix == ".onnx":
+            return whole(source, target)
+        target.write_bytes(source.read_bytes()[:1000])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copyfile", interrupted)
+    result = one.run("--ncnn", "--output", tmp_path / "m.onnx")
+    assert result.returncode == 130
+    assert "error: interrupted" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.ncnn.param", "m.onnx"]
+    assert (tmp_path / "m.ncnn.param").read_text() == "before"
+    assert load_runtime(tmp_path / "m.onnx", one.config).precision == "FP32"
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxslim", "onnxruntime", "pnnx", "ncnn"])

@@ -1,5 +1,6 @@
 """8 bits: how NCNN's weights are rounded and scaled, and what the released checkpoint loses."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -68,8 +69,25 @@ def test_only_what_int8_reads_is_handed_on_in_int8(layers):
     assert terms({"first", "second", "third"}) == ["102", "101", "2"]
     assert terms({"first", "third"}) == ["2", None, "2"]
     assert terms({"second"}) == [None, "1", None]
-    split = [*layers, Layer("ReLU", "also", ("a",), ("c",), {})]
-    assert to_int8(split, LIMITS, {"first", "second"})[1].params[8] == "2"
+    others = [*layers, Layer("ReLU", "also", ("a",), ("c",), {})]
+    assert to_int8(others, LIMITS, {"first", "second"})[1].params[8] == "2"
+
+
+def test_a_split_hands_on_in_int8_if_all_its_readers_take_it(layers, tmp_path):
+    rng = np.random.default_rng(2)
+    split = Layer("Split", "split", ("a",), ("a1", "a2"), {})
+    second = dataclasses.replace(layers[2], inputs=("a1",))
+    other = convolution("other", "a2", "out1", rng.normal(size=(4, 16)))
+    forked = [*layers[:2], split, second, layers[3], other]
+    limits = {**LIMITS, "a1": 4.0, "a2": 4.0}
+    names = {"first", "second", "third", "other"}
+    quantised = to_int8(forked, limits, names)
+    assert quantised[1].params[8] == "102"
+    assert quantised[1].weights.output_scale == quantised[3].weights.input_scale == 127 / 4
+    assert to_int8(forked, limits, names - {"other"})[1].params[8] == "2"
+    image = rng.random((3, SIDE, SIDE), np.float32)
+    exact, rounded = run(tmp_path, forked, image), run(tmp_path, quantised, image)
+    assert np.abs(exact - rounded).max() < np.abs(exact).max() * 0.05
 
 
 def test_halves_are_rounded_away_from_zero(layers):

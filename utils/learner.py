@@ -8,6 +8,7 @@ from torch import nn
 from utils import distributed
 from utils.average import average_of
 from utils.errors import warn
+from utils.memory import keep_freed_memory
 
 SMALL_PART = 16  # images a process and part below which BatchNorm needs the other processes' images too
 
@@ -42,6 +43,7 @@ def build_learner(detector, settings, device):
         Learner.
     """
     recipe = settings.recipe
+    keep_freed_memory()
     detector.to(device, memory_format=torch.channels_last)
     if settings.freeze_backbone:
         detector.backbone.requires_grad_(False)

@@ -76,10 +76,10 @@ def _quantise(layer, limits, names, readers):
     scales = (LEVELS / np.where(largest > 0, largest, LEVELS)).astype(np.float32)
     term = INT8_DEPTHWISE if layer.is_depthwise else INT8_CONVOLUTION
     output_scale = None
-    following = readers.get(layer.outputs[0], [])
-    # What only another quantised layer reads is handed on in 8 bits.
-    if len(following) == 1 and following[0].name in names:
-        output_scale = LEVELS / limits[layer.outputs[0]]
+    following = list(_final_readers(layer.outputs[0], readers))
+    # What only quantised layers read is handed on in 8 bits.
+    if following and all(reader.name in names for reader in following):
+        output_scale = LEVELS / limits[following[0].inputs[0]]
         term += INT8_OUTPUT
     weights = dataclasses.replace(
         layer.weights,
@@ -89,6 +89,16 @@ def _quantise(layer, limits, names, readers):
         output_scale=output_scale,
     )
     return dataclasses.replace(layer, params={**layer.params, INT8_SCALES: str(term)}, weights=weights)
+
+
+def _final_readers(blob, readers):
+    """The layers that read a blob, also by way of a Split, which only hands it on."""
+    for layer in readers.get(blob, []):
+        if layer.type == "Split":
+            for output in layer.outputs:
+                yield from _final_readers(output, readers)
+        else:
+            yield layer
 
 
 def _round(values):

@@ -2,6 +2,7 @@
 
 import torch
 
+from utils.memory import keep_freed_memory
 from utils.postprocess import activate
 from utils.runtimes.base import Runtime
 
@@ -19,6 +20,7 @@ class TorchRuntime(Runtime):
     precision = "FP32"
 
     def __init__(self, detector, config, device):
+        keep_freed_memory()
         self.device = device
         # Channels last is what a convolution's layout is in memory on most devices, and what images come in.
         self.detector = detector.to(device, memory_format=torch.channels_last).eval()
