@@ -166,6 +166,7 @@ def test_shuffles_are_ncnns_own_layers(exported):
 def test_end_to_end_equals_the_outputs_decoded(one, tmp_path):
     result = one.run("--end2end", "--conf", 0.1, "--output", tmp_path / "e.onnx", "--dynamic-size")
     assert (result.returncode, result.stderr) == (0, "")
+    assert "largest difference from PyTorch on img/astronaut.jpg:" in result.stdout
     runtime = load_runtime(tmp_path / "e.onnx", one.config)
     assert runtime.outputs == ["detections"]
     assert_same_detections(runtime.predict(one.images, 0.1, 0.4), one.expected)
@@ -204,6 +205,7 @@ def test_half_precision(one, tmp_path, arguments):
     assert result.returncode == 0
     # This network's outputs are steep; a trained one's are not.
     assert not result.stderr or "h.onnx: rounding to float16 changes a probability by 0." in result.stderr
+    assert "img/astronaut.jpg" in result.stdout
     assert "wrote FP16" in result.stdout
     assert (tmp_path / "h.onnx").stat().st_size < one.output.stat().st_size * 0.75
     runtime = load_runtime(tmp_path / "h.onnx", one.config)
@@ -224,7 +226,8 @@ def test_int8_of_a_random_network(one, tmp_path):
     for number in range(4):
         write_picture(tmp_path / f"{number}.png", 96, 64, seed=number)
     (tmp_path / "calib.txt").write_text("".join(f"{number}.png\n" for number in range(4)))
-    result = one.run("--ncnn", "--int8", "--calib", tmp_path / "calib.txt", "--output", tmp_path / "q.onnx")
+    options = ("--ncnn", "--int8", "--calib", tmp_path / "calib.txt", "--dynamic-batch")
+    result = one.run(*options, "--output", tmp_path / "q.onnx")
     assert result.returncode == 0
     assert result.stdout.count("wrote INT8") == 2
     assert result.stdout.count("in floating point") + result.stdout.count("all convolutions in int8") == 2

@@ -1,5 +1,6 @@
 """What an exported model makes of a real picture, beside what PyTorch makes of it."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ import torch
 from utils.datasets import resize_image
 from utils.errors import RunError, warn
 from utils.images import read_image
+from utils.postprocess import decode, suppress
+from utils.runtimes.base import split_maps
 
 PICTURE = Path(__file__).resolve().parents[2] / "img" / "astronaut.jpg"
 LIMIT = 1e-3  # difference of a float32 model's probabilities above which the export is wrong
@@ -35,6 +38,26 @@ def largest_difference(runtime, expected):
     output = runtime.execute(runtime.prepare(expected.image[None]))
     maps = [torch.cat(list(scale), 1).permute(0, 2, 3, 1) for scale in output]
     return max(float((own - other).abs().max()) for own, other in zip(maps, expected.maps, strict=True))
+
+
+def detections_difference(found, expected, info):
+    """Largest difference of a score or of a coordinate, as a share of the input's side, between detections.
+
+    Args:
+        found: [n, 6], of the picture of a Reference.
+        expected: Reference, whose maps are decoded and suppressed with the thresholds of `info`.
+        info: ModelInfo.
+    Returns:
+        float, infinite when there are more or fewer of them, or of other classes.
+    """
+    predictions = decode(split_maps(expected.maps, info.anchor_num), info.anchors)
+    (wanted,) = suppress(predictions, info.conf, info.iou, info.max_det)
+    if len(found) != len(wanted) or not torch.equal(found[:, 5], wanted[:, 5]):
+        return math.inf
+    if not len(found):
+        return 0.0
+    units = found.new_tensor([info.width, info.height, info.width, info.height, 1, 1])
+    return float(((found - wanted).abs() / units).max())
 
 
 def check_exact(name, difference):

@@ -1,6 +1,7 @@
 """From a checkpoint to the files that are asked for: each is made in a temporary folder, checked, then put in place."""
 
 import copy
+import functools
 import json
 import shutil
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,14 @@ from pathlib import Path
 from utils.checkpoint import load_detector, weights_hash
 from utils.errors import InputError
 from utils.export.calibration import read_calibration
-from utils.export.comparison import PICTURE, check_exact, check_rounded, largest_difference, reference
+from utils.export.comparison import (
+    PICTURE,
+    check_exact,
+    check_rounded,
+    detections_difference,
+    largest_difference,
+    reference,
+)
 from utils.export.graph import ActivatedDetector, EndToEndDetector, with_channel_shuffles
 from utils.files import atomic_path, check_writable, write_text
 from utils.model_info import describe_model, to_content
@@ -74,19 +82,26 @@ class Exporter:
         info = self.info
         module = EndToEndDetector(self.detector, info.anchors, (info.width, info.height), info.conf, info.iou)
         model = to_onnx(module, info, opset, dynamic_size=dynamic_size)
-        precision = "FP16" if half else "FP32"
-        made = self._write_onnx(to_half(model, self._info(precision)) if half else model, precision, self.output.name)
-        runtime = OnnxRuntime(self.folder / made.path)
-        (found,) = runtime.predict(self.expected.image[None], info.conf, info.iou)
-        made.notes.append(f"finds {len(found)} objects in img/{PICTURE.name}")
+        made = self._write_onnx(model, "FP32", self.output.name)
+        found = self._detections(made)
+        made.difference = detections_difference(found, self.expected, info)
+        check_exact(made.path, made.difference)
+        if half:
+            # Rounding moves scores across the threshold, so that there may be other detections.
+            made = self._write_onnx(to_half(model, self._info("FP16")), "FP16", self.output.name)
+            made.notes.append(f"{len(self._detections(made))} objects in img/{PICTURE.name}, {len(found)} in float32")
+        else:
+            made.notes += [_difference_note(made), f"{len(found)} objects found there"]
         return made
 
-    def onnx_int8(self, opset, images):
+    def onnx_int8(self, opset, dynamic_batch, dynamic_size, images):
         """An 8-bit .onnx file with an output a scale."""
         from utils.export.int8_onnx import LEAST_OPSET, quantise
         from utils.export.onnx_export import to_onnx
 
-        model = to_onnx(ActivatedDetector(self.detector), self.info, max(opset, LEAST_OPSET))
+        model = to_onnx(
+            ActivatedDetector(self.detector), self.info, max(opset, LEAST_OPSET), dynamic_batch, dynamic_size
+        )
         quantised, kept = quantise(model, self._info("INT8"), images)
         made = self._compared(self._write_onnx(quantised, "INT8", f"{self.output.stem}-int8{ONNX_SUFFIX}"))
         made.notes.append(_kept_note(kept))
@@ -96,7 +111,7 @@ class Exporter:
         """The NCNN pair in float16 or float32 storage."""
         from utils.export.ncnn_export import operators
 
-        layers = self._ncnn_layers()
+        layers = self._ncnn_layers
         made = self._compared(self._write_ncnn(layers, "FP32", self.output.stem))
         check_exact(made.path, made.difference)
         if half:
@@ -109,7 +124,7 @@ class Exporter:
         """The NCNN pair with 8-bit weights."""
         from utils.export.int8_ncnn import quantise
 
-        layers, kept = quantise(self._ncnn_layers(), self.info, images)
+        layers, kept = quantise(self._ncnn_layers, self.info, images)
         made = self._compared(self._write_ncnn(layers, "INT8", f"{self.output.stem}-int8"))
         made.notes.append(_kept_note(kept))
         return made
@@ -143,13 +158,11 @@ class Exporter:
     def _info(self, precision):
         return replace(self.info, precision=precision)
 
+    @functools.cached_property
     def _ncnn_layers(self):
         from utils.export.ncnn_export import to_ncnn
 
-        if not hasattr(self, "_layers"):
-            shuffled = with_channel_shuffles(copy.deepcopy(self.detector))
-            self._layers = to_ncnn(ActivatedDetector(shuffled), self.info)
-        return self._layers
+        return to_ncnn(ActivatedDetector(with_channel_shuffles(copy.deepcopy(self.detector))), self.info)
 
     def _write_onnx(self, model, precision, name):
         (self.folder / name).write_bytes(model.SerializeToString())
@@ -163,12 +176,21 @@ class Exporter:
         write_text(self.folder / f"{stem}{INFO_SUFFIX}", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         return Made(Path(param), precision)
 
+    def _detections(self, made):
+        """What a model that ends with detections finds in the picture."""
+        runtime = OnnxRuntime(self.folder / made.path)
+        return runtime.predict(self.expected.image[None], self.info.conf, self.info.iou)[0]
+
     def _compared(self, made):
         """`made`, with its difference from PyTorch."""
         runtime = (OnnxRuntime if made.path.suffix == ONNX_SUFFIX else NcnnRuntime)(self.folder / made.path)
         made.difference = largest_difference(runtime, self.expected)
-        made.notes.append(f"largest difference from PyTorch on img/{PICTURE.name}: {made.difference:.2g}")
+        made.notes.append(_difference_note(made))
         return made
+
+
+def _difference_note(made):
+    return f"largest difference from PyTorch on img/{PICTURE.name}: {made.difference:.2g}"
 
 
 def _kept_note(kept):

@@ -33,7 +33,7 @@ def make_all(exporter, options):
     if options.ncnn:
         steps.append(lambda: exporter.ncnn(half=options.ncnn == "fp16"))
     if options.int8:
-        steps.append(lambda: exporter.onnx_int8(options.opset, images))
+        steps.append(lambda: exporter.onnx_int8(options.opset, options.dynamic_batch, options.dynamic_size, images))
         if options.ncnn:
             steps.append(lambda: exporter.ncnn_int8(images))
     models = []
