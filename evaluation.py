@@ -24,11 +24,11 @@ def main(options):
     from utils.shapes import prepare
 
     config = prepare(read_config(options.data))
-    if config.val is None:
-        raise InputError(f"{config.path}: val: expected a list of images, got None")
     if len(options.weights) > 1:
         return compare(options, config)
     (options.weights,) = options.weights
+    if config.val is None:
+        raise InputError(f"{config.path}: val: expected a list of images, got None")
     check_files(options, config)
     runtime = load_runtime(options.weights, config, options.device)
     index = load_index(config.val, config.classes)
@@ -55,12 +55,12 @@ def main(options):
 def compare(options, config):
     """Measure several models, a line each."""
     from utils.errors import InputError
-    from utils.evaluation_table import evaluate_all
+    from utils.evaluation_table import evaluate_all, read_val
 
     if options.json or options.save_detections or options.plots:
         raise InputError("--json, --save-detections and --plots: expected one weights file, got several")
     limits = {"conf": options.conf, "iou": options.iou, "max_det": options.max_det}
-    print(evaluate_all(options.weights, config, options.batch_size, options.workers, **limits))
+    print(evaluate_all(options.weights, config, read_val(config), options.batch_size, options.workers, **limits))
 
 
 def build_parser():

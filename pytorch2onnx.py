@@ -49,19 +49,20 @@ def main(options):
     import tempfile
 
     from utils.config import read_config
+    from utils.evaluation_table import evaluate_all, read_val
     from utils.export.export import Exporter
     from utils.export.plan import check_options, make_all
+    from utils.shapes import prepare
 
     check_options(options)
-    config = read_config(options.data)
+    config = prepare(read_config(options.data))
+    index = read_val(config) if options.evaluate else None
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         exporter = Exporter(config, options.weights, options.output, options.conf, options.iou, folder)
         written = make_all(exporter, options)
     if options.evaluate:
-        from utils.evaluation_table import evaluate_all
-
         print()
-        print(evaluate_all([options.weights, *written], config))
+        print(evaluate_all([options.weights, *written], config, index))
 
 
 if __name__ == "__main__":

@@ -16,21 +16,30 @@ RUNS = 30  # of one image, after a few that warm up
 WARM_UP = 5
 
 
-def evaluate_all(models, config, batch_size=32, workers=2, **limits):
-    """Measure models on the val list of a .data file, on the CPU.
+def read_val(config):
+    """The DatasetIndex of a .data file's val list.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    if config.val is None:
+        raise InputError(f"{config.path}: val: expected a list of images, got None")
+    return load_index(config.val, config.classes)
+
+
+def evaluate_all(models, config, index, batch_size=32, workers=2, **limits):
+    """Measure models on a data set, on the CPU.
 
     Args:
         models: paths of .pth, .onnx or .ncnn.param files.
-        config: Config with a val list.
+        config: Config, for the network's size and the names of the classes.
+        index: DatasetIndex, as from `read_val`.
         batch_size, workers, limits: as in `utils.engine.detect_images`.
     Returns:
         A table as text: runtime, precision, size, AP50, AP, latency on one and two threads.
     Raises:
-        InputError: there is no val list, or a model does not fit.
+        InputError: a model does not fit.
     """
-    if config.val is None:
-        raise InputError(f"{config.path}: val: expected a list of images, got None")
-    index = load_index(config.val, config.classes)
     rows = [["model", "runtime", "precision", "KB", "AP50", "AP", *(f"ms, {count} thr." for count in THREADS)]]
     for model in models:
         runtime = load_runtime(model, config, "cpu")
@@ -45,7 +54,9 @@ def evaluate_all(models, config, batch_size=32, workers=2, **limits):
                 *(f"{milliseconds:.2f}" for milliseconds in times),
             ]
         )
-    lines = [f"{len(index)} images of {config.val}; latency of the network alone, median of {RUNS}, images one by one"]
+    lines = [
+        f"{len(index)} images of {index.source}; latency of the network alone, median of {RUNS}, images one by one"
+    ]
     return "\n".join([*lines, align_columns(rows, left=(0, 1, 2))])
 
 

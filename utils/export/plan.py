@@ -15,6 +15,8 @@ def check_options(options):
         raise InputError(f"--opset: expected a version from {LEAST_OPSET} to {MOST_OPSET}, got {options.opset}")
     if options.end2end and options.dynamic_batch:
         raise InputError("--end2end and --dynamic-batch: a model that ends with detections takes one image at a time")
+    if options.end2end and options.evaluate:
+        raise InputError("--end2end and --evaluate: AP needs all scores, and the model has its thresholds inside")
 
 
 def make_all(exporter, options):
