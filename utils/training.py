@@ -235,7 +235,8 @@ class Run:
         """
         config, index = self.settings.config, self.data.val.index
         distributed.same_everywhere(network)
-        runtime = TorchRuntime(network, config, self.device)
+        # The network is trained further: its layout must stay.
+        runtime = TorchRuntime(network, config, self.device, self.learner.memory_format)
         predict = functools.partial(runtime.predict, conf=EVAL_CONF, iou=EVAL_IOU)
         batches = itertools.takewhile(lambda _: not self.stop, self.data.val_loader)
         detections = collect_detections(predict, batches, len(index))
@@ -310,7 +311,7 @@ class Run:
         if self.progress.best_epoch == 0:
             return True  # nothing was evaluated
         if distributed.from_main(self.evaluation is None):
-            network = Detector(config.classes, config.anchor_num).to(self.device, memory_format=torch.channels_last)
+            network = Detector(config.classes, config.anchor_num).to(self.device)
             if distributed.is_main():
                 load_weights(network, self.best_path, asked_by=config.path)
             self.evaluation, stopped = self.evaluate(network)
