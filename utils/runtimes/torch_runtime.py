@@ -11,21 +11,19 @@ class TorchRuntime(Runtime):
     """A detector in PyTorch.
 
     Args:
-        detector: Detector in evaluation mode.
+        detector: Detector; it becomes the runtime's own: in evaluation mode, with weights in another layout.
         config: Config, for the anchors.
         device: torch.device.
-        memory_format: layout of the detector's weights and of the images. Channels last is what a convolution is
-            quickest in on most devices, and what images come in.
     """
 
     name = "PyTorch"
     precision = "FP32"
 
-    def __init__(self, detector, config, device, memory_format=torch.channels_last):
+    def __init__(self, detector, config, device):
         keep_freed_memory()
         self.device = device
-        self.memory_format = memory_format
-        self.detector = detector.to(device, memory_format=memory_format).eval()
+        # Channels last is what a convolution is quickest in on most devices, and what images come in.
+        self.detector = detector.to(device, memory_format=torch.channels_last).eval()
         self.anchors = config.anchors
         # On a CPU the network does not keep all threads busy: two batches on half of them each take a third less time.
         self.batches_at_once = 2 if device.type == "cpu" else 1
@@ -39,7 +37,7 @@ class TorchRuntime(Runtime):
 
     def prepare(self, images):
         pixels = torch.as_tensor(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return pixels.to(torch.float32, memory_format=self.memory_format).div_(255)
+        return pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
     def execute(self, prepared):
         return activate(self.detector(prepared))
