@@ -7,7 +7,9 @@ from torch import nn
 
 from utils import distributed
 from utils.average import average_of
+from utils.batchnorm import build_kernels, use_kernels
 from utils.errors import warn
+from utils.kernels.build import BuildError
 from utils.memory import keep_freed_memory
 
 SMALL_PART = 16  # images a process and part below which BatchNorm needs the other processes' images too
@@ -24,12 +26,8 @@ class Learner:
     average: nn.Module | None
     device: torch.device
     amp: bool
+    memory_format: torch.memory_format  # of the network's weights and images
     frozen: tuple[nn.Module, ...] = ()  # keep their BatchNorm statistics
-
-    @property
-    def memory_format(self):
-        """Layout of the network's weights and images."""
-        return layout(self.device)
 
     @property
     def best_network(self):
@@ -37,14 +35,31 @@ class Learner:
         return self.detector if self.average is None else self.average
 
 
-def layout(device):
-    """The layout in which a network trains best on a device.
+def prepare_layout(detector, device, compiled):
+    """Give a network the layout in memory in which it trains best on a device.
 
-    On a CPU channels last takes a quarter less time, but there PyTorch's BatchNorm adds up a channel's values one by
-    one in float32: a million of them in a batch of 32. Gradients are then wrong by 1 % and the network learns
-    visibly slower, see benchmarks/batchnorm_precision.py.
+    On a CPU channels last takes half the time, but there PyTorch's BatchNorm is so coarse that the network learns
+    visibly slower; so it is given the exact one of utils.batchnorm. Where that cannot be compiled, or the network is
+    to be compiled around it, the layout stays contiguous, in which PyTorch's is exact.
+
+    Args:
+        detector: Detector, on the device.
+        compiled: whether torch.compile will be applied to it.
+    Returns:
+        the torch.memory_format.
     """
-    return torch.contiguous_format if device.type == "cpu" else torch.channels_last
+    layout = torch.channels_last
+    if device.type == "cpu":
+        try:
+            if compiled:
+                layout = torch.contiguous_format
+            else:
+                use_kernels(detector, build_kernels())
+        except BuildError as error:
+            warn(f"training takes twice as long, for want of a compiled BatchNorm: {error}")
+            layout = torch.contiguous_format
+    detector.to(memory_format=layout)
+    return layout
 
 
 def build_learner(detector, settings, device):
@@ -59,7 +74,8 @@ def build_learner(detector, settings, device):
     """
     recipe = settings.recipe
     keep_freed_memory()
-    detector.to(device, memory_format=layout(device))
+    detector.to(device)
+    layout = prepare_layout(detector, device, settings.compile)
     if settings.freeze_backbone:
         detector.backbone.requires_grad_(False)
     amp = settings.amp and device.type == "cuda"
@@ -82,6 +98,7 @@ def build_learner(detector, settings, device):
         average=average_of(detector) if settings.ema else None,
         device=device,
         amp=amp,
+        memory_format=layout,
         frozen=(detector.backbone,) if settings.freeze_backbone else (),
     )
 
