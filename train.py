@@ -12,7 +12,7 @@ import argparse
 import sys
 
 from utils import cli
-from utils.recipe import RECIPES
+from utils.recipe import DEFAULT, RECIPES
 
 
 def build_parser():
@@ -21,7 +21,7 @@ def build_parser():
         ["python3 train.py --data data/coco.data", "python3 train.py --data data/coco.data --resume"],
     )
     parser.add_argument("--data", metavar="FILE", help=".data file: lists, classes, anchors, epochs, batch, rate")
-    parser.add_argument("--recipe", choices=RECIPES, default="original", help="how to train")
+    parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help="how to train")
     parser.add_argument(
         "--weights",
         metavar="FILE",
@@ -35,7 +35,12 @@ def build_parser():
         metavar="N",
         help="images an optimiser step, over all processes (default: from the .data file)",
     )
-    parser.add_argument("--lr", type=cli.positive_float, metavar="RATE", help="(default: from the .data file)")
+    parser.add_argument(
+        "--lr",
+        type=cli.positive_float,
+        metavar="RATE",
+        help="(default: the .data file's, times a factor of the recipe's)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
     parser.add_argument("--seed", type=cli.natural_int, default=0, metavar="N", help="of weights, order, augmentation")

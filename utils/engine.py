@@ -12,16 +12,15 @@ import torch
 from tqdm import tqdm
 
 from utils.ahead import map_ahead, read_batches
-from utils.assign import assign
 from utils.average import update_average
 from utils.coco_format import coco_content, image_ids
 from utils.coco_metrics import MAX_DET, CocoMetrics, coco_metrics, coco_results
-from utils.config import STRIDES
 from utils.datasets import DetectionDataset
 from utils.distributed import is_main, sum_over_processes, world_size
 from utils.images import image_size
-from utils.loss import Losses, detection_loss, match_counts
+from utils.loss import Losses
 from utils.metrics import OriginalMetrics, original_metrics
+from utils.objectives import OBJECTIVES
 from utils.postprocess import MAX_DETECTIONS
 
 EVAL_CONF = 0.01  # low, so that the precision-recall curves are whole
@@ -31,8 +30,8 @@ EVAL_IOU = 0.4
 def update(learner, parts, batch_images, recipe, anchors):
     """One optimiser step on a batch that comes in parts.
 
-    Losses are means over the whole batch: the parts, of this process and the others, are weighed by what they
-    hold. So neither changes the step, but for BatchNorm, which sees a part at a time.
+    Losses are divided by what the whole batch holds: the parts, of this process and the others, add up to it. So
+    neither changes the step, but for BatchNorm, which sees a part at a time.
 
     Args:
         learner: Learner.
@@ -44,17 +43,18 @@ def update(learner, parts, batch_images, recipe, anchors):
     parts = [
         (images.to(learner.device, non_blocking=True), t.to(learner.device, non_blocking=True)) for images, t in parts
     ]
-    assigned = [_assign_scales(images, targets, anchors) for images, targets in parts]
-    counts = sum_over_processes(sum(match_counts(assignments) for assignments in assigned))
+    objective = OBJECTIVES[recipe.assignment]
+    prepared = [objective.prepare(images, targets, anchors) for images, targets in parts]
+    counts = sum_over_processes(sum(map(objective.counts, prepared)))
     total = torch.zeros(len(Losses._fields), device=learner.device)
-    for number, ((images, _), assignments) in enumerate(zip(parts, assigned, strict=True), 1):
+    for number, ((images, _), known) in enumerate(zip(parts, prepared, strict=True), 1):
         # Gradients travel between the processes once, with the last part.
         wait = number < len(parts) and hasattr(learner.network, "no_sync")
         with learner.network.no_sync() if wait else contextlib.nullcontext():
             with torch.autocast(learner.device.type, enabled=learner.amp):
                 pixels = images.to(torch.float32, memory_format=learner.memory_format).div_(255)
                 output = learner.network(pixels)
-            losses = detection_loss(output, assignments, recipe, counts, len(images) / batch_images)
+            losses = objective.loss(output, known, recipe, counts, len(images) / batch_images)
             # DistributedDataParallel takes the mean over the processes; the parts' losses are to be added.
             learner.scaler.scale(losses.total * world_size()).backward()
         total += torch.stack(losses).detach()
@@ -62,14 +62,6 @@ def update(learner, parts, batch_images, recipe, anchors):
     learner.scaler.update()
     learner.optimiser.zero_grad(set_to_none=True)
     return total
-
-
-def _assign_scales(images, targets, anchors):
-    height, width = images.shape[2:]
-    return [
-        assign(targets, scale_anchors, stride, (height // stride, width // stride))
-        for scale_anchors, stride in zip(anchors, STRIDES, strict=True)
-    ]
 
 
 def train_epoch(learner, loader, batches, recipe, anchors, learning_rate_at, first_step, after_step):

@@ -12,6 +12,7 @@ from utils.errors import warn
 from utils.kernels.build import BuildError
 from utils.memory import keep_freed_memory
 
+SECOND_BETA = 0.999  # of AdamW
 SMALL_PART = 16  # images a process and part below which BatchNorm needs the other processes' images too
 
 
@@ -62,6 +63,27 @@ def prepare_layout(detector, device, compiled):
     return layout
 
 
+def build_optimiser(detector, settings):
+    """The recipe's optimiser over all weights of a network.
+
+    Also over frozen ones, which have no gradient and are left alone: so the optimiser's state fits a run that goes on
+    with or without --freeze-backbone.
+    """
+    recipe = settings.recipe
+    weights = list(detector.parameters())
+    if recipe.decay_all:
+        groups = [{"params": weights, "weight_decay": recipe.weight_decay}]
+    else:
+        groups = [
+            {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [weight for weight in weights if weight.ndim == 1], "weight_decay": 0.0},
+        ]
+    if recipe.optimiser == "adamw":
+        betas = (recipe.momentum, SECOND_BETA)
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, foreach=True)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
 def build_learner(detector, settings, device):
     """Network, optimiser and average as the settings and the recipe say, for one process.
 
@@ -72,7 +94,6 @@ def build_learner(detector, settings, device):
     Returns:
         Learner.
     """
-    recipe = settings.recipe
     keep_freed_memory()
     detector.to(device)
     layout = prepare_layout(detector, device, settings.compile)
@@ -81,15 +102,7 @@ def build_learner(detector, settings, device):
     amp = settings.amp and device.type == "cuda"
     if settings.amp and not amp:
         warn("--amp: mixed precision is for CUDA; training goes on in float32")
-    # All weights, also frozen ones, which have no gradient and are left alone: so the optimiser's state fits a run
-    # that goes on with or without --freeze-backbone.
-    optimiser = torch.optim.SGD(
-        detector.parameters(),
-        lr=settings.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )
+    optimiser = build_optimiser(detector, settings)
     return Learner(
         detector=detector,
         network=detector,

@@ -49,7 +49,11 @@ def describe_run(settings, data, start, device, processes):
         f"batch {batches.batch_size}{parts}{shared}, evaluation every "
         f"{f'{settings.eval_interval} epochs' if settings.eval_interval > 1 else 'epoch'}"
     )
-    options = [f"learning rate {settings.learning_rate:g}", f"seed {settings.seed}", f"device {device}"]
+    options = [
+        f"learning rate {settings.learning_rate:g} ({settings.recipe.schedule})",
+        f"seed {settings.seed}",
+        f"device {device}",
+    ]
     options += [f"{settings.workers} workers"]
     options += [f"cache {settings.cache}"] if settings.cache else []
     options += [name for name in ("amp", "ema", "compile") if getattr(settings, name)]

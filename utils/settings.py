@@ -19,7 +19,7 @@ class Settings:
     epochs: int
     batch_size: int  # images an optimiser step, over all processes and subdivisions
     subdivisions: int
-    learning_rate: float
+    learning_rate: float  # after the warm-up
     weights: str | None  # to start from; None: the ImageNet backbone; "scratch": random
     device: str
     workers: int
@@ -56,7 +56,7 @@ def read_settings(options):
         epochs=epochs,
         batch_size=batch_size,
         subdivisions=config.subdivisions,
-        learning_rate=options.lr or config.learning_rate,
+        learning_rate=options.lr or config.learning_rate * recipe.rate_factor,
         weights=options.weights or config.pre_weights,
         device=options.device,
         workers=options.workers,

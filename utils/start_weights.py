@@ -1,6 +1,9 @@
 """The weights that a training run starts from."""
 
+import math
 from pathlib import Path
+
+from torch import nn
 
 from utils.checkpoint import load_matching
 from utils.errors import RunError, warn
@@ -38,6 +41,18 @@ def start_weights(detector, source, folder):
     path = find_path(source, (Path(), folder))
     skipped = load_matching(detector, obtain(path))
     return f"{path}{_about(skipped)}"
+
+
+def set_objectness_prior(detector, prior):
+    """Let a new detector begin with the objectness that most anchors will have, instead of unlearning 0.5 first.
+
+    See Lin et al. 2017, arXiv:1708.02002, section 3.3.
+
+    Args:
+        detector: Detector.
+        prior: objectness, between 0 and 1.
+    """
+    nn.init.constant_(detector.output_obj_layers.bias, math.log(prior / (1 - prior)))
 
 
 def _about(skipped):

@@ -33,7 +33,7 @@ from utils.run_screen import Screen, describe_run
 from utils.run_state import Progress
 from utils.runtimes.loading import select_device
 from utils.runtimes.torch_runtime import TorchRuntime
-from utils.start_weights import start_weights
+from utils.start_weights import set_objectness_prior, start_weights
 
 WEIGHTS = Path("weights")
 CHECK_STEPS = 20  # on a GPU, steps between two looks at the losses: each look waits for the device
@@ -70,6 +70,8 @@ class Run:
         self.data = load_data(settings, self.device)
         torch.manual_seed(settings.seed)
         detector = Detector(config.classes, config.anchor_num)
+        if settings.recipe.objectness_prior is not None:
+            set_objectness_prior(detector, settings.recipe.objectness_prior)
         if saved:
             self.start = f"continued from {saved['path']}"
         elif distributed.is_main():  # the other processes get its weights
@@ -153,7 +155,9 @@ class Run:
 
         def rate_at(step):
             done = progress.epoch * steps + step
-            return learning_rate(settings.recipe, settings.learning_rate, settings.config.steps, done, steps)
+            return learning_rate(
+                settings.recipe, settings.learning_rate, settings.config.steps, done, steps, settings.epochs
+            )
 
         if progress.step < steps:
             anchors = settings.config.anchors
