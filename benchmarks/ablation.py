@@ -1,0 +1,223 @@
+"""What each choice of the training recipe gives and costs: benchmarks/ablation.md from the files of training runs.
+
+    python3 benchmarks/ablation.py run --data data/mask.data --epochs 20 --variant "default" --workers 1 --cache ram
+    python3 benchmarks/ablation.py time --data data/mask.data
+    python3 benchmarks/ablation.py table
+
+`run` trains one variant, as train.py does, and keeps its args.json and results.csv in benchmarks/runs/NAME/; a run of
+train.py itself counts as well, once its two files are there. `time` measures steps of all variants in turn. `table`
+writes benchmarks/ablation.md from what it finds there.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import shutil
+import statistics
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils import cli
+
+RUNS = Path(__file__).resolve().parent / "runs"
+STEPS = RUNS / "steps.json"
+TABLE = RUNS.parent / "ablation.md"
+ROUNDS = 7  # of steps, one of each variant
+RATIO_LOSS = {"assignment": "ratio", "scale_balance": (1.0, 0.4), "box_weight": 3.2, "objectness_weight": 64.0}
+ADAMW = {"optimiser": "adamw", "rate_factor": 6.0, "momentum": 0.9, "weight_decay": 0.05, "decay_all": False}
+SGD = {"optimiser": "sgd", "rate_factor": 1.0, "momentum": 0.949, "weight_decay": 0.0005, "decay_all": True}
+COSINE = {"schedule": "cosine", "warmup_epochs": 0, "warmup_share": 0.05, "warmup_power": 1}
+STEPWISE = {"schedule": "steps", "warmup_epochs": 5, "warmup_share": 0, "warmup_power": 4}
+COST = {"assignment": "cost", "box_weight": 1.5, "objectness_weight": 1.0, "class_weight": 0.5}
+# Name: (recipe it starts from, what is changed in it).
+VARIANTS = {
+    "original": ("original", {}),
+    "original, class loss / 16": ("original", {"class_weight": 2.0}),
+    "original, objectness prior": ("original", {"objectness_prior": 0.02}),
+    "original, flip and mild colour": ("original", {"augmentation": "flip_colour"}),
+    "original, cosine": ("original", COSINE),
+    "original, SGD at ten times the rate": ("original", {"rate_factor": 10.0}),
+    "original, AdamW": ("original", ADAMW),
+    "original, AdamW and cosine": ("original", {**ADAMW, **COSINE}),
+    "original, assignment by cost": ("original", COST),
+    "default": ("default", {}),
+    "default, half the rate": ("default", {"rate_factor": 3.0}),
+    "default, twice the rate": ("default", {"rate_factor": 12.0}),
+    "default, average of weights": ("default", {"ema": True}),
+    "default, the original's augmentation": ("default", {"augmentation": "contrast_brightness"}),
+    "default, no objectness prior": ("default", {"objectness_prior": None}),
+    "default, warm-up and steps of the original": ("default", STEPWISE),
+    "default, assignment by ratio": ("default", {**RATIO_LOSS, "class_weight": 4.0}),
+    "default, SGD": ("default", SGD),
+    "default, SGD at ten times the rate": ("default", {**SGD, "rate_factor": 10.0}),
+}
+
+HEAD = """# What each choice of the training recipe gives
+
+Made by `python3 benchmarks/ablation.py table` from the files in `benchmarks/runs/`. Weights of the last epoch, evaluated
+on the val list with pycocotools (confidence 0.01, NMS 0.4) and in the original's definition; several seeds are given as
+mean (lowest to highest). A step's time is forward, loss, backward and update of a batch, the median of steps of all
+variants in turn, as a ratio to the original recipe's."""
+
+
+def build_parser():
+    parser = cli.parser(
+        "Measure the choices of the training recipe one by one.",
+        ['python3 benchmarks/ablation.py run --data data/mask.data --epochs 20 --variant "default, SGD"'],
+    )
+    parser.add_argument("task", choices=("run", "time", "table"), help="train a variant, time all, write the table")
+    parser.add_argument("--data", metavar="FILE", help=".data file to train on")
+    parser.add_argument("--variant", choices=VARIANTS, default="default", metavar="NAME", help="what to train")
+    parser.add_argument("--epochs", type=cli.positive_int, metavar="N", help="(default: from the .data file)")
+    parser.add_argument("--seed", type=cli.natural_int, default=0, metavar="N", help="of weights, order, augmentation")
+    parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
+    parser.add_argument("--cache", choices=("ram", "disk"), help="as in train.py")
+    return parser
+
+
+def main(options):
+    from utils.errors import InputError
+
+    if options.task == "table":
+        return write_table()
+    if not options.data:
+        raise InputError("--data: expected a .data file, for example --data data/mask.data")
+    return (train_variant if options.task == "run" else time_variants)(options)
+
+
+def variant_settings(options, variant):
+    """(Settings, train.py's options) of a variant."""
+    from train import build_parser as train_parser
+    from utils.settings import read_settings
+
+    start, changes = VARIANTS[variant]
+    given = vars(train_parser().parse_args(["--data", options.data, "--recipe", start]))
+    kept = {name: value for name, value in vars(options).items() if name in given and value is not None}
+    settings = read_settings(argparse.Namespace(**{**given, **kept}))
+    recipe = dataclasses.replace(settings.recipe, **changes)
+    rate = settings.config.learning_rate * recipe.rate_factor
+    return dataclasses.replace(
+        settings, recipe=recipe, recipe_name=variant, learning_rate=rate, ema=recipe.ema, eval_interval=settings.epochs
+    ), {**given, **kept}
+
+
+def train_variant(options):
+    from utils.training import Run
+
+    settings, given = variant_settings(options, options.variant)
+    run = Run(settings, given)
+    status = run.train()
+    if status == 0:
+        keep(run.folder)
+    return status
+
+
+def keep(folder):
+    """Copy what the table is made of from a run's folder."""
+    settings = json.loads((folder / "args.json").read_text(encoding="utf-8"))["settings"]
+    words = (settings["model_name"], settings["epochs"], settings["recipe_name"], settings["seed"])
+    name = "-".join(str(word).replace(", ", "-").replace(" / ", "-").replace(" ", "-") for word in words)
+    place = RUNS / name
+    place.mkdir(parents=True, exist_ok=True)
+    for file in ("args.json", "results.csv"):
+        shutil.copyfile(folder / file, place / file)
+    print(f"wrote {place}/: args.json, results.csv")
+
+
+def time_variants(options):
+    """Milliseconds a step of every variant, the median of steps in turn, into runs/steps.json."""
+    import torch
+
+    from model.detector import Detector
+    from utils.engine import update
+    from utils.learner import build_learner
+    from utils.run_data import load_data
+    from utils.runtimes.loading import select_device
+    from utils.versions import versions
+
+    learners, loaders, settings = {}, {}, {}
+    for variant in VARIANTS:
+        settings[variant], _ = variant_settings(options, variant)
+        device = select_device(settings[variant].device)
+        torch.manual_seed(0)
+        config = settings[variant].config
+        learners[variant] = build_learner(Detector(config.classes, config.anchor_num), settings[variant], device)
+        data = load_data(settings[variant], device)
+        loaders[variant] = iter(data.train_loader)
+    seconds = defaultdict(list)
+    for _ in range(ROUNDS + 2):
+        for variant in VARIANTS:
+            learner = learners[variant]
+            learner.detector.train()
+            parts = [next(loaders[variant])]  # read ahead by the workers, which is not timed
+            started = time.perf_counter()
+            update(learner, parts, len(parts[0][0]), settings[variant].recipe, settings[variant].config.anchors)
+            seconds[variant].append(time.perf_counter() - started)
+    medians = {variant: round(statistics.median(values[2:]) * 1000, 1) for variant, values in seconds.items()}
+    RUNS.mkdir(exist_ok=True)
+    STEPS.write_text(json.dumps({"milliseconds": medians, "versions": versions()}, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {STEPS}")
+
+
+def write_table():
+    """benchmarks/ablation.md."""
+    from utils.files import write_text
+
+    runs = [read_run(path.parent) for path in sorted(RUNS.glob("*/results.csv"))]
+    steps = json.loads(STEPS.read_text(encoding="utf-8"))["milliseconds"] if STEPS.exists() else {}
+    groups = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        groups[run["set"], run["epochs"], run["start"]][run["variant"]].append(run)
+    lines = [HEAD]
+    for (name, epochs, start), variants in sorted(groups.items(), key=str):
+        lines += ["", f"## {name}, {epochs} epochs from {start}", ""]
+        lines += [
+            "| recipe | seeds | AP50 | AP | original's AP | F1 | step |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        order = [variant for variant in VARIANTS if variant in variants]
+        for variant in order + sorted(set(variants) - set(order)):
+            lines.append(table_row(variant, variants[variant], steps))
+    versions = sorted({f"torch {run['torch']}, {run['platform']}" for run in runs})
+    lines += ["", f"Versions: {'; '.join(versions)}.", ""]
+    write_text(TABLE, "\n".join(lines))
+    print(f"wrote {TABLE}: {len(runs)} runs")
+
+
+def read_run(folder):
+    """What the table says of one run."""
+    arguments = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+    settings = arguments["settings"]
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    return {
+        "set": settings["model_name"],
+        "epochs": settings["epochs"],
+        "variant": settings["recipe_name"],
+        "seed": settings["seed"],
+        "start": Path(settings["weights"] or "backbone.pth").name,
+        "torch": arguments["versions"]["torch"],
+        "platform": arguments["versions"]["platform"],
+        **{figure: float(last[figure]) for figure in ("AP50", "AP", "original_AP", "F1")},
+    }
+
+
+def table_row(variant, runs, steps):
+    def figure(name):
+        values = [run[name] for run in runs]
+        spread = f" ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.4f}{spread}"
+
+    seeds = ", ".join(str(run["seed"]) for run in sorted(runs, key=lambda run: run["seed"]))
+    ratio = f"{steps[variant] / steps['original']:.2f}" if variant in steps else ""
+    figures = " | ".join(map(figure, ("AP50", "AP", "original_AP", "F1")))
+    return f"| {variant} | {seeds} | {figures} | {ratio} |"
+
+
+if __name__ == "__main__":
+    cli.run(build_parser(), main)
