@@ -59,7 +59,7 @@ VARIANTS = {
 
 HEAD = """# What each choice of the training recipe gives
 
-Made by `python3 benchmarks/ablation.py table` from the files in `benchmarks/runs/`. Weights of the last epoch, evaluated
+Made by `python3 benchmarks/ablation.py table` from the files in `benchmarks/runs/`. Weights of the last epoch, measured
 on the val list with pycocotools (confidence 0.01, NMS 0.4) and in the original's definition; several seeds are given as
 mean (lowest to highest). A step's time is forward, loss, backward and update of a batch, the median of steps of all
 variants in turn, as a ratio to the original recipe's."""
