@@ -34,12 +34,19 @@ SGD = {"optimiser": "sgd", "rate_factor": 1.0, "momentum": 0.949, "weight_decay"
 COSINE = {"schedule": "cosine", "warmup_epochs": 0, "warmup_share": 0.05, "warmup_power": 1}
 STEPWISE = {"schedule": "steps", "warmup_epochs": 5, "warmup_share": 0, "warmup_power": 4}
 COST = {"assignment": "cost", "box_weight": 1.5, "objectness_weight": 1.0, "class_weight": 0.5}
+FLIP = {"augmentation": "flip_colour", "ending_augmentation": "flip_colour"}
+ZOOM = {"augmentation": "flip_zoom_colour", "ending_augmentation": "flip_colour", "ending_share": 0.15}
+BRIGHTNESS = {"augmentation": "contrast_brightness", "ending_augmentation": "contrast_brightness"}
 # Name: (recipe it starts from, what is changed in it).
 VARIANTS = {
     "original": ("original", {}),
     "original, class loss / 16": ("original", {"class_weight": 2.0}),
     "original, objectness prior": ("original", {"objectness_prior": 0.02}),
-    "original, flip and mild colour": ("original", {"augmentation": "flip_colour"}),
+    "original, flip and mild colour": ("original", FLIP),
+    "original, flip, zoom and mild colour": (
+        "original",
+        {**FLIP, "augmentation": "flip_zoom_colour", "ending_share": 0.15},
+    ),
     "original, cosine": ("original", COSINE),
     "original, SGD at ten times the rate": ("original", {"rate_factor": 10.0}),
     "original, AdamW": ("original", ADAMW),
@@ -49,7 +56,9 @@ VARIANTS = {
     "default, half the rate": ("default", {"rate_factor": 3.0}),
     "default, twice the rate": ("default", {"rate_factor": 12.0}),
     "default, average of weights": ("default", {"ema": True}),
-    "default, the original's augmentation": ("default", {"augmentation": "contrast_brightness"}),
+    "default, the original's augmentation": ("default", BRIGHTNESS),
+    "default, no zoom": ("default", FLIP),
+    "default, zoom to the end": ("default", {"ending_share": 0}),
     "default, no objectness prior": ("default", {"objectness_prior": None}),
     "default, warm-up and steps of the original": ("default", STEPWISE),
     "default, assignment by ratio": ("default", {**RATIO_LOSS, "class_weight": 4.0}),

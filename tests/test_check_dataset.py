@@ -143,7 +143,7 @@ def test_doubtful_boxes(good, tmp_path):
     assert report.sets["train"].unmatched.sum() == 2
     small, unmatched = found(report, "train: boxes")
     assert small.startswith("2 of 28 boxes (7.1%) are smaller than 4 pixels")
-    assert unmatched.startswith("2 of 28 boxes (7.1%) are matched by no anchor")
+    assert unmatched.startswith("2 of 28 boxes (7.1%) are not near any anchor in shape")
     assert len(found(report, "train: label lines")) == 2
     assert found(report, "train: same line twice") == [f"{tmp_path / 'train/0.png'}: 1 box more than once"]
 

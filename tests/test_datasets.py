@@ -146,6 +146,20 @@ def test_augmentation_depends_on_seed_epoch_and_image_alone(index):
     assert not torch.equal(images[0], images[1])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_another_augmentation_ends_the_run(index, workers):
+    def blacken(image, labels, rng):
+        return np.zeros_like(image), labels
+
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, augment=add_noise, ending=(2, blacken))
+    loader = make_loader(dataset, 2, workers)
+    dark = []
+    for epoch in range(4):
+        dataset.set_epoch(epoch)
+        dark.append(all(not images.any() for images, _ in batches_of(loader)))
+    assert dark == [False, False, True, True]
+
+
 @pytest.mark.parametrize("cache", [None, *CACHE_KINDS])
 def test_augmentation_may_write_to_what_it_is_given(index, cache):
     labels = [array.copy() for array in index.labels]

@@ -64,7 +64,7 @@ def test_original_recipe_is_the_original_one():
     assert (ORIGINAL.momentum, ORIGINAL.weight_decay, ORIGINAL.nesterov) == (0.949, 0.0005, False)
     assert (ORIGINAL.box_weight, ORIGINAL.objectness_weight, ORIGINAL.class_weight) == (3.2, 64, 32)
     assert ORIGINAL.scale_balance == (1.0, 0.4)
-    assert ORIGINAL.augmentation == "contrast_brightness"
+    assert ORIGINAL.augmentation == ORIGINAL.ending_augmentation == "contrast_brightness"
     assert (ORIGINAL.optimiser, ORIGINAL.assignment, ORIGINAL.schedule) == ("sgd", "ratio", "steps")
     assert (ORIGINAL.rate_factor, ORIGINAL.objectness_prior, ORIGINAL.ema) == (1.0, None, False)
 
@@ -72,7 +72,7 @@ def test_original_recipe_is_the_original_one():
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_name_what_there_is(name):
     recipe = RECIPES[name]
-    assert recipe.augmentation in AUGMENTATIONS
+    assert {recipe.augmentation, recipe.ending_augmentation} <= AUGMENTATIONS.keys()
     assert recipe.assignment in OBJECTIVES
     assert recipe.optimiser in ("sgd", "adamw")
     assert recipe.schedule in ("steps", "cosine")

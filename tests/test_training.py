@@ -82,7 +82,7 @@ def test_run_leaves_weights_figures_and_pictures(run, tmp_path, capsys):
 
     output = capsys.readouterr()
     assert "train    8 images, " in output.out
-    assert "run      recipe original, 3 epochs of 2 steps, batch 4, evaluation every epoch" in output.out
+    assert "run      recipe default, 3 epochs of 2 steps, batch 4, evaluation every epoch" in output.out
     assert "seed 0, device cpu" in output.out
     assert "epoch 3/3  total " in output.out
     assert "wrote    weights/small-*.pth" in output.out

@@ -56,6 +56,7 @@ class DetectionDataset(Dataset):
         cache: None, "ram" or "disk", see `utils.image_cache`; the pixels are the same.
         augment: function of (image [height, width, 3] uint8, labels [n, 5] float32, numpy Generator) that gives
             both again. It may write to what it is given.
+        ending: None, or (epoch, function): from that epoch on the function takes augment's place.
         seed: with the epoch and the image's number it seeds that generator, so that what an image becomes does not
             depend on which worker reads it.
         corrupt: what becomes of an image that cannot be read. "error": InputError. "replace": it is named once and
@@ -63,9 +64,9 @@ class DetectionDataset(Dataset):
             its objects count as missed.
     """
 
-    def __init__(self, index, width, height, cache=None, augment=None, seed=0, corrupt="error"):
+    def __init__(self, index, width, height, cache=None, augment=None, seed=0, corrupt="error", ending=None):
         self.index, self.width, self.height = index, width, height
-        self.augment, self.seed, self.corrupt = augment, seed, corrupt
+        self.augment, self.ending, self.seed, self.corrupt = augment, ending, seed, corrupt
         # Shared with the workers: the epoch reaches those that live through several, and each of them knows
         # which images another has named already.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -86,9 +87,10 @@ class DetectionDataset(Dataset):
 
     def __getitem__(self, number):
         image, labels = self.load(number)
-        if self.augment is not None:
-            rng = np.random.default_rng((self.seed, int(self._epoch), number))
-            image, labels = self.augment(image, labels, rng)
+        epoch = int(self._epoch)
+        augment = self.ending[1] if self.ending and epoch >= self.ending[0] else self.augment
+        if augment is not None:
+            image, labels = augment(image, labels, np.random.default_rng((self.seed, epoch, number)))
         boxes = torch.zeros(len(labels), 6)
         boxes[:, 1:] = torch.from_numpy(labels)
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), boxes

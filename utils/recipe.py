@@ -31,6 +31,8 @@ class Recipe:
     scale_balance: tuple[float, float]  # of objectness at stride 16 and 32, where the assignment is by ratio
     objectness_prior: float | None  # what an untrained network gives as objectness; None: whatever it gives
     augmentation: str  # a name in utils.augment.AUGMENTATIONS
+    ending_augmentation: str  # another one that takes its place
+    ending_share: float  # in the last epochs, this share of the run
     drop_last: bool  # leave out an epoch's last batch when it is not full
     ema: bool  # evaluate and save an average of the weights over the last steps
 
@@ -55,7 +57,9 @@ RECIPES = {
         class_weight=0.5,
         scale_balance=(1.0, 1.0),
         objectness_prior=0.02,
-        augmentation="flip_colour",
+        augmentation="flip_zoom_colour",
+        ending_augmentation="flip_colour",
+        ending_share=0.15,
         drop_last=True,
         ema=False,
     ),
@@ -78,6 +82,8 @@ RECIPES = {
         scale_balance=(1.0, 0.4),
         objectness_prior=None,
         augmentation="contrast_brightness",
+        ending_augmentation="contrast_brightness",
+        ending_share=0,
         drop_last=True,
         ema=False,
     ),

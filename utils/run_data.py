@@ -1,5 +1,6 @@
 """The data of a training run: its two lists, and the loaders of what this process trains and evaluates on."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,12 +51,20 @@ def load_data(settings, device):
     for key, index in indices.items():
         warn_of_doubts(key, index, config)
     frame = (config.width, config.height)
-    augment = AUGMENTATIONS[settings.recipe.augmentation]
-    train = DetectionDataset(indices["train"], *frame, settings.cache, augment, settings.seed, corrupt="replace")
+    recipe = settings.recipe
+    train = DetectionDataset(
+        indices["train"],
+        *frame,
+        settings.cache,
+        AUGMENTATIONS[recipe.augmentation],
+        settings.seed,
+        corrupt="replace",
+        ending=(math.ceil(settings.epochs * (1 - recipe.ending_share)), AUGMENTATIONS[recipe.ending_augmentation]),
+    )
     val = DetectionDataset(indices["val"], *frame, settings.cache, corrupt="blank")
     processes = {"rank": distributed.rank(), "processes": distributed.world_size()}
     batches = TrainBatches(
-        len(train), settings.batch_size, settings.subdivisions, settings.seed, settings.recipe.drop_last, **processes
+        len(train), settings.batch_size, settings.subdivisions, settings.seed, recipe.drop_last, **processes
     )
     if batches.batch_size < settings.batch_size:
         warn(f"batch size {batches.batch_size} instead of {settings.batch_size}: there are no more images")

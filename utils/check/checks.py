@@ -212,7 +212,7 @@ def doubts(key, facts, config):
     doubtful = []
     for mask, what in (
         (facts.too_small, f"smaller than {MIN_VISIBLE} pixels at network size, too small to be seen"),
-        (facts.unmatched, "matched by no anchor; genanchors.py finds anchors for a data set"),
+        (facts.unmatched, "not near any anchor in shape; genanchors.py finds anchors for a data set"),
     ):
         if mask.sum() > NOTABLE * boxes:
             doubtful.append(f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) are {what}")
