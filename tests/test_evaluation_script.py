@@ -22,7 +22,7 @@ from tests.dataset_files import write_data, write_picture
 from tests.random_detector import save_random_weights
 from utils import cli
 
-PLOTS = {"precision_recall.png", "f1.png", "confusion_matrix.png"}
+PLOTS = {"precision_recall.png", "f1.png", "confusion_matrix.png", "worst.jpg"}
 SIZES = ((64, 48), (96, 64), (40, 80), (120, 90), (33, 31), (200, 50), (64, 64))
 
 

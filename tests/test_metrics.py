@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.measured import FRAME, detections_of, labels_of, measured_sets
-from utils.metrics import confusion_matrix, original_metrics
+from utils.metrics import confusion_matrix, count_mistakes, original_metrics
 
 BOX, FAR_BOX = (10, 10, 60, 60), (200, 200, 300, 260)
 
@@ -218,3 +218,15 @@ def test_confusion_of_perfect_detections_is_diagonal(released):
     ]
     matrix = confusion_matrix(detections, labels, FRAME, 80)
     assert np.trace(matrix) == matrix.sum() == 898
+
+
+def test_mistakes_an_image():
+    """One label found, one missed, one taken for another class, one detection of nothing, one below the threshold."""
+    labels = np.array([[0, 0.2, 0.2, 0.2, 0.2], [0, 0.5, 0.5, 0.2, 0.2], [1, 0.8, 0.8, 0.2, 0.2]], np.float32)
+    found = np.array(
+        [[10, 10, 30, 30, 0.9, 0], [70, 70, 90, 90, 0.8, 0], [0, 60, 20, 80, 0.7, 1], [60, 0, 80, 20, 0.1, 1]],
+        np.float32,
+    )
+    nothing = np.zeros((0, 6), np.float32)
+    mistakes = count_mistakes([found, nothing, nothing], [labels, labels, labels[:0]], (100, 100), 2)
+    assert mistakes.tolist() == [3, 3, 0]

@@ -70,7 +70,7 @@ def test_run_leaves_weights_figures_and_pictures(run, tmp_path, capsys):
 
     for name in ("train_batch_1.jpg", "train_batch_2.jpg", "val_predictions.jpg", "results.png"):
         assert min(cv2.imread(str(folder / name)).shape[:2]) > 300, name
-    for name in ("precision_recall.png", "f1.png", "confusion_matrix.png"):
+    for name in ("precision_recall.png", "f1.png", "confusion_matrix.png", "worst.jpg"):
         assert (folder / name).stat().st_size > 5000, name
     assert list(folder.glob("events.out.tfevents.*"))
     arguments = json.loads((folder / "args.json").read_text(encoding="utf-8"))

@@ -49,12 +49,21 @@ def write_files(evaluation, options, config, index, device):
 
 
 def write_plots(folder, evaluation, config, index):
-    """Precision-recall curves, F1 over the threshold and the confusion matrix as PNG; the list of their paths."""
+    """Precision-recall curves, F1 over the threshold, the confusion matrix, and the images with the most mistakes.
+
+    Returns:
+        list of the paths written.
+    """
+    from utils.fonts import class_labels
     from utils.plots import save_plots
+    from utils.run_pictures import save_worst
 
     frame = (config.width, config.height)
     matrix = confusion_matrix(evaluation.detections, index.labels, frame, config.classes)
-    return save_plots(folder, evaluation.coco, matrix)
+    written = save_plots(folder, evaluation.coco, matrix)
+    worst = folder / "worst.jpg"
+    save_worst(worst, index, evaluation.detections, frame, class_labels(config.class_names))
+    return [*written, worst] if worst.exists() else written
 
 
 def metrics_content(evaluation, options, config, index, device):

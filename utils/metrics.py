@@ -122,6 +122,20 @@ def confusion_matrix(detections, labels, frame_size, classes, conf=OPERATING_CON
     return matrix
 
 
+def count_mistakes(detections, labels, frame_size, classes):
+    """Labels that are missed, or taken for another class, and detections without a label, an image.
+
+    Args:
+        as for `confusion_matrix`.
+    Returns:
+        [images] int.
+    """
+    matrices = [
+        confusion_matrix([rows], [boxes], frame_size, classes) for rows, boxes in zip(detections, labels, strict=True)
+    ]
+    return np.array([matrix.sum() - matrix.trace() for matrix in matrices], int)
+
+
 def _join(overlap, least):
     """Pairs (row, column) by descending overlap, each row and column at most once."""
     rows, columns = np.nonzero(overlap >= least)

@@ -11,6 +11,7 @@ from utils.errors import InputError
 from utils.files import atomic_path
 from utils.fonts import default_font
 from utils.images import read_image
+from utils.metrics import count_mistakes
 
 BATCHES = 3
 BATCH_IMAGES = 16  # of a batch that are drawn
@@ -47,7 +48,7 @@ def save_first_batches(folder, dataset, batches, tags):
     return paths
 
 
-def save_predictions(path, index, detections, frame_size, tags):
+def save_predictions(path, index, detections, frame_size, tags, numbers=None):
     """Some val images twice, with their labels on the left and the predictions on the right.
 
     Args:
@@ -56,9 +57,10 @@ def save_predictions(path, index, detections, frame_size, tags):
         detections: a [n, 6] array an image, (x1, y1, x2, y2, score, class) in pixels of the network's frame.
         frame_size: (width, height) of that frame.
         tags: a ClassLabel a class.
+        numbers: of the images; by default some that have labels, spread evenly over the list.
     """
     tiles = []
-    for number in _choose(index):
+    for number in _choose(index) if numbers is None else numbers:
         try:
             image = read_image(index.images[number])
         except InputError:
@@ -76,6 +78,13 @@ def save_predictions(path, index, detections, frame_size, tags):
         tiles += [_captioned(tile, caption) for tile, caption in zip(pair, captions, strict=True)]
     if tiles:
         _save(path, _grid(tiles, _COLUMNS))
+
+
+def save_worst(path, index, detections, frame_size, tags):
+    """`save_predictions` of the images with the most mistakes, the worst first."""
+    mistakes = count_mistakes(detections, index.labels, frame_size, len(tags))
+    worst = np.argsort(-mistakes, kind="stable")[:COMPARED]
+    save_predictions(path, index, detections, frame_size, tags, worst[mistakes[worst] > 0].tolist())
 
 
 def draw_labels(image, labels, tags):
