@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-# A path to the released checkpoint; a file of this name that is missing is downloaded and verified.
-WEIGHTS ?= modelzoo/coco2017-0.241078ap-model.pth
+# What the demo detects with; the .data file has the class names and anchors of the weights.
+DATA ?= data/mask.data
+WEIGHTS ?= modelzoo/mask-352.pth
 
 .PHONY: demo test lint clean
 
 demo: .venv/installed
-	$(PY) test.py --data data/coco.data --weights "$(WEIGHTS)" --img img
+	$(PY) test.py --data "$(DATA)" --weights "$(WEIGHTS)" --img img
 
 test: lint
 	$(PY) -m pytest

@@ -15,10 +15,10 @@ from utils import cli
 
 def main(options):
     from utils.config import read_config
-    from utils.dataset_index import load_index
     from utils.engine import detect_images, measure
-    from utils.errors import InputError, warn
+    from utils.errors import warn
     from utils.evaluation_files import check_files, write_files
+    from utils.evaluation_table import read_val
     from utils.metrics_report import class_table, figures_table
     from utils.runtimes.loading import load_runtime
     from utils.shapes import prepare
@@ -26,12 +26,10 @@ def main(options):
     config = prepare(read_config(options.data))
     if len(options.weights) > 1:
         return compare(options, config)
-    (options.weights,) = options.weights
-    if config.val is None:
-        raise InputError(f"{config.path}: val: expected a list of images, got None")
+    options.weights = options.weights[0]
     check_files(options, config)
     runtime = load_runtime(options.weights, config, options.device)
-    index = load_index(config.val, config.classes)
+    index = read_val(config)
     print(f"model    {options.weights} on {runtime.device_name}, {config.width}x{config.height}")
     objects = sum(map(len, index.labels))
     print(f"data     {len(index)} images, {objects} objects: {config.val}", flush=True)

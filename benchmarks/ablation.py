@@ -1,12 +1,13 @@
 """What each choice of the training recipe gives and costs: benchmarks/ablation.md from the files of training runs.
 
     python3 benchmarks/ablation.py run --data data/mask.data --epochs 20 --variant "default" --workers 1 --cache ram
+    python3 benchmarks/ablation.py keep --run runs/train/mask
     python3 benchmarks/ablation.py time --data data/mask.data
     python3 benchmarks/ablation.py table
 
-`run` trains one variant, as train.py does, and keeps its args.json and results.csv in benchmarks/runs/NAME/; a run of
-train.py itself counts as well, once its two files are there. `time` measures steps of all variants in turn. `table`
-writes benchmarks/ablation.md from what it finds there.
+`run` trains one variant, as train.py does, and keeps its args.json and results.csv in benchmarks/runs/NAME/; `keep`
+does that with a run of train.py. `time` measures steps of all variants in turn. `table` writes benchmarks/ablation.md
+from what it finds there.
 """
 
 import argparse
@@ -79,7 +80,8 @@ def build_parser():
         "Measure the choices of the training recipe one by one.",
         ['python3 benchmarks/ablation.py run --data data/mask.data --epochs 20 --variant "default, SGD"'],
     )
-    parser.add_argument("task", choices=("run", "time", "table"), help="train a variant, time all, write the table")
+    parser.add_argument("task", choices=("run", "keep", "time", "table"), help="train a variant, keep a run, …")
+    parser.add_argument("--run", metavar="DIR", help="folder of a run of train.py to keep")
     parser.add_argument("--data", metavar="FILE", help=".data file to train on")
     parser.add_argument("--variant", choices=VARIANTS, default="default", metavar="NAME", help="what to train")
     parser.add_argument("--epochs", type=cli.positive_int, metavar="N", help="(default: from the .data file)")
@@ -94,6 +96,10 @@ def main(options):
 
     if options.task == "table":
         return write_table()
+    if options.task == "keep":
+        if not options.run:
+            raise InputError("--run: expected the folder of a finished run, for example --run runs/train/mask")
+        return keep(Path(options.run))
     if not options.data:
         raise InputError("--data: expected a .data file, for example --data data/mask.data")
     return (train_variant if options.task == "run" else time_variants)(options)
@@ -129,7 +135,8 @@ def train_variant(options):
 def keep(folder):
     """Copy what the table is made of from a run's folder."""
     settings = json.loads((folder / "args.json").read_text(encoding="utf-8"))["settings"]
-    words = (settings["model_name"], settings["epochs"], settings["recipe_name"], settings["seed"])
+    start = [f"from {Path(settings['weights']).stem}"] if settings["weights"] else []
+    words = (settings["model_name"], settings["epochs"], settings["recipe_name"], *start, settings["seed"])
     name = "-".join(str(word).replace(", ", "-").replace(" / ", "-").replace(" ", "-") for word in words)
     place = RUNS / name
     place.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from utils.dataset_index import load_index
 from utils.engine import detect_images, measure
 from utils.errors import InputError
 from utils.runtimes.loading import load_runtime
+from utils.runtimes.ncnn_runtime import PARAM_SUFFIX, bin_path
 from utils.tables import align_columns
 
 THREADS = (1, 2)
@@ -70,6 +71,4 @@ def latency(runtime, config):
 
 def model_files(model):
     """The files that running a model needs, less descriptions."""
-    from utils.runtimes.ncnn_runtime import PARAM_SUFFIX, bin_path
-
     return [Path(model), bin_path(model)] if str(model).endswith(PARAM_SUFFIX) else [Path(model)]
