@@ -1,0 +1,249 @@
+"""Training, evaluation and post-processing against the original's own code, as ratios from one run on one machine.
+
+    python3 benchmarks/against_original.py --original ../Yolo-FastestV2 --data data/helmet.data \
+        --eval-data coco128.data --weights modelzoo/coco2017-0.241078ap-model.pth --output against_original.json
+
+Each side runs in a process of its own, in turn, ROUNDS times. The original must be there in a copy that today's PyTorch
+and NumPy can run: without the imports of torchsummary, numpy.core and numpy.testing and the call of summary(), and in
+utils/loss.py with `int(gain[3]) - 1` and `int(gain[2]) - 1` as limits of the two clamp_; and with the released
+backbone.pth in model/backbone/. Nothing else of it is changed. Both read the same .data files, whose lists must hold
+absolute paths, as the original expects them.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROUNDS = 3
+TASKS = ("train", "evaluate", "postprocess")
+SIDES = ("original", "ours", "ours, default recipe")
+BATCH = 32
+WARM_UP = 5  # steps, or calls, before the clock starts
+REPEATS = 20  # calls of the post-processing
+CONF, IOU = 0.01, 0.4
+MATRIX = 2048  # side of the matrices of the peak
+MACS = 117_568_440  # of the network with 80 classes at 352x352, by thop
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--original", required=True, metavar="DIR", help="a copy of the original")
+    parser.add_argument("--data", required=True, metavar="FILE", help=".data file to train on")
+    parser.add_argument("--eval-data", required=True, metavar="FILE", help=".data file to evaluate on")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint to evaluate")
+    parser.add_argument("--steps", type=int, default=30, metavar="N", help="training steps of a round (default: 30)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="(default: all)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"(default: {ROUNDS})")
+    parser.add_argument("--output", metavar="FILE", help="JSON file for the figures")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(options):
+    if options.side:
+        (task,) = options.tasks
+        measure = {"original": original_side, "ours": our_side, "ours, default recipe": our_side}[options.side]
+        print(json.dumps(measure(task, options)))
+        return
+    figures = {}
+    for task in options.tasks:
+        sides = SIDES if task == "train" else SIDES[:2]
+        found = {side: [] for side in sides}
+        for _ in range(options.rounds):
+            for side in sides:
+                found[side].append(run_side(task, side, options))
+        figures[task] = {side: summary(rounds) for side, rounds in found.items()}
+        for side in sides:
+            print(describe(task, side, figures[task]), flush=True)
+    if options.output:
+        from importlib.metadata import version
+
+        content = {"rounds": options.rounds, "cores": os.cpu_count(), "torch": version("torch"), "tasks": figures}
+        Path(options.output).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        print(f"wrote {options.output}")
+
+
+def run_side(task, side, options):
+    """One measurement, in a process of its own: {name: number}."""
+    paths = ("original", "data", "eval_data", "weights")
+    given = [
+        text for name in paths for text in (f"--{name.replace('_', '-')}", str(Path(getattr(options, name)).resolve()))
+    ]
+    command = [sys.executable, __file__, *given, "--steps", str(options.steps), "--tasks", task, "--side", side]
+    folder = options.original if side == "original" else PROJECT
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: {task}, {side}:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def summary(rounds):
+    """{name: {"median", "low", "high"}} of several measurements."""
+    columns = {name: [found[name] for found in rounds] for name in rounds[0]}
+    return {
+        name: {"median": statistics.median(values), "low": min(values), "high": max(values)}
+        for name, values in columns.items()
+    }
+
+
+def describe(task, side, sides):
+    texts = []
+    for name, values in sides[side].items():
+        ratio = values["median"] / sides["original"][name]["median"] if name in sides["original"] else 1
+        texts.append(f"{name} {values['median']:.4g} ({values['low']:.4g} to {values['high']:.4g}), x {ratio:.2f}")
+    return f"{task:12}{side:22}{'; '.join(texts)}"
+
+
+def original_side(task, options):
+    """The original's own functions in the order of its scripts."""
+    sys.path.insert(0, str(Path(options.original).resolve()))
+    import torch
+
+    import utils.datasets
+    import utils.loss
+    import utils.utils
+    from model.detector import Detector
+
+    cfg = utils.utils.load_datafile(options.data if task == "train" else options.eval_data)
+    device = torch.device("cpu")
+
+    def loader(name, train):
+        dataset = utils.datasets.TensorDataset(cfg[name], cfg["width"], cfg["height"], imgaug=train)
+        return torch.utils.data.DataLoader(
+            dataset,
+            batch_size=BATCH,
+            shuffle=train,
+            collate_fn=utils.datasets.collate_fn,
+            num_workers=min(os.cpu_count(), BATCH, 8),
+            pin_memory=True,
+            drop_last=train,
+            persistent_workers=True,
+        )
+
+    network = Detector(cfg["classes"], cfg["anchor_num"], task != "train").to(device)
+    if task == "train":
+        optimiser = torch.optim.SGD(network.parameters(), lr=1e-5, momentum=0.949, weight_decay=0.0005)
+        network.train()
+
+        def step(images, targets):
+            images = images.to(device).float() / 255.0
+            box, objectness, classes, total = utils.loss.compute_loss(network(images), targets.to(device), cfg, device)
+            total.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            # Its progress bar shows all four.
+            return [float(loss) for loss in (box, objectness, classes, total)]
+
+        return training_figures(endless(loader("train", True)), step, options.steps)
+    network.load_state_dict(torch.load(options.weights, map_location=device))
+    network.eval()
+    if task == "evaluate":
+        started = time.perf_counter()
+        batches = loader("val", False)
+        for threshold in (CONF, 0.3):  # a pass for AP, another for precision and recall
+            utils.utils.evaluation(batches, cfg, network, device, threshold)
+        return {"seconds": time.perf_counter() - started}
+    images, _ = next(iter(loader("val", False)))
+    with torch.no_grad():
+        maps = network(images.float() / 255.0)
+
+        def process():
+            utils.utils.non_max_suppression(utils.utils.handel_preds(maps, cfg, device), CONF, IOU)
+
+        return {"milliseconds": milliseconds(process)}
+
+
+def our_side(task, options):
+    sys.path.insert(0, str(PROJECT))
+    import torch
+
+    from model.detector import Detector
+    from train import build_parser as train_parser
+    from utils.config import read_config
+    from utils.engine import detect_images, measure, update
+    from utils.evaluation_table import read_val
+    from utils.learner import build_learner
+    from utils.postprocess import detect
+    from utils.run_data import load_data
+    from utils.runtimes.loading import load_runtime
+    from utils.settings import read_settings
+
+    if task == "train":
+        recipe = "original" if options.side == "ours" else "default"
+        arguments = ["--data", options.data, "--recipe", recipe, "--lr", "1e-5", "--batch-size", str(BATCH)]
+        settings = read_settings(train_parser().parse_args(arguments))
+        config, device = settings.config, torch.device("cpu")
+        torch.manual_seed(0)
+        learner = build_learner(Detector(config.classes, config.anchor_num), settings, device)
+        data = load_data(settings, device)
+        learner.network.train()
+
+        def step(*part):
+            return update(learner, [part], BATCH, settings.recipe, config.anchors).tolist()
+
+        return training_figures(endless(data.train_loader, data), step, options.steps)
+    config = read_config(options.eval_data)
+    if task == "evaluate":
+        runtime = load_runtime(options.weights, config, "cpu")
+        started = time.perf_counter()
+        index = read_val(config)
+        detections = detect_images(runtime, index, config, BATCH, workers=2, conf=CONF, iou=IOU)
+        measure(detections, index, (config.width, config.height), config.class_names)
+        return {"seconds": time.perf_counter() - started}
+    runtime = load_runtime(options.weights, config, "cpu")
+    index = read_val(config)
+    from utils.datasets import DetectionDataset
+
+    dataset = DetectionDataset(index, config.width, config.height)
+    images = torch.stack([dataset[number][0] for number in range(BATCH)]).float() / 255
+    with torch.inference_mode():
+        output = runtime.detector(images)
+        return {"milliseconds": milliseconds(lambda: detect(output, config.anchors, CONF, IOU))}
+
+
+def endless(loader, data=None):
+    """Batches, epoch after epoch."""
+    epoch = 0
+    while True:
+        if data is not None:
+            data.batches.start(epoch)
+            data.train.set_epoch(epoch)
+        yield from loader
+        epoch += 1
+
+
+def training_figures(batches, step, steps):
+    """Images a second with data loading, their share of the sgemm peak, and the largest resident memory."""
+    import torch
+
+    for _ in range(WARM_UP):
+        step(*next(batches))
+    started = time.perf_counter()
+    for _ in range(steps):
+        step(*next(batches))
+    speed = steps * BATCH / (time.perf_counter() - started)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    a, b = torch.randn(MATRIX, MATRIX), torch.randn(MATRIX, MATRIX)
+    peak = 2 * MATRIX**3 / (milliseconds(lambda: a @ b, min) / 1000)
+    return {"images/s": speed, "share of the sgemm peak": speed * 3 * 2 * MACS / peak, "MiB": memory}
+
+
+def milliseconds(function, of=statistics.median):
+    """Of one call, the median, or what else is asked for, of several."""
+    times = []
+    for _ in range(WARM_UP + REPEATS):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return of(times[WARM_UP:]) * 1000
+
+
+if __name__ == "__main__":
+    main(build_parser().parse_args())
