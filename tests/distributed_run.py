@@ -1,6 +1,6 @@
 """One evaluation and one step of a run, started by tests/test_distributed.py on one process or with torchrun.
 
-python3 -m tests.distributed_run DATA RESULT
+python3 -m tests.distributed_run DATA RESULT [RECIPE]
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from utils.distributed import is_main, main_first, process_group
 from utils.engine import update
 from utils.learner import build_learner, join_processes
 from utils.settings import read_settings
+from utils.start_weights import set_objectness_prior
 from utils.training import Run
 
 
@@ -21,7 +22,7 @@ def frozen_step(run, settings):
 
     BatchNorm is frozen, as it sees the images of one process and part.
     """
-    plain = dataclasses.replace(settings.recipe, momentum=0, weight_decay=0)
+    plain = dataclasses.replace(settings.recipe, optimiser="sgd", momentum=0, weight_decay=0)
     learner = build_learner(
         run.learner.detector, dataclasses.replace(settings, recipe=plain, learning_rate=1), run.device
     )
@@ -36,12 +37,15 @@ def frozen_step(run, settings):
     return change, losses
 
 
-def main(data, result):
-    options = train.build_parser().parse_args(["--data", data, "--workers", "0", "--device", "cpu"])
+def main(data, result, recipe="default"):
+    arguments = ["--data", data, "--workers", "0", "--device", "cpu", "--recipe", recipe]
+    options = train.build_parser().parse_args(arguments)
     settings = read_settings(options)
     with process_group():
         with main_first():
             run = Run(settings, vars(options))
+        # So that untrained weights detect something.
+        set_objectness_prior(run.learner.detector, 0.5)
         join_processes(run.learner, settings)
         evaluation, _ = run.evaluate(run.learner.detector)
         change, _ = frozen_step(run, settings)

@@ -12,6 +12,7 @@ import torch
 from tests import distributed_run
 from tests.training_files import assert_equal, results, write_shapes
 from utils import distributed
+from utils.recipe import RECIPES
 
 REPO = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPO)}
@@ -29,11 +30,16 @@ def shapes(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", params=RECIPES)
+def recipe(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def alone(shapes):
+def alone(shapes, recipe):
     """What one process computes."""
     result = shapes / "alone.pth"
-    distributed_run.main(str(shapes / "small.data"), result)
+    distributed_run.main(str(shapes / "small.data"), result, recipe)
     return torch.load(result, weights_only=False)
 
 
@@ -47,9 +53,9 @@ def assert_same_step(one, other):
 
 
 @pytest.mark.slow
-def test_two_processes_compute_what_one_does(shapes, alone):
+def test_two_processes_compute_what_one_does(shapes, alone, recipe):
     result = shapes / "together.pth"
-    command = [*TORCHRUN, str(REPO / "tests/distributed_run.py"), str(shapes / "small.data"), str(result)]
+    command = [*TORCHRUN, str(REPO / "tests/distributed_run.py"), str(shapes / "small.data"), str(result), recipe]
     done = subprocess.run(
         command, env=ENVIRONMENT, cwd=shapes, capture_output=True, text=True, timeout=300, check=False
     )
@@ -68,11 +74,11 @@ def alone_warnings(shapes):
 
 
 @pytest.mark.parametrize("subdivisions", [2, 4])
-def test_subdivisions_give_the_step_of_the_whole_batch(shapes, alone, subdivisions, tmp_path):
+def test_subdivisions_give_the_step_of_the_whole_batch(shapes, alone, recipe, subdivisions, tmp_path):
     text = (shapes / "small.data").read_text(encoding="utf-8")
     data = shapes / f"parts{subdivisions}.data"
     data.write_text(text.replace("subdivisions=1", f"subdivisions={subdivisions}"), encoding="utf-8")
-    distributed_run.main(str(data), tmp_path / "parts.pth")
+    distributed_run.main(str(data), tmp_path / "parts.pth", recipe)
     parts = torch.load(tmp_path / "parts.pth", weights_only=False)
     assert_same_step(alone["change"], parts["change"])
 
