@@ -3,9 +3,9 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, box_iou
 
-from utils.boxes import frame_to_image, labels_to_frame
+from utils.boxes import frame_to_image, labels_to_frame, paired_iou
 
 
 def test_each_axis_has_its_own_factor():
@@ -34,3 +34,16 @@ def test_a_label_survives_the_way_through_frame_and_image(x1, x2, y1, y2, frame,
     in_image = frame_to_image(labels_to_frame(label, frame), frame, image)
     expected = corners * torch.tensor(image, dtype=torch.float64).repeat(2)
     torch.testing.assert_close(in_image, expected, atol=1e-6, rtol=1e-9)
+
+
+@given(st.lists(st.tuples(*[st.floats(0.125, 300, width=32) for _ in range(8)]), max_size=8))
+def test_paired_iou_is_the_diagonal_of_torchvision_s(rows):
+    pairs = torch.tensor(rows, dtype=torch.float64).reshape(-1, 2, 4)
+    boxes, targets = pairs[:, 0], pairs[:, 1]
+    expected = box_iou(box_convert(boxes, "cxcywh", "xyxy"), box_convert(targets, "cxcywh", "xyxy")).diagonal()
+    torch.testing.assert_close(paired_iou(boxes, targets), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_paired_iou_of_boxes_without_area():
+    boxes = torch.zeros(2, 3, 4)
+    assert paired_iou(boxes, boxes).tolist() == [[0, 0, 0], [0, 0, 0]]

@@ -10,8 +10,9 @@ from torchvision.ops import box_convert, box_iou
 
 from model.detector import DetectorOutput, ScaleOutput
 from tests.test_loss import ANCHORS, TARGETS, leaves, random_output
+from utils.boxes import paired_iou
 from utils.candidates import find_candidates
-from utils.cost_loss import COUNTED, IOU_COST, _decode, _flatten, _iou, box_count, choose, cost_loss
+from utils.cost_loss import COUNTED, IOU_COST, _decode, _flatten, box_count, choose, cost_loss
 from utils.postprocess import activate, decode
 from utils.recipe import DEFAULT, RECIPES
 
@@ -27,7 +28,9 @@ def loss_of(output, targets, side=96, **changes):
 def parts_of_choice(output, targets, side=96):
     candidates = find_candidates(targets, ANCHORS, (side, side))
     boxes, objectness, logits = _flatten(output)
-    overlap = _iou(_decode(boxes, candidates), candidates.boxes[:, None].expand(*candidates.cell.shape, 4)).detach()
+    overlap = paired_iou(
+        _decode(boxes, candidates), candidates.boxes[:, None].expand(*candidates.cell.shape, 4)
+    ).detach()
     probability = logits.log_softmax(1)[candidates.cell]
     labels = candidates.labels[:, None, None].expand(*candidates.cell.shape, 1)
     return candidates, overlap, -probability.gather(2, labels).squeeze(2).detach(), objectness.detach()

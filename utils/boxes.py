@@ -1,10 +1,12 @@
-"""Box arithmetic that torchvision.ops has not: between the network's frame and the image.
+"""Box arithmetic that torchvision.ops has not: between the network's frame and the image, and pair by pair.
 
-Conversions between (cx, cy, w, h) and (x1, y1, x2, y2), IoU and clipping are torchvision.ops' own.
+Conversions between (cx, cy, w, h) and (x1, y1, x2, y2), IoU of all with all and clipping are torchvision.ops' own.
 """
 
 import torch
 from torchvision.ops import clip_boxes_to_image
+
+EPSILON = 1e-7  # of areas, so that boxes without one have an IoU
 
 
 def frame_to_image(boxes, frame_size, image_size):
@@ -35,3 +37,18 @@ def labels_to_frame(labels, frame_size):
     centre, half = labels[:, :2], labels[:, 2:] / 2
     corners = torch.cat((centre - half, centre + half), 1)
     return corners * corners.new_tensor(frame_size).repeat(2)
+
+
+def paired_iou(boxes, targets):
+    """IoU of each box with the target at its place.
+
+    Args:
+        boxes, targets: [..., 4], (cx, cy, w, h), of the same shape.
+    Returns:
+        [...], 0…1.
+    """
+    low = torch.maximum(boxes[..., :2] - boxes[..., 2:] / 2, targets[..., :2] - targets[..., 2:] / 2)
+    high = torch.minimum(boxes[..., :2] + boxes[..., 2:] / 2, targets[..., :2] + targets[..., 2:] / 2)
+    intersection = (high - low).clamp(min=0).prod(-1)
+    union = boxes[..., 2:].prod(-1) + targets[..., 2:].prod(-1) - intersection
+    return intersection / (union + EPSILON)

@@ -7,13 +7,13 @@ learns the IoU of what it speaks for, so that scores order boxes by how well the
 import torch
 import torch.nn.functional as F
 
+from utils.boxes import EPSILON, paired_iou
 from utils.candidates import find_candidates
 from utils.loss import Losses, complete_iou
 
 IOU_COST = 3.0  # weight of −log IoU beside −log score, as in YOLOX
 COUNTED = 10  # candidates whose IoU adds up to the number of anchors that a box gets
 _NEVER = 1e6  # cost of what is not allowed
-_SMALL = 1e-7
 
 
 def candidates_of(images, targets, anchors):
@@ -49,7 +49,7 @@ def cost_loss(output, candidates, recipe, count, share=1.0):
     truth = candidates.boxes[:, None].expand_as(boxes)
     labels = candidates.labels[:, None].expand_as(candidates.cell)
     class_costs = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
-    overlap = _iou(boxes.detach(), truth)
+    overlap = paired_iou(boxes.detach(), truth)
     chosen = choose(candidates, overlap, class_costs.detach(), objectness.detach())
 
     box = torch.where(chosen, 1 - complete_iou(boxes.flatten(0, 1), truth.flatten(0, 1)).view_as(overlap), 0).sum()
@@ -81,7 +81,7 @@ def choose(candidates, overlap, class_costs, objectness):
         [M, K] bool.
     """
     logits = objectness.index_select(0, candidates.anchor.flatten()).view_as(overlap)
-    cost = class_costs - F.logsigmoid(logits) - IOU_COST * (overlap + _SMALL).log()
+    cost = class_costs - F.logsigmoid(logits) - IOU_COST * (overlap + EPSILON).log()
     cost = torch.where(candidates.allowed, cost, _NEVER)
     counted = torch.where(candidates.allowed, overlap, 0).topk(min(COUNTED, overlap.shape[1]), 1).values
     wanted = counted.sum(1, keepdim=True).round().clamp(min=1)
@@ -116,11 +116,3 @@ def _decode(box_logits, candidates):
     centres = (activated[..., :2] * 2 - 0.5) * candidates.strides + candidates.origins
     sizes = (activated[..., 2:] * 2).square() * candidates.anchor_sizes
     return torch.cat((centres, sizes), 2)
-
-
-def _iou(boxes, targets):
-    """[...] IoU of pairs of boxes [..., 4], (cx, cy, w, h)."""
-    low = torch.maximum(boxes[..., :2] - boxes[..., 2:] / 2, targets[..., :2] - targets[..., 2:] / 2)
-    high = torch.minimum(boxes[..., :2] + boxes[..., 2:] / 2, targets[..., :2] + targets[..., 2:] / 2)
-    common = (high - low).clamp(min=0).prod(-1)
-    return common / (boxes[..., 2:].prod(-1) + targets[..., 2:].prod(-1) - common + _SMALL)

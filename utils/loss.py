@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from utils.boxes import EPSILON, paired_iou
+
 
 class Losses(NamedTuple):
     """Weighted losses, scalars; `total` is what is minimised."""
@@ -59,23 +61,17 @@ def complete_iou(boxes, targets):
     Returns:
         [n], 1 for equal boxes, above −2.
     """
-    epsilon = 1e-7
-    low = torch.maximum(boxes[:, :2] - boxes[:, 2:] / 2, targets[:, :2] - targets[:, 2:] / 2)
-    high = torch.minimum(boxes[:, :2] + boxes[:, 2:] / 2, targets[:, :2] + targets[:, 2:] / 2)
-    intersection = (high - low).clamp(min=0).prod(1)
-    union = boxes[:, 2:].prod(1) + targets[:, 2:].prod(1) - intersection
-    iou = intersection / (union + epsilon)
-
+    iou = paired_iou(boxes, targets)
     hull_low = torch.minimum(boxes[:, :2] - boxes[:, 2:] / 2, targets[:, :2] - targets[:, 2:] / 2)
     hull_high = torch.maximum(boxes[:, :2] + boxes[:, 2:] / 2, targets[:, :2] + targets[:, 2:] / 2)
-    diagonal = (hull_high - hull_low).square().sum(1) + epsilon
+    diagonal = (hull_high - hull_low).square().sum(1) + EPSILON
     distance = (boxes[:, :2] - targets[:, :2]).square().sum(1)
 
     # Not a number in a candidate that does not match would still reach the gradient, so no height is zero.
-    angle = torch.atan(targets[:, 2] / (targets[:, 3] + epsilon)) - torch.atan(boxes[:, 2] / (boxes[:, 3] + epsilon))
+    angle = torch.atan(targets[:, 2] / (targets[:, 3] + EPSILON)) - torch.atan(boxes[:, 2] / (boxes[:, 3] + EPSILON))
     shape = (2 / math.pi * angle).square()
     with torch.no_grad():
-        trade_off = shape / (1 - iou + shape + epsilon)
+        trade_off = shape / (1 - iou + shape + EPSILON)
     return iou - distance / diagonal - trade_off * shape
 
 
