@@ -156,6 +156,15 @@ def test_weights_scale_their_part():
     assert heavy.total.item() == pytest.approx((heavy.box + heavy.objectness + heavy.classes).item(), rel=1e-6)
 
 
+def test_fewer_boxes_than_images_weigh_as_many_as_images():
+    """A batch with one box in hundreds of images must not outweigh all others."""
+    output = random_output(batch=2)
+    one = loss_of(output, TARGETS[:1])
+    candidates = find_candidates(TARGETS[:1], ANCHORS, (96, 96))
+    two = cost_loss(output, candidates, RECIPE, torch.tensor([2.0]))
+    assert one.total.item() == pytest.approx(two.total.item(), rel=1e-6)
+
+
 def test_parts_add_up_to_the_batch():
     output = random_output(batch=2)
     whole = loss_of(output, TARGETS)
@@ -178,7 +187,7 @@ def test_no_boxes():
     losses = loss_of(output, torch.zeros(0, 6))
     assert losses.box == losses.classes == 0
     expected = sum(torch.nn.functional.softplus(scale.objectness).sum() for scale in output)
-    assert losses.objectness.item() == pytest.approx(expected.item() * RECIPE.objectness_weight, rel=1e-6)
+    assert losses.objectness.item() == pytest.approx(expected.item() * RECIPE.objectness_weight / 2, rel=1e-6)
     losses.total.backward()
     for scale in output:
         assert torch.isfinite(scale.objectness.grad).all()

@@ -1,5 +1,7 @@
 """What learns: its layout in memory, in which BatchNorm is exact."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -68,3 +70,24 @@ def test_the_layout_stays_through_steps_and_evaluations(tmp_path, monkeypatch, c
         assert all(seen)
         evaluation, _ = run.evaluate(run.learner.best_network)
         assert evaluation is not None
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_a_long_gradient_is_shortened(tmp_path, monkeypatch, limit):
+    monkeypatch.chdir(tmp_path)
+    options = train.build_parser().parse_args(["--data", str(write_shapes(tmp_path)), "--workers", "0"])
+    settings = read_settings(options)
+    run = Run(settings, vars(options))
+    lengths = []
+
+    def step():
+        lengths.append(torch.cat([weight.grad.flatten() for weight in run.learner.detector.parameters()]).norm().item())
+
+    monkeypatch.setattr(run.learner.optimiser, "step", step)
+    images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    targets = torch.tensor([[0, 1, 0.5, 0.5, 0.3, 0.3]])
+    recipe = dataclasses.replace(settings.recipe, clip_norm=limit)
+    run.learner.detector.train()
+    update(run.learner, [(images, targets)], len(images), recipe, settings.config.anchors)
+    (length,) = lengths
+    assert length > 1 if limit is None else length == pytest.approx(limit, rel=1e-3)

@@ -31,18 +31,19 @@ def cost_loss(output, candidates, recipe, count, share=1.0):
 
     Box loss is the sum of 1 − CIoU over the anchors chosen, class loss that of the cross-entropy over them; objectness
     loss the sum of the binary cross-entropy over all anchors of all cells, against the IoU at those chosen and 0
-    elsewhere. Each is divided by the number of boxes.
+    elsewhere. Each is divided by the number of boxes, or by that of images where there are fewer boxes.
 
     Args:
         output: DetectorOutput.
         candidates: Candidates.
         recipe: Recipe, for the weights.
         count: [1], boxes of the whole batch.
-        share: not needed, as everything is a sum.
+        share: the images here as a fraction of those of the whole batch.
     Returns:
         Losses; those of a batch's parts add up to the whole batch's.
     """
-    count = count.clamp(min=1).squeeze()
+    images = len(output[0].objectness) / share
+    count = count.clamp(min=images).squeeze()
     box_logits, objectness, class_logits = _flatten(output)
     boxes = _decode(box_logits, candidates)  # [M, K, 4]
     logits = class_logits.index_select(0, candidates.cell.flatten()).view(*candidates.cell.shape, class_logits.shape[1])

@@ -58,6 +58,11 @@ def update(learner, parts, batch_images, recipe, anchors):
             # DistributedDataParallel takes the mean over the processes; the parts' losses are to be added.
             learner.scaler.scale(losses.total * world_size()).backward()
         total += torch.stack(losses).detach()
+    if recipe.clip_norm is not None:
+        # In a batch in which a channel is all but silent, BatchNorm divides by next to nothing, and a gradient is
+        # hundreds of times as long as others; one such step undoes several epochs.
+        learner.scaler.unscale_(learner.optimiser)
+        torch.nn.utils.clip_grad_norm_(learner.detector.parameters(), recipe.clip_norm)
     learner.scaler.step(learner.optimiser)
     learner.scaler.update()
     learner.optimiser.zero_grad(set_to_none=True)

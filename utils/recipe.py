@@ -19,6 +19,7 @@ class Recipe:
     weight_decay: float
     decay_all: bool  # weight decay on biases and BatchNorm's weights too
     nesterov: bool
+    clip_norm: float | None  # a step's gradient is shortened to this length
     schedule: str  # "steps" of the .data file, or "cosine" to zero at the end of the run
     warmup_epochs: float  # the warm-up takes so many epochs,
     warmup_share: float  # and this share of the run
@@ -46,6 +47,7 @@ RECIPES = {
         weight_decay=0.05,
         decay_all=False,
         nesterov=False,
+        clip_norm=35.0,
         schedule="cosine",
         warmup_epochs=0,
         warmup_share=0.05,
@@ -70,6 +72,7 @@ RECIPES = {
         weight_decay=0.0005,
         decay_all=True,
         nesterov=False,
+        clip_norm=None,
         schedule="steps",
         warmup_epochs=5,
         warmup_share=0,

@@ -1,14 +1,15 @@
 // BatchNorm, with ReLU behind it or not, on channels-last memory: `rows` pixels of `channels` floats each.
 //
 // A channel's values are added up in float over BLOCK pixels and from there on in double, so that a sum over a million
-// pixels is as exact as its values. Mean and variance are taken of x minus its first pixel, which keeps the variance
-// exact where the mean is large. The loops over channels are written for the compiler to vectorise.
+// pixels is as exact as its values. Mean and variance are taken of x minus the mean of SAMPLE pixels, which keeps the
+// variance exact where the mean is large. The loops over channels are written for the compiler to vectorise.
 #include <cmath>
 #include <vector>
 
 namespace {
 
 constexpr long BLOCK = 64;
+constexpr long SAMPLE = 64;
 
 // Sums over all rows of two values a channel: `add(row, a, b)` adds a row's to a[channels] and b[channels].
 template <class Add>
@@ -42,11 +43,16 @@ template <bool RELU>
 void forward(const float *x, float *y, long rows, long channels, const float *weight, const float *bias,
              float *running_mean, float *running_variance, float *mean, float *inverse, float momentum, float epsilon,
              int threads) {
+    std::vector<float> near(channels);
+    const long sample = rows < SAMPLE ? rows : SAMPLE;
+    for (long number = 0; number < sample; number++)
+        for (long c = 0; c < channels; c++) near[c] += x[(rows * number / sample) * channels + c] / sample;
+    const float *origin = near.data();
     const std::vector<double> sums = sum_rows(rows, channels, threads, [=](long row, float *a, float *b) {
         const float *__restrict in = x + row * channels;
         float *__restrict sum = a, *__restrict square = b;
         for (long c = 0; c < channels; c++) {
-            const float value = in[c] - x[c];
+            const float value = in[c] - origin[c];
             sum[c] += value;
             square[c] += value * value;
         }
@@ -56,7 +62,7 @@ void forward(const float *x, float *y, long rows, long channels, const float *we
     for (long c = 0; c < channels; c++) {
         const double offset = sums[c] / rows;
         const double variance = std::fmax(0.0, sums[channels + c] / rows - offset * offset);
-        mean[c] = offset + x[c];
+        mean[c] = offset + origin[c];
         inverse[c] = 1 / std::sqrt(variance + epsilon);
         running_mean[c] += momentum * (mean[c] - running_mean[c]);
         running_variance[c] += momentum * (variance * rows / (rows > 1 ? rows - 1 : 1) - running_variance[c]);
