@@ -56,6 +56,7 @@ VARIANTS = {
     "default": ("default", {}),
     "default, half the rate": ("default", {"rate_factor": 3.0}),
     "default, twice the rate": ("default", {"rate_factor": 12.0}),
+    "default, gradients of any length": ("default", {"clip_norm": None}),
     "default, average of weights": ("default", {"ema": True}),
     "default, the original's augmentation": ("default", BRIGHTNESS),
     "default, no zoom": ("default", FLIP),

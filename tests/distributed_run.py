@@ -22,7 +22,7 @@ def frozen_step(run, settings):
 
     BatchNorm is frozen, as it sees the images of one process and part.
     """
-    plain = dataclasses.replace(settings.recipe, optimiser="sgd", momentum=0, weight_decay=0)
+    plain = dataclasses.replace(settings.recipe, optimiser="sgd", momentum=0, weight_decay=0, clip_norm=None)
     learner = build_learner(
         run.learner.detector, dataclasses.replace(settings, recipe=plain, learning_rate=1), run.device
     )
