@@ -50,17 +50,20 @@ def prepare_layout(detector, device, compiled):
         the torch.memory_format.
     """
     layout = torch.channels_last
-    if device.type == "cpu":
-        try:
-            if compiled:
-                layout = torch.contiguous_format
-            else:
-                use_kernels(detector, build_kernels())
-        except BuildError as error:
-            warn(f"training takes twice as long, for want of a compiled BatchNorm: {error}")
-            layout = torch.contiguous_format
+    if device.type == "cpu" and (compiled or not _use_exact_batchnorm(detector)):
+        layout = torch.contiguous_format
     detector.to(memory_format=layout)
     return layout
+
+
+def _use_exact_batchnorm(detector):
+    """Whether the detector has the BatchNorm of utils.batchnorm now; if not, a warning says why."""
+    try:
+        use_kernels(detector, build_kernels())
+    except BuildError as error:
+        warn(f"training takes twice as long, for want of a compiled BatchNorm: {error}")
+        return False
+    return True
 
 
 def build_optimiser(detector, settings):
