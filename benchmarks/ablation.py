@@ -100,8 +100,9 @@ def main(options):
     if options.task == "table":
         return write_table()
     if options.task == "keep":
-        if not options.run:
-            raise InputError("--run: expected the folder of a finished run, for example --run runs/train/mask")
+        if not options.run or not (Path(options.run) / "results.csv").exists():
+            wanted = "expected the folder of a finished run, for example --run runs/train/mask"
+            raise InputError(f"--run: {wanted}, got {options.run}")
         return keep(Path(options.run))
     if not options.data:
         raise InputError("--data: expected a .data file, for example --data data/mask.data")

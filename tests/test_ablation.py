@@ -85,6 +85,12 @@ def test_what_is_missing_is_named(place, task, missing):
         ablation.main(options(task))
 
 
+def test_a_folder_without_a_run_is_not_kept(place):
+    with pytest.raises(InputError, match=r"--run: expected the folder of a finished run, .*got .*nowhere"):
+        ablation.main(options("keep", "--run", str(place / "nowhere")))
+    assert not (place / "kept").exists()
+
+
 @pytest.mark.slow
 def test_a_variant_is_trained_and_kept(place, monkeypatch):
     monkeypatch.chdir(place)
