@@ -19,16 +19,17 @@ from utils import cli
 def main(options):
     import torch
 
-    from utils.batchnorm import build_kernels, use_kernels
+    from utils.kernels.library import Kernels
+    from utils.kernels.use import use_kernels
 
-    kernels = build_kernels()
+    kernels = Kernels()
     contiguous, last = torch.contiguous_format, torch.channels_last
     exact, _ = train(options, torch.float64, contiguous)
     print(f"batch {options.batch_size}, {options.size}x{options.size}, torch {torch.__version__}")
     for name, layout, prepare in (
         ("contiguous", contiguous, None),
         ("channels last", last, None),
-        ("channels last, utils.batchnorm", last, lambda network: use_kernels(network, kernels)),
+        ("channels last, utils.kernels", last, lambda network: use_kernels(network, kernels)),
     ):
         found, seconds = train(options, torch.float32, layout, prepare)
         speed = options.batch_size / statistics.median(seconds)

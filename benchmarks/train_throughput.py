@@ -30,6 +30,7 @@ def build_parser():
     parser.add_argument("--data", required=True, metavar="FILE", help=".data file: lists, size, batch")
     parser.add_argument("--steps", type=cli.positive_int, default=40, metavar="N", help="optimiser steps to measure")
     parser.add_argument("--batch-size", type=cli.positive_int, metavar="N", help="(default: from the .data file)")
+    parser.add_argument("--recipe", choices=("default", "original"), default="default", help="as in train.py")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
     parser.add_argument("--cache", choices=("ram", "disk"), help="as in train.py")
@@ -160,7 +161,7 @@ class TimedScaler:
     def __init__(self, learner, clock):
         self.scaler, self.clock = learner.scaler, clock
         self.step = clock.around(learner.scaler.step, "optimiser")
-        self.update = learner.scaler.update
+        self.unscale_, self.update = learner.scaler.unscale_, learner.scaler.update
 
     def scale(self, loss):
         scaled = self.scaler.scale(loss)

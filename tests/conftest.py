@@ -73,3 +73,15 @@ def released(shared):
             pixels = dataset[number][0][None].float() / 255
             detections += [found.numpy() for found in detect(detector(pixels), config.anchors, conf=0.01, iou=0.4)]
     return Released(index, detections, config.class_names)
+
+
+@pytest.fixture(scope="session")
+def kernels():
+    """The compiled kernels."""
+    from utils.kernels.build import BuildError
+    from utils.kernels.library import Kernels
+
+    try:
+        return Kernels()
+    except BuildError as error:
+        pytest.skip(f"needs a C++ compiler: {error}")

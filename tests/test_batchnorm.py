@@ -1,27 +1,14 @@
 """BatchNorm in channels-last memory: the same as PyTorch's in float64, and more exact than its own in float32."""
 
-import copy
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from model.detector import Detector
-from utils.batchnorm import ChannelsLastBatchNorm, build_kernels, use_kernels
-from utils.kernels import build as build_module
-from utils.kernels.build import BuildError
+from utils.kernels.use import use_kernels
 
 LAYOUT = torch.channels_last
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    try:
-        return build_kernels()
-    except BuildError as error:
-        pytest.skip(f"needs a C++ compiler: {error}")
 
 
 def layers(channels, relu, dtype=torch.float32):
@@ -147,52 +134,3 @@ def test_input_of_another_layout_is_taken(kernels):
         step(network, x, gradient), step(layers(5, True, torch.float64), x.double(), gradient.double()), strict=True
     ):
         torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-5)
-
-
-def test_a_detector_keeps_its_weights_and_what_it_computes(kernels):
-    torch.manual_seed(0)
-    plain = Detector(2, 3)
-    ours = copy.deepcopy(plain)
-    use_kernels(ours, kernels)
-    assert list(ours.state_dict()) == list(plain.state_dict())
-    assert sum(isinstance(module, ChannelsLastBatchNorm) for module in ours.modules()) == 73
-    images = torch.rand(4, 3, 96, 96)
-    plain.train()
-    ours.train()
-    for _ in range(2):
-        results = []
-        for network in (plain, ours):
-            network.zero_grad()
-            output = network(images.contiguous(memory_format=LAYOUT) if network is ours else images)
-            sum(values.square().mean() for scale in output for values in scale).backward()
-            results.append([values.detach() for scale in output for values in scale])
-        for found, expected in zip(*results, strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
-        gradients = [torch.cat([p.grad.flatten() for p in network.parameters()]) for network in (plain, ours)]
-        # Rounding grows through 73 normalisations and moves values across ReLU's edge; a wrong term would give 1.
-        assert (gradients[0] - gradients[1]).norm() / gradients[0].norm() < 3e-2
-    for name, value in ours.state_dict().items():
-        torch.testing.assert_close(value, plain.state_dict()[name], rtol=1e-4, atol=1e-5)
-    # A copy, as an average of the weights is one, evaluates as the network does.
-    again = copy.deepcopy(ours).eval()
-    plain.load_state_dict(again.state_dict())
-    with torch.inference_mode():
-        for found, expected in zip(again(images), plain.eval()(images), strict=True):
-            torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("compiler", "expected"),
-    [("no-such-compiler", "no C\\+\\+ compiler"), ("false", "exit status 1"), ("true", "does not load")],
-)
-def test_no_working_compiler(monkeypatch, compiler, expected):
-    monkeypatch.setenv("CXX", compiler)
-    with pytest.raises(BuildError, match=expected):
-        build_kernels()
-
-
-def test_what_the_compiler_says_is_told(tmp_path, monkeypatch):
-    (tmp_path / "broken.cpp").write_text("int f( { return 0; }\n")
-    monkeypatch.setattr(build_module, "FOLDER", tmp_path)
-    with pytest.raises(BuildError, match=r"broken\.cpp"):
-        build_module.build("broken.cpp")

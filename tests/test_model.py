@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.backbone.shufflenetv2 import split_by_parity
 from model.detector import Detector, DetectorOutput, ScaleOutput
 from utils.checkpoint import load_weights, read_state_dict
 
@@ -25,6 +26,19 @@ def released(shared):
 def golden(shared):
     with np.load(shared / "reference" / "outputs.npz") as arrays:
         return dict(arrays)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_splitting_by_parity_is_slicing(layout):
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 5, 3).contiguous(memory_format=layout).requires_grad_()
+    halves, slices = split_by_parity(x), (x[:, 0::2], x[:, 1::2])
+    factors = torch.randn(2, 2, 3, 5, 3)
+    gradients = [torch.autograd.grad(sum((h * f).sum() for h, f in zip(parts, factors, strict=True)), x)[0]
+                 for parts in (halves, slices)]  # fmt: skip
+    assert all(torch.equal(half, part) for half, part in zip(halves, slices, strict=True))
+    assert torch.equal(*gradients)
+    assert all(half.data_ptr() - x.data_ptr() == 4 * x.stride(1) * number for number, half in enumerate(halves))
 
 
 def shapes(output):

@@ -52,7 +52,7 @@ def update(learner, parts, batch_images, recipe, anchors):
         wait = number < len(parts) and hasattr(learner.network, "no_sync")
         with learner.network.no_sync() if wait else contextlib.nullcontext():
             with torch.autocast(learner.device.type, enabled=learner.amp):
-                pixels = images.to(torch.float32, memory_format=learner.memory_format).div_(255)
+                pixels = (images / 255).contiguous(memory_format=learner.memory_format)
                 output = learner.network(pixels)
             losses = objective.loss(output, known, recipe, counts, len(images) / batch_images)
             # DistributedDataParallel takes the mean over the processes; the parts' losses are to be added.

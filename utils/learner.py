@@ -7,9 +7,10 @@ from torch import nn
 
 from utils import distributed
 from utils.average import average_of
-from utils.batchnorm import build_kernels, use_kernels
 from utils.errors import warn
 from utils.kernels.build import BuildError
+from utils.kernels.library import Kernels
+from utils.kernels.use import use_kernels
 from utils.memory import keep_freed_memory
 
 SECOND_BETA = 0.999  # of AdamW
@@ -40,7 +41,7 @@ def prepare_layout(detector, device, compiled):
     """Give a network the layout in memory in which it trains best on a device.
 
     On a CPU channels last takes half the time, but there PyTorch's BatchNorm is so coarse that the network learns
-    visibly slower; so it is given the exact one of utils.batchnorm. Where that cannot be compiled, or the network is
+    visibly slower; so it is given the exact one of utils.kernels. Where that cannot be compiled, or the network is
     to be compiled around it, the layout stays contiguous, in which PyTorch's is exact.
 
     Args:
@@ -59,7 +60,7 @@ def prepare_layout(detector, device, compiled):
 def _use_exact_batchnorm(detector):
     """Whether the detector has the BatchNorm of utils.batchnorm now; if not, a warning says why."""
     try:
-        use_kernels(detector, build_kernels())
+        use_kernels(detector, Kernels())
     except BuildError as error:
         warn(f"training takes twice as long, for want of a compiled BatchNorm: {error}")
         return False

@@ -67,7 +67,17 @@ class ShuffleBlock(nn.Module):
         )
 
     def forward(self, x):
-        return torch.cat((x[:, 0::2], self.branch_main(x[:, 1::2])), 1)
+        passed, changed = split_by_parity(x) if self.training else (x[:, 0::2], x[:, 1::2])
+        return torch.cat((passed, self.branch_main(changed)), 1)
+
+
+def split_by_parity(x):
+    """Channels of even and of odd index, views: [N, C, H, W] to twice [N, C/2, H, W].
+
+    As two slices, but their gradients come together in one pass over memory instead of five.
+    """
+    pairs = x.permute(0, 2, 3, 1).unflatten(3, (-1, 2))
+    return tuple(half.permute(0, 3, 1, 2) for half in pairs.unbind(4))
 
 
 class ShuffleNetV2(nn.Module):

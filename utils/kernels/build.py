@@ -1,6 +1,6 @@
 """Compiling this folder's C++ for the machine that it runs on.
 
-A file is compiled anew by every process that wants it, which takes a second: so there is nothing stale, nothing of
+It is compiled anew by every process that wants it, which takes a second or two: so there is nothing stale, nothing of
 another processor, and nothing to install. Without a compiler the caller does without.
 """
 
@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -19,17 +20,17 @@ _TIMEOUT = 120  # seconds
 
 
 class BuildError(Exception):
-    """No compiler, or none that can compile the file; says why in one line."""
+    """No compiler, or none that can compile the files; says why in one line."""
 
 
-def build(name):
-    """Compile and load a file of this folder.
+def build(*names):
+    """Compile files of this folder side by side and load them as one library.
 
     It is linked without an OpenMP library of its own and so uses PyTorch's, whose threads are there already: a second
     pool of threads would get in their way.
 
     Args:
-        name: of the file.
+        names: of the files.
     Returns:
         ctypes.CDLL.
     Raises:
@@ -42,13 +43,14 @@ def build(name):
     if compiler is None:
         raise BuildError(f"no C++ compiler ({asked or ', '.join(COMPILERS)})")
     with tempfile.TemporaryDirectory() as folder:
-        parts, library = Path(folder) / "part.o", Path(folder) / "library.so"
-        _run(compiler, *OPTIONS, "-c", FOLDER / name, "-o", parts)
-        _run(compiler, "-shared", parts, "-o", library)
+        parts, library = [Path(folder, f"{name}.o") for name in names], Path(folder, "library.so")
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(lambda name, part: _run(compiler, *OPTIONS, "-c", FOLDER / name, "-o", part), names, parts))
+        _run(compiler, "-shared", *parts, "-o", library)
         try:
             return ctypes.CDLL(library)
         except OSError as error:
-            raise BuildError(f"{compiler} compiled {name}, but it does not load: {error}") from error
+            raise BuildError(f"{compiler} compiled {', '.join(names)}, but it does not load: {error}") from error
 
 
 def _run(*command):

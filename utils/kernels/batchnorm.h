@@ -1,0 +1,87 @@
+// BatchNorm over `rows` pixels of `channels` floats each: what its own kernels and those that fuse it have in common.
+#pragma once
+#include <cmath>
+
+#include "rows.h"
+
+constexpr long SAMPLE = 64;
+
+// Mean and 1/σ of each channel of x and scale = weight/σ; moves the running statistics.
+//
+// Mean and variance are taken of x minus the mean of SAMPLE pixels, which keeps the variance exact where the mean is
+// large.
+inline void measure(const float *x, long rows, long channels, const float *weight, float *running_mean,
+                    float *running_variance, float *mean, float *inverse, float *scale, float momentum, float epsilon,
+                    int threads) {
+    std::vector<float> near(channels);
+    const long sample = rows < SAMPLE ? rows : SAMPLE;
+    for (long number = 0; number < sample; number++)
+        for (long c = 0; c < channels; c++) near[c] += x[(rows * number / sample) * channels + c] / sample;
+    const float *origin = near.data();
+    const auto add = [=](long first, long end, float *a, float *b, float *) {
+        float *__restrict sum = a, *__restrict square = b;
+        for (long row = first; row < end; row++) {
+            const float *__restrict in = x + row * channels;
+            for (long c = 0; c < channels; c++) {
+                const float value = in[c] - origin[c];
+                sum[c] += value;
+                square[c] += value * value;
+            }
+        }
+    };
+    const std::vector<double> sums = sum_rows(rows, SPAN, channels, threads, add);
+    for (long c = 0; c < channels; c++) {
+        const double offset = sums[c] / rows;
+        // In this order what is not a number stays so.
+        const double variance = std::max(sums[channels + c] / rows - offset * offset, 0.0);
+        mean[c] = offset + origin[c];
+        inverse[c] = 1 / std::sqrt(variance + epsilon);
+        running_mean[c] += momentum * (mean[c] - running_mean[c]);
+        running_variance[c] += momentum * (variance * rows / (rows > 1 ? rows - 1 : 1) - running_variance[c]);
+        scale[c] = weight[c] * inverse[c];
+    }
+}
+
+// Gradients of x, weight and bias. `arriving(first, end, scratch)` gives a function of a row from `first` to before `end`:
+// where the gradients that arrive behind BatchNorm are, as a function of the channel.
+template <class Arriving>
+void propagate(Arriving arriving, const float *x, long rows, long span, long channels, const float *weight,
+               const float *mean, const float *inverse, float *x_gradient, float *weight_gradient,
+               float *bias_gradient, int threads) {
+    const auto add = [=](long first, long end, float *a, float *b, float *scratch) {
+        const auto gradients = arriving(first, end, scratch);
+        float *__restrict sum = a, *__restrict product = b;
+        for (long row = first; row < end; row++) {
+            const auto gradient = gradients(row);
+            const float *__restrict in = x + row * channels;
+            for (long c = 0; c < channels; c++) {
+                const float value = gradient(c);
+                sum[c] += value;
+                product[c] += value * (in[c] - mean[c]);
+            }
+        }
+    };
+    const std::vector<double> sums = sum_rows(rows, span, channels, threads, add);
+    // dx = weight/σ · (g − mean(g) − (x − mean)/σ² · mean(g · (x − mean))) = scale · g + slope · (x − mean) + shift
+    std::vector<float> factors(3 * channels);
+    float *scale = factors.data(), *slope = scale + channels, *shift = slope + channels;
+    for (long c = 0; c < channels; c++) {
+        const double factor = double(weight[c]) * inverse[c];
+        const double along = sums[channels + c] / rows * inverse[c] * inverse[c];
+        weight_gradient[c] = sums[channels + c] * inverse[c];
+        bias_gradient[c] = sums[c];
+        scale[c] = factor;
+        slope[c] = -factor * along;
+        shift[c] = -factor * (sums[c] / rows);
+    }
+    each_span(rows, span, channels, threads, [=](long first, long end, float *scratch) {
+        const auto gradients = arriving(first, end, scratch);
+        for (long row = first; row < end; row++) {
+            const auto gradient = gradients(row);
+            const float *__restrict in = x + row * channels;
+            float *__restrict result = x_gradient + row * channels;
+            for (long c = 0; c < channels; c++)
+                result[c] = gradient(c) * scale[c] + (in[c] - mean[c]) * slope[c] + shift[c];
+        }
+    });
+}

@@ -1,0 +1,63 @@
+"""BatchNorm for training on a CPU in channels-last memory, exact and with its ReLU in the same pass.
+
+PyTorch's own adds up a channel's values one by one in float32 there, a million in a batch of 32, and gradients are
+wrong by 1 % (benchmarks/batchnorm_precision.py).
+"""
+
+import torch
+from torch import nn
+
+from utils.kernels.library import LAYOUT, Kernels
+
+
+class _Normalise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, module):
+        x = x.contiguous(memory_format=LAYOUT)
+        rows, channels = x.numel() // x.shape[1], x.shape[1]
+        y = torch.empty_like(x)
+        mean, inverse = x.new_empty(channels), x.new_empty(channels)
+        tensors = (x, y, rows, channels, weight, bias, module.running_mean, module.running_var, mean, inverse)
+        module.kernels("batchnorm_forward", *tensors, module.momentum, module.eps, module.relu)
+        module.num_batches_tracked += 1
+        ctx.save_for_backward(x, y, weight, mean, inverse)
+        ctx.module = module
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        x, y, weight, mean, inverse = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=LAYOUT)
+        x_gradient = torch.empty_like(x)
+        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty_like(weight)
+        rows, channels = x.numel() // x.shape[1], x.shape[1]
+        tensors = (gradient, x, y, rows, channels, weight, mean, inverse, x_gradient, weight_gradient, bias_gradient)
+        ctx.module.kernels("batchnorm_backward", *tensors, ctx.module.relu)
+        return x_gradient, weight_gradient, bias_gradient, None
+
+
+class ChannelsLastBatchNorm(nn.BatchNorm2d):
+    """nn.BatchNorm2d and the ReLU behind it, [N, C, H, W] float32 to the same in channels-last memory.
+
+    In evaluation mode it computes what nn.BatchNorm2d does.
+
+    Args:
+        layer: the nn.BatchNorm2d that it takes the place of, and whose weights it shares.
+        relu: whether a ReLU is behind it.
+        kernels: Kernels.
+    """
+
+    def __init__(self, layer, relu, kernels: Kernels):
+        super().__init__(layer.num_features, layer.eps, layer.momentum)
+        self.weight, self.bias = layer.weight, layer.bias
+        for name, buffer in layer.named_buffers():
+            setattr(self, name, buffer)
+        self.relu, self.kernels = relu, kernels
+        self.train(layer.training)
+
+    def forward(self, x):
+        if not self.training:
+            y = super().forward(x)
+            return y.relu_() if self.relu else y
+        return _Normalise.apply(x, self.weight, self.bias, self)
