@@ -10,7 +10,7 @@ import torch
 from utils.datasets import resize_image
 from utils.errors import RunError, warn
 from utils.images import read_image
-from utils.postprocess import decode, suppress
+from utils.postprocess import detect
 from utils.runtimes.base import split_maps
 
 PICTURE = Path(__file__).resolve().parents[2] / "img" / "astronaut.jpg"
@@ -50,8 +50,8 @@ def detections_difference(found, expected, info):
     Returns:
         float, infinite when there are more or fewer of them, or of other classes.
     """
-    predictions = decode(split_maps(expected.maps, info.anchor_num), info.anchors)
-    (wanted,) = suppress(predictions, info.conf, info.iou, info.max_det)
+    output = split_maps(expected.maps, info.anchor_num)
+    (wanted,) = detect(output, info.anchors, info.conf, info.iou, info.max_det, activated=True)
     if len(found) != len(wanted) or not torch.equal(found[:, 5], wanted[:, 5]):
         return math.inf
     if not len(found):

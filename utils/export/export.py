@@ -18,7 +18,7 @@ from utils.export.comparison import (
     largest_difference,
     reference,
 )
-from utils.export.graph import ActivatedDetector, EndToEndDetector, with_channel_shuffles
+from utils.export.graph import ActivatedDetector, EndToEndDetector, for_ncnn
 from utils.files import atomic_path, check_writable, write_text
 from utils.model_info import describe_model, to_content
 from utils.modelzoo import obtain
@@ -162,7 +162,7 @@ class Exporter:
     def _ncnn_layers(self):
         from utils.export.ncnn_export import to_ncnn
 
-        return to_ncnn(ActivatedDetector(with_channel_shuffles(copy.deepcopy(self.detector))), self.info)
+        return to_ncnn(ActivatedDetector(for_ncnn(copy.deepcopy(self.detector))), self.info)
 
     def _write_onnx(self, model, precision, name):
         (self.folder / name).write_bytes(model.SerializeToString())

@@ -1,6 +1,5 @@
 """A detector to NCNN's layers, by way of pnnx."""
 
-import dataclasses
 import subprocess
 import tempfile
 import warnings
@@ -17,15 +16,15 @@ from utils.runtimes.ncnn_format import read_model
 LAYERS = {
     *("Input", "Convolution", "ConvolutionDepthWise", "Pooling", "Interp"),
     *("ShuffleChannel", "Slice", "Split", "Concat", "Softmax", "Sigmoid", "Permute"),
+    *("Padding", "BinaryOp", "ReLU"),
 }
-_GROUPS, _REVERSE = 0, 1  # parameters of ShuffleChannel, by number
 
 
 def to_ncnn(module, info):
     """The layers of a network, with float32 weights.
 
     Args:
-        module: ActivatedDetector, of a detector `with_channel_shuffles`.
+        module: ActivatedDetector, of a detector in the form `for_ncnn`.
         info: ModelInfo, for the size.
     Returns:
         list of Layer.
@@ -51,16 +50,9 @@ def to_ncnn(module, info):
     unknown = sorted({layer.type for layer in layers} - LAYERS)
     if unknown:
         raise RunError(f"pnnx left operations that NCNN runs slowly or not at all: {', '.join(unknown)}")
-    return [_shuffle_of_two(layer) for layer in layers]
+    return layers
 
 
 def operators(layers):
     """How many layers of each type there are, as text."""
     return ", ".join(f"{count} {kind}" for kind, count in Counter(layer.type for layer in layers).most_common())
-
-
-def _shuffle_of_two(layer):
-    """A shuffle of half as many groups as channels is that of two groups reversed, for which NCNN has quick code."""
-    if layer.type != "ShuffleChannel" or layer.params.get(_REVERSE, "0") != "0":
-        return layer
-    return dataclasses.replace(layer, params={_GROUPS: "2", _REVERSE: "1"})
