@@ -77,7 +77,7 @@ def build_parser():
     parser.add_argument("--conf", type=cli.fraction, default=0.01, help="detections must score above this")
     parser.add_argument("--iou", type=cli.fraction, default=0.4, help="overlap above which the weaker box is dropped")
     parser.add_argument("--max-det", type=cli.positive_int, default=300, metavar="N", help="best detections an image")
-    parser.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="images a batch")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images a batch")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="threads that read images")
     parser.add_argument("--json", metavar="FILE", help="write the figures and how they were made")

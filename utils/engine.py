@@ -116,7 +116,7 @@ def detect_images(runtime, index, config, batch_size, workers, conf=EVAL_CONF, i
         config: Config, for the network's size.
         batch_size: images a batch; it changes the speed only.
         workers: threads that read images.
-        conf, iou, max_det: as in `utils.postprocess.suppress`.
+        conf, iou, max_det: as in `utils.postprocess.detect`.
     Returns:
         list of arrays [n, 6], (x1, y1, x2, y2, score, class) in pixels of the network's frame, best first.
     Raises:

@@ -28,7 +28,7 @@ def read_val(config):
     return load_index(config.val, config.classes)
 
 
-def evaluate_all(models, config, index, batch_size=32, workers=2, **limits):
+def evaluate_all(models, config, index, batch_size=16, workers=2, **limits):
     """Measure models on a data set, on the CPU.
 
     Args:

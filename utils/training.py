@@ -1,7 +1,6 @@
 """A training run from settings to weights, which can be stopped at any moment and goes on exactly."""
 
 import contextlib
-import copy
 import dataclasses
 import functools
 import glob
@@ -240,8 +239,10 @@ class Run:
         """
         config, index = self.settings.config, self.data.val.index
         distributed.same_everywhere(network)
-        # A copy, because the runtime has a layout of its own, in which results are the same for any number of threads.
-        runtime = TorchRuntime(copy.deepcopy(network), config, self.device)
+        # A plain copy: the runtime has a layout of its own, in which results are the same for any number of threads.
+        detector = Detector(network.classes, network.anchor_num)
+        detector.load_state_dict(network.state_dict())
+        runtime = TorchRuntime(detector, config, self.device)
         predict = functools.partial(runtime.predict, conf=EVAL_CONF, iou=EVAL_IOU)
         batches = itertools.takewhile(lambda _: not self.stop, self.data.val_loader)
         detections = collect_detections(predict, batches, len(index))

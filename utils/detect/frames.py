@@ -27,7 +27,7 @@ class FrameDetector:
     Args:
         runtime: as from `utils.runtimes.loading.load_runtime`.
         size: (width, height) of the network's input.
-        thresholds: `conf`, `iou`, `max_det`, `classes`, see `utils.postprocess.suppress`.
+        thresholds: `conf`, `iou`, `max_det`, `classes`, see `utils.postprocess.detect`.
     """
 
     def __init__(self, runtime, size, **thresholds):

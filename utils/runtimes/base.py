@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from model.detector import DetectorOutput, ScaleOutput
-from utils.postprocess import MAX_DETECTIONS, decode, suppress
+from utils.postprocess import MAX_DETECTIONS, detect
 
 
 class Timing(NamedTuple):
@@ -25,6 +25,7 @@ class Runtime:
     device = None  # torch.device of the detections
     device_name: str  # in words
     anchors = None  # [2][A][2], width and height in input pixels, stride 16 first
+    activated = True  # whether the network ends with sigmoid and softmax
     batches_at_once = 1  # batches that an evaluation is best to work on side by side
 
     def prepare(self, images):
@@ -32,12 +33,12 @@ class Runtime:
         raise NotImplementedError
 
     def execute(self, prepared):
-        """What `prepare` has made, to a DetectorOutput of probabilities (`utils.postprocess.activate`)."""
+        """What `prepare` has made, to a DetectorOutput: of logits, or of probabilities where `activated` says so."""
         raise NotImplementedError
 
     def select(self, output, conf, iou, max_det, classes):
         """What `execute` has made, to a list of N tensors [n, 6]."""
-        return suppress(decode(output, self.anchors), conf, iou, max_det, classes)
+        return detect(output, self.anchors, conf, iou, max_det, classes, self.activated)
 
     @torch.inference_mode()
     def predict_timed(self, images, conf, iou, max_det=MAX_DETECTIONS, classes=None):
@@ -45,7 +46,7 @@ class Runtime:
 
         Args:
             images: [N, H, W, 3] uint8 array or tensor, BGR, at the network's size.
-            conf, iou, max_det, classes: as in `utils.postprocess.suppress`.
+            conf, iou, max_det, classes: as in `utils.postprocess.detect`.
         Returns:
             (list of N tensors [n, 6] (x1, y1, x2, y2, score, class) in pixels of the network's frame, Timing)
         """

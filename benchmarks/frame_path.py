@@ -1,0 +1,79 @@
+"""What test.py does to a frame besides the network: from its pixels in memory to the picture with boxes.
+
+    python3 benchmarks/frame_path.py --weights model.ncnn.param --img img
+
+Resizing, the input's conversion, decoding, suppression, scaling and drawing, as a share of the time that the network
+itself takes in NCNN on one thread. Every image is gone through several times, all in turn; medians of each.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils import cli
+
+WARM_UP = 2  # rounds that do not count
+
+
+def build_parser():
+    parser = cli.parser(
+        "Measure what a frame costs besides the network.",
+        ["python3 benchmarks/frame_path.py --weights model.ncnn.param --img img"],
+    )
+    parser.add_argument("--weights", required=True, metavar="FILE", help=".ncnn.param of pytorch2onnx.py --ncnn")
+    parser.add_argument("--img", required=True, metavar="WHAT", help="images, as for test.py")
+    parser.add_argument("--images", type=cli.positive_int, default=32, metavar="N", help="the first so many of them")
+    parser.add_argument("--conf", type=cli.fraction, default=0.3, help="as in test.py")
+    parser.add_argument("--repeats", type=cli.positive_int, default=15, metavar="N", help="rounds that are measured")
+    parser.add_argument("--output", metavar="FILE", help="JSON file for the figures")
+    return parser
+
+
+def main(options):
+    import statistics
+
+    from figures import write_figures
+    from utils.detect.frames import FrameDetector
+    from utils.fonts import class_labels
+    from utils.images import list_images, read_image
+    from utils.runtimes.loading import load_runtime, read_model_config
+
+    config = read_model_config(None, options.weights)
+    runtime = load_runtime(options.weights, config, "cpu", threads=1)
+    thresholds = {"conf": options.conf, "iou": config.iou, "max_det": config.max_det, "classes": None}
+    detector = FrameDetector(runtime, (config.width, config.height), **thresholds)
+    labels = class_labels(config.class_names)
+    images = [read_image(path) for path in list_images(options.img)[: options.images]]
+    rounds = [[time_frame(detector, image, labels) for image in images] for _ in range(WARM_UP + options.repeats)][
+        WARM_UP:
+    ]
+    parts = {
+        name: statistics.mean(
+            statistics.median(turn[number][name] for turn in rounds) * 1000 for number in range(len(images))
+        )
+        for name in rounds[0][0]
+    }
+    besides = sum(value for name, value in parts.items() if name != "network")
+    print(f"{len(images)} images of {options.img}, {options.weights} on one thread, milliseconds a frame")
+    for name, value in parts.items():
+        print(f"  {name:16}{value:7.3f}")
+    print(f"besides the network {besides:.3f}: {besides / parts['network']:.2f} of its time")
+    if options.output:
+        write_figures(options.output, {**parts, "share": besides / parts["network"]})
+
+
+def time_frame(detector, image, labels):
+    """{part: seconds} of one frame."""
+    import time
+
+    from utils.draw import draw_detections
+
+    detections, seconds = detector(image)
+    start = time.perf_counter()
+    draw_detections(image, detections, labels)
+    return {**seconds, "drawing": time.perf_counter() - start}
+
+
+if __name__ == "__main__":
+    cli.run(build_parser(), main)

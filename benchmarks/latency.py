@@ -1,0 +1,137 @@
+"""Milliseconds of the network alone: exported files, the original's released NCNN pair, other detectors of its size.
+
+    python3 benchmarks/latency.py --models model.ncnn.param model-int8.ncnn.param model.onnx \\
+        --reference yolo-fastestv2-opt.param --others ncnn/benchmark/models --output latency.json
+
+All models take turns, one image each, on one thread and on two. --reference is the pair that ratios are given to, with
+its .bin beside it. --others is the folder of NCNN's own benchmark files; as in NCNN's benchmark their weights are
+zeros, which take as long as any. The input is random and lies ready as floats.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils import cli
+
+WARM_UP = 10
+THREADS = (1, 2)
+# Of NCNN's benchmark: side of the input.
+OTHERS = {"FastestDet": 352, "yolo-fastest-1.1": 320, "nanodet_m": 320}
+
+
+def build_parser():
+    parser = cli.parser(
+        "Measure the network's latency in ONNX Runtime and NCNN.",
+        ["python3 benchmarks/latency.py --models model.ncnn.param model.onnx"],
+    )
+    parser.add_argument("--models", nargs="+", default=(), metavar="FILE", help=".onnx or .ncnn.param files of ours")
+    parser.add_argument("--reference", metavar="FILE", help=".param file that ratios are given to")
+    parser.add_argument("--others", metavar="DIR", help="folder with NCNN's benchmark .param files")
+    parser.add_argument("--size", type=cli.positive_int, default=352, metavar="N", help="side of the reference's input")
+    parser.add_argument("--runs", type=cli.positive_int, default=200, metavar="N", help="of each model")
+    parser.add_argument("--output", metavar="FILE", help="JSON file for the figures")
+    return parser
+
+
+def main(options):
+    import statistics
+
+    from figures import write_figures
+
+    rows = {}
+    for threads in THREADS:
+        for name, times in measure(open_all(options, threads), options.runs).items():
+            quartiles = statistics.quantiles(times, n=4)
+            rows.setdefault(name, {})[f"{threads} threads"] = {"median": quartiles[1], "quartiles": quartiles[::2]}
+    first = next(iter(rows))
+    print(f"milliseconds of the network alone, median of {options.runs} (quartiles), ratio to {first}")
+    for name, columns in rows.items():
+        cells = []
+        for threads, values in columns.items():
+            values["ratio"] = values["median"] / rows[first][threads]["median"]
+            low, high = values["quartiles"]
+            cells.append(f"{values['median']:7.2f} ({low:.2f} to {high:.2f}) x {values['ratio']:.3f}")
+        print(f"{name:34}" + "   ".join(cells))
+    if options.output:
+        write_figures(options.output, rows)
+
+
+def open_all(options, threads):
+    """{name: function that runs the model once}"""
+    runs = {}
+    if options.reference:
+        path = Path(options.reference)
+        runs[f"{path.name}"] = ncnn_run(path, path.with_suffix(".bin"), options.size, threads)
+    for model in options.models:
+        if model.endswith(".onnx"):
+            runs[Path(model).name] = onnx_run(model, threads)
+        else:
+            from utils.runtimes.ncnn_runtime import bin_path, read_info
+
+            info = read_info(model)
+            runs[Path(model).name] = ncnn_run(Path(model), bin_path(model), info.width, threads)
+    if options.others:
+        for name, size in OTHERS.items():
+            runs[name] = ncnn_run(Path(options.others, f"{name}.param"), None, size, threads)
+    return runs
+
+
+def ncnn_run(param, weights, size, threads):
+    """Run a model of NCNN's for all its outputs; without a file of weights they are zeros."""
+    import ncnn
+    import numpy as np
+
+    from utils.errors import InputError
+
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    loaded = net.load_param(str(param)) == 0
+    if weights is None:
+        net.load_model(ncnn.DataReaderFromEmpty())
+    elif not loaded or net.load_model(str(weights)):
+        raise InputError(f"{param}: expected a model of NCNN's with its weights in {weights}")
+    pixels = np.random.default_rng(0).random((3, size, size), np.float32)
+    mat = ncnn.Mat(pixels).clone()
+    entry, outputs = net.input_names()[0], net.output_names()
+
+    def run():
+        extractor = net.create_extractor()
+        extractor.set_light_mode(True)
+        extractor.input(entry, mat)
+        for name in outputs:
+            extractor.extract(name)
+
+    run.net = net  # lives as long as what runs it
+    return run
+
+
+def onnx_run(model, threads):
+    """Run a model of ONNX Runtime's."""
+    import numpy as np
+
+    from utils.runtimes.onnx_runtime import open_runtime
+
+    runtime = open_runtime(model, threads)
+    shape = (1, 3, runtime.info.height, runtime.info.width)
+    prepared = np.random.default_rng(0).random(shape, np.float32)
+    return lambda: runtime.execute(prepared)
+
+
+def measure(runs, count):
+    """{name: milliseconds of each run}, all models in turn."""
+    import time
+
+    times = {name: [] for name in runs}
+    for number in range(WARM_UP + count):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if number >= WARM_UP:
+                times[name].append((time.perf_counter() - start) * 1000)
+    return times
+
+
+if __name__ == "__main__":
+    cli.run(build_parser(), main)
