@@ -63,11 +63,10 @@ def main(options):
         for side in sides:
             print(describe(task, side, figures[task]), flush=True)
     if options.output:
-        from importlib.metadata import version
+        sys.path.insert(0, str(PROJECT))
+        from figures import write_figures
 
-        content = {"rounds": options.rounds, "cores": os.cpu_count(), "torch": version("torch"), "tasks": figures}
-        Path(options.output).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {options.output}")
+        write_figures(options.output, figures)
 
 
 def run_side(task, side, options):
@@ -164,6 +163,7 @@ def our_side(task, options):
     sys.path.insert(0, str(PROJECT))
     import torch
 
+    from evaluation import build_parser as evaluation_parser
     from model.detector import Detector
     from train import build_parser as train_parser
     from utils.config import read_config
@@ -191,10 +191,11 @@ def our_side(task, options):
         return training_figures(endless(data.train_loader, data), step, options.steps)
     config = read_config(options.eval_data)
     if task == "evaluate":
+        defaults = evaluation_parser().parse_args(["--data", options.eval_data, "--weights", options.weights])
         runtime = load_runtime(options.weights, config, "cpu")
         started = time.perf_counter()
         index = read_val(config)
-        detections = detect_images(runtime, index, config, BATCH, workers=2, conf=CONF, iou=IOU)
+        detections = detect_images(runtime, index, config, defaults.batch_size, defaults.workers)
         measure(detections, index, (config.width, config.height), config.class_names)
         return {"seconds": time.perf_counter() - started}
     runtime = load_runtime(options.weights, config, "cpu")

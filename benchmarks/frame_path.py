@@ -34,6 +34,7 @@ def main(options):
     import statistics
 
     from figures import write_figures
+
     from utils.detect.frames import FrameDetector
     from utils.fonts import class_labels
     from utils.images import list_images, read_image

@@ -1,0 +1,112 @@
+"""benchmarks/RESULTS.md from the figures that the other benchmarks have written to benchmarks/results/.
+
+python3 benchmarks/against_original.py … --output benchmarks/results/against_original.json
+python3 benchmarks/latency.py … --output benchmarks/results/latency.json
+python3 benchmarks/frame_path.py … --output benchmarks/results/frame_path.json
+python3 benchmarks/startup.py … --output benchmarks/results/startup.json
+python3 benchmarks/results.py
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils import cli
+
+FOLDER = Path(__file__).resolve().parent / "results"
+RESULTS = FOLDER.parent / "RESULTS.md"
+NAMES = ("against_original", "latency", "frame_path", "startup")
+
+HEAD = """# How fast it is
+
+Made by `python3 benchmarks/results.py` from the figures in `benchmarks/results/`, each of which the script of its name
+wrote; how to run it is at its top. Medians, with the lowest and the highest of the rounds in brackets (of latencies the
+quartiles). Every ratio is of figures from one run, in which both sides took turns."""
+
+
+def main(options):
+    parts = [HEAD]
+    for name in NAMES:
+        path = FOLDER / f"{name}.json"
+        if path.exists():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            made = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
+            parts += [
+                TABLES[name](content["figures"]),
+                f"`{name}.py`, {content['date']}: {content['machine']}; {made}.",
+            ]
+    from utils.files import write_text
+
+    write_text(RESULTS, "\n\n".join(parts) + "\n")
+    print(f"wrote {RESULTS}")
+
+
+def table(title, head, rows):
+    lines = [f"## {title}", "", "| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def spread(values, places=2):
+    return f"{values['median']:.{places}f} ({values['low']:.{places}f} to {values['high']:.{places}f})"
+
+
+def against_original(figures):
+    rows = []
+
+    def add(name, task, side, key, places, better_high):
+        ours, theirs = figures[task][side][key], figures[task]["original"][key]
+        ratio = ours["median"] / theirs["median"]
+        text = f"{ratio:.2f}" if better_high else f"{ratio:.2f}, or 1 / {1 / ratio:.1f}"
+        rows.append([name, spread(ours, places), spread(theirs, places), text])
+
+    if "train" in figures:
+        for side, recipe in (("ours", "the original's recipe"), ("ours, default recipe", "the default recipe")):
+            add(f"training, {recipe}, images a second", "train", side, "images/s", 1, True)
+            add("as a share of the sgemm peak", "train", side, "share of the sgemm peak", 3, True)
+            add("largest resident memory, MiB", "train", side, "MiB", 0, False)
+    if "evaluate" in figures:
+        add("evaluation, seconds", "evaluate", "ours", "seconds", 2, False)
+    if "postprocess" in figures:
+        add("post-processing of 32 images, ms", "postprocess", "ours", "milliseconds", 2, False)
+    return table("Against the original's own code, two cores", ["", "here", "original", "ratio"], rows)
+
+
+def latency(figures):
+    first = next(iter(figures))
+    rows = [
+        [f"`{name}`", *(with_quartiles(values) for values in by_threads.values())]
+        for name, by_threads in figures.items()
+    ]
+    title = f"The network alone, milliseconds, and the ratio to `{first}`, the original's released pair in NCNN"
+    return table(title, ["", *(name.replace("1 threads", "1 thread") for name in figures[first])], rows)
+
+
+def with_quartiles(values):
+    low, high = values["quartiles"]
+    return f"{values['median']:.2f} ({low:.2f} to {high:.2f}), {values['ratio']:.3f}"
+
+
+def frame_path(figures):
+    rows = [[name, f"{value:.3f}"] for name, value in figures.items() if name != "share"]
+    rows.append(["besides the network, as a share of its time", f"{figures['share']:.2f}"])
+    return table("One frame in test.py, from its pixels to the picture with boxes, milliseconds", ["", ""], rows)
+
+
+def startup(figures):
+    rows = [[f"`{name}`", spread(values), f"{values['ratio']:.2f}"] for name, values in figures.items()]
+    title = "Whole processes, seconds; ratio of test.py to the three imports, of the rest to `import torch`"
+    return table(title, ["", "seconds", "ratio"], rows)
+
+
+TABLES = {
+    "against_original": against_original,
+    "latency": latency,
+    "frame_path": frame_path,
+    "startup": startup,
+}
+
+
+if __name__ == "__main__":
+    cli.run(cli.parser(__doc__.split("\n", 1)[0], ["python3 benchmarks/results.py"]), main)
