@@ -1,10 +1,10 @@
 """Box arithmetic that torchvision.ops has not: between the network's frame and the image, and pair by pair.
 
-Conversions between (cx, cy, w, h) and (x1, y1, x2, y2), IoU of all with all and clipping are torchvision.ops' own.
+Conversions between (cx, cy, w, h) and (x1, y1, x2, y2) and IoU of all with all are torchvision.ops' own.
 """
 
+import numpy as np
 import torch
-from torchvision.ops import clip_boxes_to_image
 
 EPSILON = 1e-7  # of areas, so that boxes without one have an IoU
 
@@ -15,14 +15,13 @@ def frame_to_image(boxes, frame_size, image_size):
     The image was resized to the frame without keeping its aspect, so each axis has its own factor.
 
     Args:
-        boxes: [n, 4], (x1, y1, x2, y2) in pixels of the frame.
+        boxes: [n, 4] array, (x1, y1, x2, y2) in pixels of the frame.
         frame_size, image_size: (width, height) in pixels.
     Returns:
-        [n, 4], (x1, y1, x2, y2) in pixels of the image.
+        [n, 4] array of the same type, (x1, y1, x2, y2) in pixels of the image.
     """
-    factors = boxes.new_tensor([image / frame for image, frame in zip(image_size, frame_size, strict=True)])
-    width, height = image_size
-    return clip_boxes_to_image(boxes * factors.repeat(2), (height, width))
+    size = np.array([*image_size, *image_size], boxes.dtype)
+    return (boxes * (size / np.array([*frame_size, *frame_size], boxes.dtype))).clip(0, size)
 
 
 def labels_to_frame(labels, frame_size):

@@ -5,10 +5,12 @@ all predictions; to decode them all is for those who look at all. Activation is 
 ends with it.
 """
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torchvision.ops import box_convert, nms
+from torchvision.ops import nms
 
 from model.detector import DetectorOutput, ScaleOutput
 from utils.config import STRIDES
@@ -28,10 +30,10 @@ class Predictions(NamedTuple):
 class Candidates(NamedTuple):
     """Predictions of a batch that can become detections, M of all images together."""
 
-    images: torch.Tensor  # [M], number of the image in the batch
-    boxes: torch.Tensor  # [M, 4], (x1, y1, x2, y2) in input pixels
-    scores: torch.Tensor  # [M], objectness · probability of the likeliest class
-    labels: torch.Tensor  # [M], the likeliest class
+    images: np.ndarray  # [M], number of the image in the batch
+    boxes: np.ndarray  # [M, 4] float32, (x1, y1, x2, y2) in input pixels
+    scores: np.ndarray  # [M] float32, objectness · probability of the likeliest class
+    labels: np.ndarray  # [M], the likeliest class
 
 
 def activate(output):
@@ -57,6 +59,8 @@ def activate(output):
 def decode_boxes(boxes, anchors, stride):
     """Activated box outputs of one scale to boxes in input pixels.
 
+    x = (2σ(t₀) − 0.5 + column) · stride, w = (2σ(t₂))² · anchor width, y and h alike.
+
     Args:
         boxes: [N, 4·A, H, W], σ(t), anchor-major.
         anchors: [A, 2], width and height in input pixels.
@@ -69,20 +73,6 @@ def decode_boxes(boxes, anchors, stride):
     columns = torch.arange(width, device=boxes.device)
     rows = torch.arange(height, device=boxes.device)
     cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).unsqueeze(2)  # [H, W, 1, 2]
-    return _place(boxes, cells, anchors, stride)
-
-
-def _place(boxes, cells, anchors, stride):
-    """σ(t) to boxes in input pixels: x = (2σ(t₀) − 0.5 + column) · stride, w = (2σ(t₂))² · anchor width, y and h alike.
-
-    Args:
-        boxes: [..., 4], σ(t).
-        cells: [..., 2], column and row.
-        anchors: [..., 2], width and height in input pixels.
-        stride: input pixels a cell.
-    Returns:
-        [..., 4], (cx, cy, w, h).
-    """
     centres = (boxes[..., :2] * 2 - 0.5 + cells) * stride
     sizes = (boxes[..., 2:] * 2).square() * anchors
     return torch.cat((centres, sizes), -1)
@@ -97,7 +87,9 @@ def decode(activated, anchors):
     """
     parts = []
     for scale, scale_anchors, stride in zip(activated, anchors, STRIDES, strict=True):
-        boxes = decode_boxes(scale.boxes, _as_tensor(scale_anchors, scale.boxes), stride)
+        if not isinstance(scale_anchors, torch.Tensor):
+            scale_anchors = scale.boxes.new_tensor(scale_anchors)
+        boxes = decode_boxes(scale.boxes, scale_anchors, stride)
         objectness = scale.objectness.permute(0, 2, 3, 1)  # [N, H, W, A]
         probability, label = (best.unsqueeze(-1).expand_as(objectness) for best in scale.classes.max(1))
         parts.append(
@@ -111,18 +103,15 @@ def decode(activated, anchors):
     return Predictions(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
 
 
-def _as_tensor(anchors, like):
-    return anchors if isinstance(anchors, torch.Tensor) else like.new_tensor(anchors)
-
-
 def find_candidates(output, anchors, conf, classes=None, activated=False):
     """The predictions whose score exceeds `conf`.
 
     A score is objectness times a probability, so it cannot exceed the objectness: the classes and boxes of cells whose
-    objectness is too low, nine in ten and more, are not looked at.
+    objectness is too low, nine in ten and more, are not looked at. In NumPy, for an image alone leaves so little to
+    compute that PyTorch would spend its time on starting each of these many steps.
 
     Args:
-        output: DetectorOutput of logits, or of probabilities with `activated`; of any float type.
+        output: DetectorOutput of logits, or of probabilities with `activated`; of any float type, on any device.
         anchors: as for `decode`.
         conf: score that a detection must exceed.
         classes: class numbers to keep, or None for all.
@@ -130,35 +119,54 @@ def find_candidates(output, anchors, conf, classes=None, activated=False):
         Candidates.
     """
     parts = [
-        _candidates_of_scale(scale, _as_tensor(scale_anchors, scale.boxes.float()), stride, conf, activated)
+        _candidates_of_scale(scale, np.asarray(scale_anchors, np.float32), stride, conf, activated)
         for scale, scale_anchors, stride in zip(output, anchors, STRIDES, strict=True)
     ]
-    found = Candidates(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    found = Candidates(*map(np.concatenate, zip(*parts, strict=True)))
     if classes is not None:
-        wanted = torch.isin(found.labels, torch.as_tensor(classes, device=found.labels.device))
+        wanted = np.isin(found.labels, classes)
         found = Candidates(*(values[wanted] for values in found))
     return found
 
 
 def _candidates_of_scale(scale, anchors, stride, conf, activated):
     _, _, height, width = scale.objectness.shape
-    # Values last: [cells of all images, values of a cell].
-    objectness, boxes, classes = (
-        values.permute(0, 2, 3, 1).flatten(0, 2) for values in (scale.objectness, scale.boxes, scale.classes)
-    )
-    objectness = objectness.float() if activated else objectness.float().sigmoid()
-    cells = (objectness.amax(1) > conf).nonzero().squeeze(1)
-    best, labels = classes[cells].float().max(1)
+    objectness, boxes, classes = map(_values_last, (scale.objectness, scale.boxes, scale.classes))
+    cells = np.flatnonzero(objectness > (conf if activated else _logit(conf))) // len(anchors)
+    cells = cells[np.flatnonzero(np.diff(cells, prepend=-1))]  # each once
+    objectness, of_cells = objectness[cells], classes[cells]
+    labels = of_cells.argmax(1)
+    best = of_cells[np.arange(len(labels)), labels]
     if not activated:
-        # Softmax of the largest alone.
-        best = 1 / (classes[cells].float() - best.unsqueeze(1)).exp().sum(1)
-    scores = objectness[cells] * best.unsqueeze(1)  # [cells, A]
-    some, numbers = (scores > conf).nonzero().unbind(1)
+        objectness = _sigmoid(objectness)
+        best = 1 / np.exp(of_cells - best[:, None]).sum(1)  # softmax of the largest alone
+    scores = objectness * best[:, None]  # [cells, A]
+    some, numbers = np.nonzero(scores > conf)
     cells, scores, labels = cells[some], scores[some, numbers], labels[some]
-    boxes = boxes.unflatten(1, (-1, 4))[cells, numbers].float()
-    places = torch.stack((cells % width, cells // width % height), 1)
-    placed = _place(boxes if activated else boxes.sigmoid(), places, anchors[numbers], stride)
-    return Candidates(cells // (width * height), box_convert(placed, "cxcywh", "xyxy"), scores, labels)
+    boxes = boxes[cells].reshape(-1, len(anchors), 4)[np.arange(len(cells)), numbers]
+    if not activated:
+        boxes = _sigmoid(boxes)
+    centres = (boxes[:, :2] * 2 - 0.5 + np.stack((cells % width, cells // width % height), 1)) * stride
+    halves = (boxes[:, 2:] * 2) ** 2 * anchors[numbers] / 2
+    corners = np.concatenate((centres - halves, centres + halves), 1, dtype=np.float32)
+    return Candidates(cells // (width * height), corners, scores, labels)
+
+
+def _values_last(values):
+    """[N, V, H, W] tensor to [N·H·W, V] float32 array."""
+    return values.permute(0, 2, 3, 1).flatten(0, 2).float().cpu().numpy()
+
+
+def _sigmoid(values):
+    with np.errstate(over="ignore"):  # of e^x, which makes 0
+        return 1 / (1 + np.exp(-values))
+
+
+def _logit(probability, margin=1e-3):
+    """What sigmoid makes this probability of, less what rounding may do."""
+    if not 0 < probability < 1:
+        return -math.inf if probability <= 0 else math.inf
+    return math.log(probability / (1 - probability)) - margin
 
 
 def suppress(candidates, count, iou, max_det=MAX_DETECTIONS):
@@ -170,16 +178,17 @@ def suppress(candidates, count, iou, max_det=MAX_DETECTIONS):
         iou: a box overlapping a better one of its class by more than this is dropped.
         max_det: the best so many of an image are kept.
     Returns:
-        list of N tensors [n, 6], (x1, y1, x2, y2, score, class) in input pixels, best first.
+        list of N CPU tensors [n, 6], (x1, y1, x2, y2, score, class) in input pixels, best first.
     """
-    images, boxes, scores, labels = (values[candidates.images.argsort(stable=True)] for values in candidates)
-    rows = torch.cat((boxes, scores.unsqueeze(1), labels.unsqueeze(1).to(boxes.dtype)), 1)
+    order = candidates.images.argsort(kind="stable")
+    images, boxes, scores, labels = (values[order] for values in candidates)
+    rows = torch.from_numpy(np.column_stack((boxes, scores, labels)).astype(np.float32))
     if not len(rows):
         return [rows] * count
     # Classes are moved apart so far that no two boxes of different ones meet; in float64 nothing is rounded away.
-    boxes, scores = boxes.double(), scores.double()
-    moved = boxes + (labels * (boxes.max() - boxes.min() + 1)).unsqueeze(1)
-    counts = images.bincount(minlength=count).tolist()
+    boxes, scores = boxes.astype(np.float64), torch.from_numpy(scores.astype(np.float64))
+    moved = torch.from_numpy(boxes + (labels * (boxes.max() - boxes.min() + 1))[:, None])
+    counts = np.bincount(images, minlength=count).tolist()
     parts = zip(rows.split(counts), moved.split(counts), scores.split(counts), strict=True)
     return [own_rows[nms(own_boxes, own_scores, iou)[:max_det]] for own_rows, own_boxes, own_scores in parts]
 

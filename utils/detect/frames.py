@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from utils.boxes import frame_to_image
@@ -50,8 +49,8 @@ class FrameDetector:
         resize_seconds = time.perf_counter() - start
         (found,), timing = self.runtime.predict_timed(resized[None], **self.thresholds)
         start = time.perf_counter()
-        boxes = frame_to_image(found[:, :4], self.size, image.shape[1::-1])
-        found = torch.cat((boxes, found[:, 4:]), 1).cpu().numpy()
+        found = found.cpu().numpy()
+        found[:, :4] = frame_to_image(found[:, :4], self.size, image.shape[1::-1])
         # What lies wholly beyond the image's edge has no area left.
         found = found[(found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1])]
         scale_seconds = time.perf_counter() - start
