@@ -216,3 +216,32 @@ def test_what_the_compiler_says_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(build_module, "FOLDER", tmp_path)
     with pytest.raises(BuildError, match=r"broken\.cpp"):
         build_module.build("broken.cpp")
+
+
+def test_gradients_go_over_what_they_were_computed_from_once(kernels):
+    """Behind a convolution, whose own gradients do not need its output."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(8, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()).to(memory_format=LAYOUT)
+    network = copy.deepcopy(plain)
+    use_kernels(network, kernels)
+    x, gradient = random(2, 8, 9, 9), random(2, 8, 7, 7)
+    for layers in (plain, network):
+        layers(x).backward(gradient)
+    for name, weight in plain.named_parameters():
+        torch.testing.assert_close(network.get_parameter(name).grad, weight.grad, rtol=1e-3, atol=1e-5)
+    y = network(x)
+    y.backward(gradient, retain_graph=True)
+    with pytest.raises(RuntimeError, match="expected one backward pass"):
+        y.backward(gradient)
+
+
+@pytest.mark.parametrize("front", [nn.ReLU(), nn.Identity(), nn.Sigmoid()])
+def test_what_another_layer_needs_stays(kernels, front):
+    """The output of an activation is what its gradient is computed from."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(front, nn.BatchNorm2d(8))
+    network = copy.deepcopy(plain)
+    use_kernels(network, kernels)
+    x, gradient = random(2, 8, 9, 9), random(2, 8, 9, 9)
+    found, expected = (step(layers, x, gradient)[1] for layers in (network, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)

@@ -29,12 +29,25 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx, gradient):
         x, y, weight, mean, inverse = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=LAYOUT)
-        x_gradient = torch.empty_like(x)
+        x_gradient = room_for_gradient(ctx, x)
         weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty_like(weight)
         rows, channels = x.numel() // x.shape[1], x.shape[1]
         tensors = (gradient, x, y, rows, channels, weight, mean, inverse, x_gradient, weight_gradient, bias_gradient)
         ctx.module.kernels("batchnorm_backward", *tensors, ctx.module.relu)
         return x_gradient, weight_gradient, bias_gradient, None
+
+
+def room_for_gradient(ctx, x):
+    """Where the gradient of a layer's input goes: over the input itself where nothing else will read that.
+
+    Half of what a backward pass allocates is saved so, and with it the gaps that large blocks of all sizes leave.
+    """
+    if not ctx.module.may_overwrite:
+        return torch.empty_like(x)
+    if getattr(ctx, "overwritten", False):
+        raise RuntimeError("expected one backward pass: the first has written gradients over what it was computed from")
+    ctx.overwritten = True
+    return x
 
 
 class ChannelsLastBatchNorm(nn.BatchNorm2d):
@@ -46,14 +59,16 @@ class ChannelsLastBatchNorm(nn.BatchNorm2d):
         layer: the nn.BatchNorm2d that it takes the place of, and whose weights it shares.
         relu: whether a ReLU is behind it.
         kernels: Kernels.
+        may_overwrite: whether its input is of no use to the backward pass of the layer in front, as a convolution's
+            output is, and to nothing else.
     """
 
-    def __init__(self, layer, relu, kernels: Kernels):
+    def __init__(self, layer, relu, kernels: Kernels, may_overwrite=False):
         super().__init__(layer.num_features, layer.eps, layer.momentum)
         self.weight, self.bias = layer.weight, layer.bias
         for name, buffer in layer.named_buffers():
             setattr(self, name, buffer)
-        self.relu, self.kernels = relu, kernels
+        self.relu, self.kernels, self.may_overwrite = relu, kernels, may_overwrite
         self.train(layer.training)
 
     def forward(self, x):

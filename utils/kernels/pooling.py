@@ -7,7 +7,7 @@ read again is four times as large as their result.
 import torch
 import torch.nn.functional as F
 
-from utils.kernels.batchnorm import ChannelsLastBatchNorm
+from utils.kernels.batchnorm import ChannelsLastBatchNorm, room_for_gradient
 from utils.kernels.library import LAYOUT
 
 KERNEL, STRIDE, PADDING = 3, 2, 1  # of the pooling
@@ -35,7 +35,7 @@ class _NormaliseAndPool(torch.autograd.Function):
     def backward(ctx, gradient):
         x, largest, weight, mean, inverse = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=LAYOUT)
-        x_gradient = torch.empty_like(x)
+        x_gradient = room_for_gradient(ctx, x)
         weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty_like(weight)
         images, channels, height, width = x.shape
         tensors = (weight, mean, inverse, x_gradient, weight_gradient, bias_gradient)
@@ -47,11 +47,11 @@ class BatchNormReluPool(ChannelsLastBatchNorm):
     """nn.BatchNorm2d, ReLU and nn.MaxPool2d(3, 2, 1), [N, C, H, W] float32 to [N, C, ⌈H/2⌉, ⌈W/2⌉], channels last.
 
     Args:
-        layer, kernels: as for ChannelsLastBatchNorm.
+        layer, kernels, may_overwrite: as for ChannelsLastBatchNorm.
     """
 
-    def __init__(self, layer, kernels):
-        super().__init__(layer, relu=True, kernels=kernels)
+    def __init__(self, layer, kernels, may_overwrite=False):
+        super().__init__(layer, True, kernels, may_overwrite)
 
     def forward(self, x):
         if not self.training:

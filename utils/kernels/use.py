@@ -1,7 +1,5 @@
 """Letting a network train with the layers of this folder in place of PyTorch's."""
 
-import itertools
-
 from torch import nn
 
 from model.backbone.shufflenetv2 import ShuffleNetV2
@@ -21,14 +19,15 @@ def use_kernels(network, kernels):
         kernels: Kernels.
     """
     for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        for number, (layer, behind) in enumerate(itertools.pairwise([*sequence, None])):
+        layers = [None, *sequence, None]
+        for number, (front, layer, behind) in enumerate(zip(layers, layers[1:], layers[2:], strict=False)):
             if type(layer) is nn.BatchNorm2d:
                 relu = isinstance(behind, nn.ReLU)
-                sequence[number] = ChannelsLastBatchNorm(layer, relu, kernels)
+                sequence[number] = ChannelsLastBatchNorm(layer, relu, kernels, isinstance(front, nn.Conv2d))
                 if relu:
                     sequence[number + 1] = nn.Identity()
             elif is_taken(layer):
                 sequence[number] = DepthwiseConv2d(layer, kernels)
     for backbone in [module for module in network.modules() if isinstance(module, ShuffleNetV2)]:
-        backbone.first_conv[1] = BatchNormReluPool(backbone.first_conv[1], kernels)
+        backbone.first_conv[1] = BatchNormReluPool(backbone.first_conv[1], kernels, may_overwrite=True)
         backbone.maxpool = nn.Identity()
