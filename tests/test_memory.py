@@ -1,5 +1,7 @@
 """Keeping freed memory."""
 
+import contextlib
+import gc
 import platform
 import subprocess
 import sys
@@ -47,3 +49,16 @@ def test_other_systems_and_c_libraries_are_left_alone(monkeypatch):
 
     monkeypatch.setattr(memory.ctypes, "CDLL", missing)
     memory.keep_freed_memory()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_as_it_was(enabled):
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with contextlib.suppress(ValueError), memory.without_collector():
+            assert not gc.isenabled()
+            raise ValueError
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()

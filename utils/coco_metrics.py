@@ -5,7 +5,6 @@ A figure that is not defined, for example the AP of a class without labels, is N
 
 import contextlib
 import copy
-import gc
 import io
 from collections import Counter
 from dataclasses import dataclass
@@ -90,19 +89,6 @@ def coco_results(detections, ids, frame_size, image_sizes):
     return results
 
 
-@contextlib.contextmanager
-def _without_collector():
-    """Python's search for garbage goes through all of PyTorch's objects, for each ten thousand small ones made here."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@_without_collector()
 def coco_metrics(results, truth, max_det=MAX_DET):
     """The twelve COCO figures and a row a class, by pycocotools.
 

@@ -19,6 +19,7 @@ from utils.datasets import DetectionDataset
 from utils.distributed import is_main, sum_over_processes, world_size
 from utils.images import image_size
 from utils.loss import Losses
+from utils.memory import without_collector
 from utils.metrics import OriginalMetrics, original_metrics
 from utils.objectives import OBJECTIVES
 from utils.postprocess import MAX_DETECTIONS
@@ -163,6 +164,7 @@ def _threads_for(count):
         torch.set_num_threads(threads)  # the pool has changed the default of every later thread
 
 
+@without_collector()
 def measure(detections, index, frame_size, class_names, max_det=MAX_DET):
     """Both definitions' figures from the detections of a data set.
 

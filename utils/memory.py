@@ -1,6 +1,8 @@
-"""How a process on a CPU keeps the memory that it will need again."""
+"""How a process keeps the memory that it will need again, and when it looks for what nobody needs."""
 
+import contextlib
 import ctypes
+import gc
 import sys
 
 # Numbers of mallopt's parameters in glibc's malloc.h.
@@ -22,3 +24,15 @@ def keep_freed_memory():
     mallopt(_MMAP_MAX, 0)
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_TOP_PAD, 64 * 2**20)
+
+
+@contextlib.contextmanager
+def without_collector():
+    """Python's search for garbage goes through all of PyTorch's objects, for each ten thousand small ones made here."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
