@@ -38,7 +38,7 @@ class TorchRuntime(Runtime):
 
     def prepare(self, images):
         pixels = torch.as_tensor(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        return (pixels / 255).contiguous(memory_format=torch.channels_last)
 
     def execute(self, prepared):
         return self.detector(prepared)
