@@ -180,17 +180,20 @@ def suppress(candidates, count, iou, max_det=MAX_DETECTIONS):
     Returns:
         list of N CPU tensors [n, 6], (x1, y1, x2, y2, score, class) in input pixels, best first.
     """
-    order = candidates.images.argsort(kind="stable")
-    images, boxes, scores, labels = (values[order] for values in candidates)
-    rows = torch.from_numpy(np.column_stack((boxes, scores, labels)).astype(np.float32))
+    images, boxes, scores, labels = candidates
+    if count > 1:
+        order = images.argsort(kind="stable")
+        images, boxes, scores, labels = (values[order] for values in candidates)
+    rows = np.empty((len(boxes), 6), np.float32)
+    rows[:, :4], rows[:, 4], rows[:, 5] = boxes, scores, labels
     if not len(rows):
-        return [rows] * count
+        return [torch.from_numpy(rows)] * count
     # Classes are moved apart so far that no two boxes of different ones meet; in float64 nothing is rounded away.
-    boxes, scores = boxes.astype(np.float64), torch.from_numpy(scores.astype(np.float64))
-    moved = torch.from_numpy(boxes + (labels * (boxes.max() - boxes.min() + 1))[:, None])
+    boxes, scores = boxes.astype(np.float64), scores.astype(np.float64)
+    boxes += (labels * (boxes.max() - boxes.min() + 1))[:, None]
     counts = np.bincount(images, minlength=count).tolist()
-    parts = zip(rows.split(counts), moved.split(counts), scores.split(counts), strict=True)
-    return [own_rows[nms(own_boxes, own_scores, iou)[:max_det]] for own_rows, own_boxes, own_scores in parts]
+    parts = (torch.from_numpy(values).split(counts) for values in (rows, boxes, scores))
+    return [rows[nms(boxes, scores, iou)[:max_det]] for rows, boxes, scores in zip(*parts, strict=True)]
 
 
 def detect(output, anchors, conf, iou, max_det=MAX_DETECTIONS, classes=None, activated=False):
