@@ -67,8 +67,13 @@ class ShuffleBlock(nn.Module):
         )
 
     def forward(self, x):
-        passed, changed = split_by_parity(x) if self.training else (x[:, 0::2], x[:, 1::2])
-        return torch.cat((passed, self.branch_main(changed)), 1)
+        if not self.training:
+            return torch.cat((x[:, 0::2], self.branch_main(x[:, 1::2])), 1)
+        passed, changed = split_by_parity(x)
+        # A convolution keeps its input for the backward pass: a copy of the half, or the whole that it is part of.
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        return torch.cat((passed, self.branch_main(changed.contiguous(memory_format=layout))), 1)
 
 
 def split_by_parity(x):
