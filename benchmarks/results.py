@@ -27,6 +27,11 @@ quartiles). Every ratio is of figures from one run, in which both sides took tur
 
 
 def main(options):
+    from utils.errors import InputError
+    from utils.files import write_text
+
+    if not any((FOLDER / f"{name}.json").exists() for name in NAMES):
+        raise InputError(f"{FOLDER}: expected figures of the other benchmarks, found none")
     parts = [HEAD]
     for name in NAMES:
         path = FOLDER / f"{name}.json"
@@ -37,8 +42,6 @@ def main(options):
                 TABLES[name](content["figures"]),
                 f"`{name}.py`, {content['date']}: {content['machine']}; {made}.",
             ]
-    from utils.files import write_text
-
     write_text(RESULTS, "\n\n".join(parts) + "\n")
     print(f"wrote {RESULTS}")
 
