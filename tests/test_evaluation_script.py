@@ -227,7 +227,7 @@ def test_saved_detections_are_in_pixels_of_the_image(measured):
 
 def test_json_says_how_the_figures_were_made(measured):
     made = measured.metrics["made_with"]
-    expected = {"images": 7, "width": 96, "height": 64, "conf": 0.01, "iou": 0.4, "max_det": 300, "batch_size": 32}
+    expected = {"images": 7, "width": 96, "height": 64, "conf": 0.01, "iou": 0.4, "max_det": 300, "batch_size": 16}
     assert {name: made[name] for name in expected} == expected
     assert made["data"] == str(measured.folder / "small.data")
     assert made["weights"] == str(measured.folder / "w.pth")
