@@ -104,7 +104,7 @@ if __name__ == "__main__":
     )
     arguments.add_argument("--data", required=True, metavar="FILE", help=".data file with a val list")
     arguments.add_argument("--weights", required=True, metavar="FILE", help="weights that fit it")
-    arguments.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="images a batch")
+    arguments.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images a batch")
     arguments.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="threads that read images")
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     arguments.add_argument("--repeats", type=cli.positive_int, default=7, metavar="N", help="turns that are measured")
