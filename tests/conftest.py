@@ -5,7 +5,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import pytest
+
+# A machine that does other things as well is no failure.
+hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("project")
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared"
