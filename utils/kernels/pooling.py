@@ -1,7 +1,7 @@
 """BatchNorm, ReLU and max pooling as one step of training on a CPU, in channels-last memory.
 
-Behind the first convolution they are a fifth of a training step when done one after the other, for what they write and
-read again is four times as large as their result.
+Behind the first convolution, what they would write and read again one after the other is four times as large as their
+result: 95 MB at batch 32.
 """
 
 import torch

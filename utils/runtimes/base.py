@@ -22,7 +22,7 @@ class Runtime:
 
     name: str  # of the software that executes, for people
     precision: str  # of the weights: FP32, FP16, INT8
-    device = None  # torch.device of the detections
+    device = None  # torch.device that the network runs on; detections are on the CPU
     device_name: str  # in words
     anchors = None  # [2][A][2], width and height in input pixels, stride 16 first
     activated = True  # whether the network ends with sigmoid and softmax
