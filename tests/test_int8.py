@@ -10,7 +10,7 @@ from tests.test_export import export
 from utils.config import read_config
 from utils.dataset_index import load_index
 from utils.engine import detect_images, measure
-from utils.export.int8_ncnn import to_int8
+from utils.export.int8_ncnn import first_convolutions, to_int8
 from utils.export.int8_onnx import with_own_weights
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.ncnn_format import Layer, Weights, write_bin, write_param
@@ -88,6 +88,15 @@ def test_a_split_hands_on_in_int8_if_all_its_readers_take_it(layers, tmp_path):
     image = rng.random((3, SIDE, SIDE), np.float32)
     exact, rounded = run(tmp_path, forked, image), run(tmp_path, quantised, image)
     assert np.abs(exact - rounded).max() < np.abs(exact).max() * 0.05
+
+
+def test_what_reads_the_image_is_told_also_behind_a_border(layers):
+    assert first_convolutions(layers) == {"first"}
+    border = Layer("Padding", "pad", ("in0",), ("p",), {})
+    split = Layer("Split", "split", ("p",), ("p1", "p2"), {})
+    parts = [convolution(name, f"p{name}", f"a{name}", np.ones((8, 3))) for name in "12"]
+    joined = Layer("Concat", "cat", ("a1", "a2"), ("a",), {})
+    assert first_convolutions([layers[0], border, split, *parts, joined, *layers[2:]]) == {"1", "2"}
 
 
 def test_halves_are_rounded_away_from_zero(layers):

@@ -35,14 +35,20 @@ def quantise(layers, info, images):
         info: ModelInfo, for anchors.
         images: list of [H, W, 3] uint8 arrays, BGR, at the network's size.
     Returns:
-        (list of Layer: int8 weights, float16 in those that quantise badly; {name: disagreement} of the latter)
+        (list of Layer: int8 weights, float16 in the first convolutions and in those that quantise badly;
+        {name: disagreement} of the latter)
     """
     inputs = sorted({layer.inputs[0] for layer in layers if layer.weights is not None})
     with _net(layers) as net:
         ranges = observe(lambda image: extract(net, to_mat(image), inputs, keep=True), images, inputs)
     limits = {name: observed.cut() for name, observed in ranges.items()}
 
-    sizes = {layer.name: layer.weights.kernel.size for layer in layers if layer.weights is not None}
+    first = first_convolutions(layers)
+    sizes = {
+        layer.name: layer.weights.kernel.size
+        for layer in layers
+        if layer.weights is not None and layer.name not in first
+    }
     some = images[:IMAGES]
 
     def predict(quantised):
@@ -51,6 +57,17 @@ def quantise(layers, info, images):
 
     kept = choose_float_layers(sizes, predict, predict([]))
     return as_float16(to_int8(layers, limits, sizes.keys() - kept.keys())), kept
+
+
+def first_convolutions(layers):
+    """Names of the convolutions that read the image: NCNN is slow in computing so few channels in int8."""
+    images, names = set(), set()
+    for layer in layers:
+        if layer.type == "Input" or (layer.type in ("Padding", "Split") and images.issuperset(layer.inputs)):
+            images.update(layer.outputs)
+        elif layer.weights is not None and images.issuperset(layer.inputs):
+            names.add(layer.name)
+    return names
 
 
 def to_int8(layers, limits, names):
