@@ -36,10 +36,14 @@ def main(options):
     from figures import write_figures
 
     from utils.detect.frames import FrameDetector
+    from utils.errors import InputError
     from utils.fonts import class_labels
     from utils.images import list_images, read_image
     from utils.runtimes.loading import load_runtime, read_model_config
+    from utils.runtimes.ncnn_runtime import PARAM_SUFFIX
 
+    if not options.weights.endswith(PARAM_SUFFIX):
+        raise InputError(f"--weights {options.weights}: expected a {PARAM_SUFFIX} file of pytorch2onnx.py --ncnn")
     config = read_model_config(None, options.weights)
     runtime = load_runtime(options.weights, config, "cpu", threads=1)
     thresholds = {"conf": options.conf, "iou": config.iou, "max_det": config.max_det, "classes": None}

@@ -40,6 +40,10 @@ def main(options):
 
     from figures import write_figures
 
+    from utils.errors import InputError
+
+    if not (options.models or options.reference or options.others):
+        raise InputError("expected models to measure: --models, --reference or --others")
     rows = {}
     for threads in THREADS:
         for name, times in measure(open_all(options, threads), options.runs).items():
@@ -63,7 +67,7 @@ def open_all(options, threads):
     runs = {}
     if options.reference:
         path = Path(options.reference)
-        runs[f"{path.name}"] = ncnn_run(path, path.with_suffix(".bin"), options.size, threads)
+        runs[path.name] = ncnn_run(path, path.with_suffix(".bin"), options.size, threads)
     for model in options.models:
         if model.endswith(".onnx"):
             runs[Path(model).name] = onnx_run(model, threads)
@@ -87,11 +91,12 @@ def ncnn_run(param, weights, size, threads):
 
     net = ncnn.Net()
     net.opt.num_threads = threads
-    loaded = net.load_param(str(param)) == 0
-    if weights is None:
-        net.load_model(ncnn.DataReaderFromEmpty())
-    elif not loaded or net.load_model(str(weights)):
-        raise InputError(f"{param}: expected a model of NCNN's with its weights in {weights}")
+    for path in filter(None, (param, weights)):
+        if not path.is_file():
+            raise InputError(f"{path}: expected a file of a model of NCNN's, found none there")
+    source = ncnn.DataReaderFromEmpty() if weights is None else str(weights)
+    if net.load_param(str(param)) or net.load_model(source):
+        raise InputError(f"{param}: expected a model of NCNN's, which its runtime cannot load")
     pixels = np.random.default_rng(0).random((3, size, size), np.float32)
     mat = ncnn.Mat(pixels).clone()
     entry, outputs = net.input_names()[0], net.output_names()

@@ -67,6 +67,27 @@ def test_a_frame_is_taken_apart(exported, run_script):
     assert figures["share"] == pytest.approx((sum(parts.values()) - parts["network"]) / parts["network"])
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("latency", (), "expected models to measure"),
+        ("latency", ("--others", "gone"), "FastestDet.param: expected a file of a model"),
+        ("latency", ("--reference", "README.md"), "README.bin: expected a file of a model"),
+        ("latency", ("--models", "gone.onnx"), "gone.onnx: expected an .onnx file"),
+        ("latency", ("--models", "gone.ncnn.param"), "gone.json: cannot read"),
+        ("frame_path", ("--weights", "modelzoo/mask-352.pth", "--img", "img"), "expected a .ncnn.param file"),
+        ("startup", ("--data", "gone.data", "--weights", "w.pth", "--img", "a.jpg", "--repeats", 1), "gone.data"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(run_script, script, arguments, message):
+    done = run_script(f"benchmarks/{script}.py", *arguments)
+    assert done.returncode == (1 if script == "startup" else 2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert "this is a bug" not in line
+
+
 def test_results_hold_what_was_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     monkeypatch.setattr(results, "RESULTS", tmp_path / "RESULTS.md")
