@@ -43,13 +43,13 @@ def draw_detections(image, detections, labels):
     rows = np.asarray(detections, dtype=float).reshape(-1, 6).tolist()
     for *box, _, label in reversed(rows):
         _draw_box(drawn, box, class_colour(int(label)), line)
-    tags, taken = [], np.empty((0, 4), int)
+    tags, taken = [], np.empty((len(rows), 4), int)
     for *box, score, label in rows:
         text = "" if math.isnan(score) else f" {score:.2f}"
         tag = _fitting_tag(labels[int(label)], text, font_size, (width, height))
         if tag is not None:
-            place = place_label(box, (tag.width, tag.height), (width, height), taken)
-            taken = np.vstack((taken, place))
+            place = place_label(box, (tag.width, tag.height), (width, height), taken[: len(tags)])
+            taken[len(tags)] = place
             tags.append((tag, place, class_colour(int(label))))
     for tag, (x1, y1, x2, y2), colour in reversed(tags):
         drawn[y1:y2, x1:x2] = _paint(tag, colour)
@@ -83,6 +83,7 @@ def _palette():
     return tuple(order)
 
 
+@functools.cache
 def contrast_colour(colour):
     """Black or white, whichever is easier to read on `colour` (blue, green, red)."""
     # Relative luminance and contrast ratio as WCAG 2 defines them; white wins below 0.179.
@@ -105,13 +106,26 @@ def place_label(box, size, image_size, taken):
     x1, y1, x2, y2 = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
     width, height = size
     tops = (y1 - height, y1, y2, y2 - height)  # above the box, inside, below, inside at the bottom
-    corners = [(left, top) for top in tops for left in (x1, x2 - width)]
     limits = (image_size[0] - width, image_size[1] - height)
-    corners = np.clip(np.array(corners), 0, limits)
-    places = np.hstack((corners, corners + np.array(size)))
-    overlap = np.minimum(places[:, None, 2:], taken[None, :, 2:]) - np.maximum(places[:, None, :2], taken[None, :, :2])
-    covered = overlap.clip(0).prod(2).sum(1)
-    return tuple(places[covered.argmin()].tolist())
+    least, chosen = math.inf, None
+    for top in tops:
+        for left in (x1, x2 - width):
+            corner = max(0, min(left, limits[0])), max(0, min(top, limits[1]))
+            place = (*corner, corner[0] + width, corner[1] + height)
+            covered = _covered(place, taken)
+            if covered == 0:  # mostly the first place
+                return place
+            if covered < least:
+                least, chosen = covered, place
+    return chosen
+
+
+def _covered(place, taken):
+    """Pixels of a place, (x1, y1, x2, y2), that labels lie on; where several do, each counts."""
+    if not len(taken):
+        return 0
+    sides = np.minimum(place[2:], taken[:, 2:]) - np.maximum(place[:2], taken[:, :2])
+    return int(sides.clip(0).prod(1).sum())
 
 
 class _Tag(NamedTuple):
@@ -150,12 +164,20 @@ def _paint(tag, colour):
 
 def _fitting_tag(label, score, font_size, image_size):
     """The label's tag, smaller or shorter where the image has no room; None where nothing readable fits."""
+    for text, size in _tag_choices(label.text, font_size):
+        tag = _measure(text, label.font, score, size)
+        if tag.width <= image_size[0] and tag.height <= image_size[1]:
+            return tag
+    return None
+
+
+def _tag_choices(text, font_size):
+    """(text, font size) of a label, from the one wished for to the smallest and shortest."""
     smaller = max(_SMALLEST_FONT, round(font_size * _LEAST_SHRINKAGE))
-    candidates = [(label.text, size) for size in range(font_size, smaller - 1, -1)]
-    shortened = [label.text[:length].rstrip() + _ELLIPSIS for length in range(len(label.text) - 1, 0, -1)]
-    candidates += [(text, size) for size in (smaller, _SMALLEST_FONT) for text in (label.text, *shortened)]
-    tags = (_measure(text, label.font, score, size) for text, size in candidates)
-    return next((tag for tag in tags if tag.width <= image_size[0] and tag.height <= image_size[1]), None)
+    yield from ((text, size) for size in range(font_size, smaller - 1, -1))
+    for size in (smaller, _SMALLEST_FONT):
+        yield text, size
+        yield from ((text[:length].rstrip() + _ELLIPSIS, size) for length in range(len(text) - 1, 0, -1))
 
 
 @functools.lru_cache(maxsize=4096)

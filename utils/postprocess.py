@@ -118,38 +118,53 @@ def find_candidates(output, anchors, conf, classes=None, activated=False):
     Returns:
         Candidates.
     """
-    parts = [
-        _candidates_of_scale(scale, np.asarray(scale_anchors, np.float32), stride, conf, activated)
-        for scale, scale_anchors, stride in zip(output, anchors, STRIDES, strict=True)
-    ]
-    found = Candidates(*map(np.concatenate, zip(*parts, strict=True)))
-    if classes is not None:
-        wanted = np.isin(found.labels, classes)
-        found = Candidates(*(values[wanted] for values in found))
-    return found
-
-
-def _candidates_of_scale(scale, anchors, stride, conf, activated):
-    _, _, height, width = scale.objectness.shape
-    objectness, boxes, classes = map(_values_last, (scale.objectness, scale.boxes, scale.classes))
-    cells = np.flatnonzero(objectness > (conf if activated else _logit(conf))) // len(anchors)
-    cells = cells[np.flatnonzero(np.diff(cells, prepend=-1))]  # each once
-    objectness, of_cells = objectness[cells], classes[cells]
-    labels = of_cells.argmax(1)
-    best = of_cells[np.arange(len(labels)), labels]
+    limit = conf if activated else _logit(conf)
+    cells = [_cells_above(*numbered, limit) for numbered in enumerate(output)]
+    cells = _Cells(*map(np.concatenate, zip(*cells, strict=True)))
+    labels = cells.classes.argmax(1)
+    best = cells.classes[np.arange(len(labels)), labels][:, None]
+    objectness = cells.objectness
     if not activated:
+        best = 1 / np.exp(np.subtract(cells.classes, best, out=cells.classes)).sum(1, keepdims=True)
         objectness = _sigmoid(objectness)
-        best = 1 / np.exp(of_cells - best[:, None]).sum(1)  # softmax of the largest alone
-    scores = objectness * best[:, None]  # [cells, A]
-    some, numbers = np.nonzero(scores > conf)
-    cells, scores, labels = cells[some], scores[some, numbers], labels[some]
-    boxes = boxes[cells].reshape(-1, len(anchors), 4)[np.arange(len(cells)), numbers]
+    scores = objectness * best  # [m, A]
+    wanted = scores > conf
+    if classes is not None:
+        wanted &= np.isin(labels, classes)[:, None]
+    chosen, numbers = np.nonzero(wanted)
+    # From here on a row a coordinate: NumPy is slow at many rows of two or four.
+    boxes = np.ascontiguousarray(cells.boxes.reshape(*scores.shape, 4)[chosen, numbers].T)
     if not activated:
         boxes = _sigmoid(boxes)
-    centres = (boxes[:, :2] * 2 - 0.5 + np.stack((cells % width, cells // width % height), 1)) * stride
-    halves = (boxes[:, 2:] * 2) ** 2 * anchors[numbers] / 2
-    corners = np.concatenate((centres - halves, centres + halves), 1, dtype=np.float32)
-    return Candidates(cells // (width * height), corners, scores, labels)
+    scales, places = cells.scales[chosen], np.stack((cells.columns, cells.rows))[:, chosen]
+    centres = (boxes[:2] * 2 - 0.5 + places) * np.array(STRIDES, np.float32)[scales]
+    halves = (boxes[2:] * 2) ** 2 * (np.asarray(anchors, np.float32)[scales, numbers] / 2).T
+    corners = np.concatenate((centres - halves, centres + halves))
+    return Candidates(cells.images[chosen], corners.T, scores[wanted], labels[chosen])
+
+
+class _Cells(NamedTuple):
+    """Cells in which some anchor's objectness suffices, m of a batch together, with what the network says of them."""
+
+    images: np.ndarray  # [m], number of the image in the batch
+    scales: np.ndarray  # [m], 0 for stride 16, 1 for stride 32
+    columns: np.ndarray  # [m] float32
+    rows: np.ndarray  # [m] float32
+    objectness: np.ndarray  # [m, A]
+    boxes: np.ndarray  # [m, 4·A]
+    classes: np.ndarray  # [m, C]
+
+
+def _cells_above(number, scale, limit):
+    """_Cells of the scale of this number whose objectness, of the best anchor, exceeds the limit."""
+    _, anchor_num, height, width = scale.objectness.shape
+    objectness, boxes, classes = map(_values_last, (scale.objectness, scale.boxes, scale.classes))
+    cells = np.flatnonzero(objectness > limit) // anchor_num
+    cells = cells[np.flatnonzero(np.diff(cells, prepend=-1))]  # each once
+    images, places = np.divmod(cells, height * width)
+    rows, columns = np.divmod(places.astype(np.float32), width)
+    scales = np.full(len(cells), number)
+    return _Cells(images, scales, columns, rows, objectness[cells], boxes[cells], classes[cells])
 
 
 def _values_last(values):
@@ -180,19 +195,17 @@ def suppress(candidates, count, iou, max_det=MAX_DETECTIONS):
     Returns:
         list of N CPU tensors [n, 6], (x1, y1, x2, y2, score, class) in input pixels, best first.
     """
-    images, boxes, scores, labels = candidates
+    images, corners, scores, labels = candidates.images, candidates.boxes.T, candidates.scores, candidates.labels
     if count > 1:
         order = images.argsort(kind="stable")
-        images, boxes, scores, labels = (values[order] for values in candidates)
-    rows = np.empty((len(boxes), 6), np.float32)
-    rows[:, :4], rows[:, 4], rows[:, 5] = boxes, scores, labels
+        images, corners, scores, labels = images[order], corners[:, order], scores[order], labels[order]
+    rows = np.ascontiguousarray(np.concatenate((corners, scores[None], labels[None]), dtype=np.float32).T)
     if not len(rows):
         return [torch.from_numpy(rows)] * count
     # Classes are moved apart so far that no two boxes of different ones meet; in float64 nothing is rounded away.
-    boxes, scores = boxes.astype(np.float64), scores.astype(np.float64)
-    boxes += (labels * (boxes.max() - boxes.min() + 1))[:, None]
+    moved = corners + labels * (float(corners.max()) - float(corners.min()) + 1)
     counts = np.bincount(images, minlength=count).tolist()
-    parts = (torch.from_numpy(values).split(counts) for values in (rows, boxes, scores))
+    parts = (torch.from_numpy(values).split(counts) for values in (rows, moved.T, scores.astype(np.float64)))
     return [rows[nms(boxes, scores, iou)[:max_det]] for rows, boxes, scores in zip(*parts, strict=True)]
 
 

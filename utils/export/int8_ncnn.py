@@ -24,7 +24,7 @@ from utils.runtimes.ncnn_format import (
     write_bin,
     write_param,
 )
-from utils.runtimes.ncnn_runtime import OUTPUTS, extract, open_net, to_mat
+from utils.runtimes.ncnn_runtime import OUTPUTS, extract, open_net, to_planes
 
 
 def quantise(layers, info, images):
@@ -40,7 +40,7 @@ def quantise(layers, info, images):
     """
     inputs = sorted({layer.inputs[0] for layer in layers if layer.weights is not None})
     with _net(layers) as net:
-        ranges = observe(lambda image: extract(net, to_mat(image), inputs, keep=True), images, inputs)
+        ranges = observe(lambda image: extract(net, to_planes(image), inputs, keep=True), images, inputs)
     limits = {name: observed.cut() for name, observed in ranges.items()}
 
     first = first_convolutions(layers)
@@ -136,5 +136,5 @@ def _net(layers):
 def _predict(net, image, info):
     import torch
 
-    maps = [torch.from_numpy(values)[None] for values in extract(net, to_mat(image), OUTPUTS)]
+    maps = [torch.from_numpy(values)[None] for values in extract(net, to_planes(image), OUTPUTS)]
     return decode(split_maps(maps, info.anchor_num), info.anchors)

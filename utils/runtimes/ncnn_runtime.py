@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -35,10 +36,10 @@ class NcnnRuntime(Runtime):
         self.device_name = f"cpu ({threads} threads)" if threads else "cpu"
 
     def prepare(self, images):
-        return [to_mat(image) for image in np.asarray(images)]
+        return [to_planes(image) for image in np.asarray(images)]
 
     def execute(self, prepared):
-        results = [extract(self.net, mat, OUTPUTS) for mat in prepared]
+        results = [extract(self.net, planes, OUTPUTS) for planes in prepared]
         maps = (torch.from_numpy(np.stack(parts)) for parts in zip(*results, strict=True))
         return split_maps(maps, self.info.anchor_num)
 
@@ -85,25 +86,28 @@ def open_net(param_path, weights_path, threads=None):
     return net
 
 
-def to_mat(image):
-    """One image [H, W, 3] uint8 BGR as the network's input, an ncnn.Mat of floats 0…1."""
-    import ncnn
+def to_planes(image):
+    """One image [H, W, 3] uint8 BGR as the network's input, [3, H, W] float32 0…1."""
+    planes = np.empty((3, *image.shape[:2]), np.float32)
+    # By OpenCV and plane by plane this takes two thirds of the time of NCNN's own conversion.
+    for values, plane in zip(cv2.split(image), planes, strict=True):
+        np.multiply(values, np.float32(1 / 255), out=plane)
+    return planes
 
-    height, width = image.shape[:2]
-    mat = ncnn.Mat.from_pixels(np.ascontiguousarray(image), ncnn.Mat.PixelType.PIXEL_BGR, width, height)
-    mat.substract_mean_normalize([], [1 / 255] * 3)
-    return mat
 
-
-def extract(net, mat, names, keep=False):
+def extract(net, planes, names, keep=False):
     """Blobs of a net by their names, as arrays [channels, rows, columns].
 
     Args:
+        net: ncnn.Net.
+        planes: [channels, rows, columns] float32 array, the network's input.
         keep: whether blobs inside the network are asked for, which it would otherwise overwrite.
     """
+    import ncnn
+
     extractor = net.create_extractor()
     extractor.set_light_mode(not keep)
-    extractor.input(INPUT, mat)
+    extractor.input(INPUT, ncnn.Mat(planes))  # a view: the array lives as long as the extractor needs it
     # The arrays are views of memory that belongs to the extractor.
     return [np.array(extractor.extract(name)[1]) for name in names]
 
