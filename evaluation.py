@@ -79,7 +79,13 @@ def build_parser():
     parser.add_argument("--max-det", type=cli.positive_int, default=300, metavar="N", help="best detections an image")
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images a batch")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="threads that read images")
+    parser.add_argument(
+        "--workers",
+        type=cli.natural_int,
+        default=2,
+        metavar="N",
+        help="threads that read images; PyTorch on a CPU has its own do it",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures and how they were made")
     parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")
     parser.add_argument("--plots", action="store_true", help="draw curves and the confusion matrix")

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,8 +26,9 @@ def images_of(*values):
     return torch.tensor(values, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 1, 1), torch.empty(0, 6)
 
 
-def name_images(images):
+def name_images(batch):
     """A stand-in for the network: a detection an image, whose class is the image's value."""
+    images, _ = batch
     time.sleep(0.02 * (3 - int(images[0, 0, 0, 0]) % 3))  # later batches are done sooner
     return [torch.tensor([[0, 0, 1, 1, 0.5, float(value)]]) for value in images[:, 0, 0, 0]]
 
@@ -52,9 +54,9 @@ def test_detections_come_in_the_order_of_the_images(at_once):
 def test_batches_at_once_share_pytorchs_threads(at_once, inside):
     seen = []
 
-    def predict(images):
+    def predict(batch):
         seen.append(torch.get_num_threads())
-        return name_images(images)
+        return name_images(batch)
 
     before = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -72,7 +74,7 @@ def test_batches_at_once_share_pytorchs_threads(at_once, inside):
 
 
 def test_threads_are_given_back_after_an_error():
-    def predict(images):
+    def predict(batch):
         raise InputError("no network")
 
     before = torch.get_num_threads()
@@ -98,6 +100,31 @@ def test_detections_are_those_of_one_image_after_the_other(config, tmp_path):
         np.testing.assert_allclose(rows, alone, atol=1e-3)
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_an_image_that_turns_out_unreadable_is_named(config, tmp_path, at_once):
+    index = load_index(config.val, config.classes)
+    content = (tmp_path / "val" / "3.png").read_bytes()
+    (tmp_path / "val" / "3.png").write_bytes(content[: len(content) // 2])
+    runtime = load_runtime(save_random_weights(tmp_path / "w.pth"), config, "cpu")
+    runtime.batches_at_once = at_once
+    threads = cv2.getNumThreads()
+    with pytest.raises(InputError, match=r"3\.png"):
+        detect_images(runtime, index, config, batch_size=1, workers=1)
+    assert cv2.getNumThreads() == threads
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_detections_do_not_depend_on_how_many_are_worked_on(config, tmp_path, at_once, batch_size):
+    runtime = load_runtime(save_random_weights(tmp_path / "w.pth"), config, "cpu")
+    runtime.batches_at_once = at_once
+    index = load_index(config.val, config.classes)
+    expected = detect_images(runtime, index, config, batch_size=5, workers=0)
+    found = detect_images(runtime, index, config, batch_size, workers=1)
+    for rows, expected_rows in zip(found, expected, strict=True):
+        np.testing.assert_allclose(rows, expected_rows, atol=1e-3)
+
+
 def test_what_is_no_image_is_named_before_the_first_batch(config, tmp_path):
     (tmp_path / "val" / "4.png").write_text("no picture")
     index = load_index(config.val, config.classes)
@@ -121,7 +148,7 @@ def test_objects_of_what_is_no_image_count_as_missed(config, tmp_path, capsys, c
     index = load_index(config.val, config.classes, cache=False)
     assert index.sizes[2].tolist() == [0, 0]
     dataset = DetectionDataset(index, *FRAME, corrupt="blank")
-    found = collect_detections(lambda images: [torch.empty(0, 6)] * len(images), make_loader(dataset, 2), 5)
+    found = collect_detections(lambda batch: [torch.empty(0, 6)] * len(batch[0]), make_loader(dataset, 2), 5)
     assert "taken as black" in capsys.readouterr().err
     assert len(found) == 5
 

@@ -33,6 +33,11 @@ def map_ahead(pool, function, items, ahead):
             job.cancel()
 
 
+def read_batch(dataset, numbers):
+    """The images of these numbers as one batch of a data set, see `read_batches`."""
+    return collate([dataset[number] for number in numbers])
+
+
 def read_batches(dataset, batch_size, threads):
     """Batches of a data set, in order, read by threads.
 
@@ -51,7 +56,7 @@ def read_batches(dataset, batch_size, threads):
     with contextlib.ExitStack() as stack:
         items = (dataset[number] for number in range(len(dataset)))
         if threads:
-            stack.enter_context(_one_thread_an_image())
+            stack.enter_context(one_thread_an_image())
             pool = stack.enter_context(ThreadPoolExecutor(threads))
             items = map_ahead(pool, dataset.__getitem__, range(len(dataset)), BATCHES_AHEAD * batch_size)
             stack.callback(items.close)  # before the pool, which waits for what is still to be read
@@ -60,7 +65,7 @@ def read_batches(dataset, batch_size, threads):
 
 
 @contextlib.contextmanager
-def _one_thread_an_image():
+def one_thread_an_image():
     """OpenCV's own threads would only get in the way of those that read."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)

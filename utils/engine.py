@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.ahead import map_ahead, read_batches
+from utils.ahead import map_ahead, one_thread_an_image, read_batch, read_batches
 from utils.average import update_average
 from utils.coco_format import coco_content, image_ids
 from utils.coco_metrics import MAX_DET, CocoMetrics, coco_metrics, coco_results
@@ -116,7 +116,7 @@ def detect_images(runtime, index, config, batch_size, workers, conf=EVAL_CONF, i
         index: DatasetIndex.
         config: Config, for the network's size.
         batch_size: images a batch; it changes the speed only.
-        workers: threads that read images.
+        workers: threads that read images, where those that the network works in do not.
         conf, iou, max_det: as in `utils.postprocess.detect`.
     Returns:
         list of arrays [n, 6], (x1, y1, x2, y2, score, class) in pixels of the network's frame, best first.
@@ -126,30 +126,45 @@ def detect_images(runtime, index, config, batch_size, workers, conf=EVAL_CONF, i
     # What is no image is known from its missing size, at once and not when its turn comes.
     for position in np.flatnonzero(~index.sizes.all(1)):
         image_size(index.images[position])
-    batches = read_batches(DetectionDataset(index, config.width, config.height), batch_size, workers)
-    predict = partial(runtime.predict, conf=conf, iou=iou, max_det=max_det)
-    return collect_detections(predict, batches, len(index), runtime.batches_at_once)
+    dataset = DetectionDataset(index, config.width, config.height)
+    total, at_once = len(index), runtime.batches_at_once
+    predict = partial(predict_batch, runtime, conf=conf, iou=iou, max_det=max_det)
+    if at_once == 1:
+        return collect_detections(predict, read_batches(dataset, batch_size, workers), total)
+    # Each thread reads, computes and selects. With others that read there are more than cores: one that is needed, or that
+    # holds Python's lock, waits for its turn on a core: a quarter of the time.
+    size = min(batch_size, -(-total // at_once))
+    numbers = (range(start, min(start + size, total)) for start in range(0, total, size))
+    with one_thread_an_image():
+        return collect_detections(lambda some: predict(read_batch(dataset, some)), numbers, total, at_once)
 
 
-def collect_detections(predict, loader, total, at_once=1):
+def predict_batch(runtime, batch, conf=EVAL_CONF, iou=EVAL_IOU, max_det=MAX_DETECTIONS):
+    """The detections in a batch as `utils.datasets.collate` makes it, a list of N tensors [n, 6]."""
+    return runtime.predict(batch[0].permute(0, 2, 3, 1), conf=conf, iou=iou, max_det=max_det)
+
+
+def collect_detections(predict, batches, total, at_once=1):
     """Detections of every image, in order.
 
     Args:
-        predict: function of uint8 images [N, H, W, 3] that gives a list of N tensors [n, 6].
-        loader: iterable of (images [N, 3, H, W] uint8, targets).
+        predict: function of a batch that gives a list of N tensors [n, 6].
+        batches: iterable of batches, of whatever kind.
         total: number of images, for the progress bar.
-        at_once: batches that the network works on side by side, sharing PyTorch's threads.
+        at_once: batches that are worked on side by side, sharing PyTorch's threads.
     Returns:
         list of arrays [n, 6].
     """
     bar = tqdm(total=total, desc="evaluating", unit="image", disable=None if is_main() else True, leave=False)
     detections = []
-    with bar, _threads_for(at_once) as pool:
-        batches = (images.permute(0, 2, 3, 1) for images, _ in loader)
-        with contextlib.closing(map_ahead(pool, predict, batches, at_once)) as predictions:
-            for found in predictions:
-                detections += [rows.cpu().numpy() for rows in found]
-                bar.update(len(found))
+    with (
+        bar,
+        _threads_for(at_once) as pool,
+        contextlib.closing(map_ahead(pool, predict, batches, at_once)) as predictions,
+    ):
+        for found in predictions:
+            detections += [rows.cpu().numpy() for rows in found]
+            bar.update(len(found))
     return detections
 
 

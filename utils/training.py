@@ -16,7 +16,7 @@ import torch
 from model.detector import Detector
 from utils import distributed
 from utils.checkpoint import load_weights, restore_training, save_training, save_weights
-from utils.engine import EVAL_CONF, EVAL_IOU, collect_detections, measure, train_epoch
+from utils.engine import collect_detections, measure, predict_batch, train_epoch
 from utils.errors import InputError, RunError
 from utils.evaluation_files import write_plots
 from utils.files import new_folder
@@ -243,9 +243,8 @@ class Run:
         detector = Detector(network.classes, network.anchor_num)
         detector.load_state_dict(network.state_dict())
         runtime = TorchRuntime(detector, config, self.device)
-        predict = functools.partial(runtime.predict, conf=EVAL_CONF, iou=EVAL_IOU)
         batches = itertools.takewhile(lambda _: not self.stop, self.data.val_loader)
-        detections = collect_detections(predict, batches, len(index))
+        detections = collect_detections(functools.partial(predict_batch, runtime), batches, len(index))
         if self._is_stopped():
             return None, True
         detections = distributed.gather_lists(detections)

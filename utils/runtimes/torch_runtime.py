@@ -6,6 +6,8 @@ from utils.memory import keep_freed_memory
 from utils.runtimes.base import Runtime
 from utils.runtimes.folding import fold_batchnorm
 
+MAX_AT_ONCE = 4  # batches; two hundred megabytes each, at 16 images
+
 
 class TorchRuntime(Runtime):
     """A detector in PyTorch.
@@ -26,8 +28,8 @@ class TorchRuntime(Runtime):
         # Channels last is what a convolution is quickest in on most devices, and what images come in.
         self.detector = fold_batchnorm(detector).to(device, memory_format=torch.channels_last)
         self.anchors = config.anchors
-        # On a CPU the network does not keep all threads busy: two batches on half of them each take a third less time.
-        self.batches_at_once = 2 if device.type == "cpu" else 1
+        # On a CPU the network does not keep several threads busy; as many batches, a thread each, take a third less.
+        self.batches_at_once = min(MAX_AT_ONCE, torch.get_num_threads()) if device.type == "cpu" else 1
 
     @property
     def device_name(self):
