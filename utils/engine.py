@@ -131,8 +131,8 @@ def detect_images(runtime, index, config, batch_size, workers, conf=EVAL_CONF, i
     predict = partial(predict_batch, runtime, conf=conf, iou=iou, max_det=max_det)
     if at_once == 1:
         return collect_detections(predict, read_batches(dataset, batch_size, workers), total)
-    # Each thread reads, computes and selects. With others that read there are more than cores: one that is needed, or that
-    # holds Python's lock, waits for its turn on a core: a quarter of the time.
+    # Each thread reads, computes and selects. With others that read there are more threads than cores, and one that is
+    # needed, or holds Python's lock, waits for its turn on a core: a quarter of the time.
     size = min(batch_size, -(-total // at_once))
     numbers = (range(start, min(start + size, total)) for start in range(0, total, size))
     with one_thread_an_image():
