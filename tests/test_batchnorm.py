@@ -126,6 +126,25 @@ def test_what_is_not_finite_stays_so(kernels, relu, value):
     assert torch.isfinite(y[:, :2]).all()
 
 
+@pytest.mark.parametrize("relu", [False, True])
+def test_the_result_is_not_kept_for_the_backward_pass(kernels, relu):
+    # Half of the blocks' results are copied at once into what the blocks give, and would only take room.
+    network = layers(8, relu)
+    use_kernels(network, kernels)
+    y = network(torch.randn(2, 8, 5, 5, requires_grad=True))
+    assert y.data_ptr() not in {kept.data_ptr() for kept in y.grad_fn.saved_tensors}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])
+def test_gradients_end_where_relu_has_cut(kernels, scale):
+    network = layers(8, True)
+    use_kernels(network, kernels)
+    x = (torch.randn(4, 8, 9, 9) * scale).contiguous(memory_format=LAYOUT)
+    y = network(x)
+    y.backward(torch.ones_like(y))
+    torch.testing.assert_close(network[0].bias.grad, (y > 0).sum((0, 2, 3)).float(), rtol=0, atol=0)
+
+
 def test_input_of_another_layout_is_taken(kernels):
     network = layers(5, True)
     use_kernels(network, kernels)

@@ -22,6 +22,7 @@ inline void measure(const float *x, long rows, long channels, const float *weigh
         float *__restrict sum = a, *__restrict square = b;
         for (long row = first; row < end; row++) {
             const float *__restrict in = x + row * channels;
+#pragma omp simd
             for (long c = 0; c < channels; c++) {
                 const float value = in[c] - origin[c];
                 sum[c] += value;
@@ -54,6 +55,7 @@ void propagate(Arriving arriving, const float *x, long rows, long span, long cha
         for (long row = first; row < end; row++) {
             const auto gradient = gradients(row);
             const float *__restrict in = x + row * channels;
+#pragma omp simd
             for (long c = 0; c < channels; c++) {
                 const float value = gradient(c);
                 sum[c] += value;
@@ -80,6 +82,7 @@ void propagate(Arriving arriving, const float *x, long rows, long span, long cha
             const auto gradient = gradients(row);
             const float *__restrict in = x + row * channels;
             float *__restrict result = x_gradient + row * channels;
+#pragma omp simd
             for (long c = 0; c < channels; c++)
                 result[c] = gradient(c) * scale[c] + (in[c] - mean[c]) * slope[c] + shift[c];
         }

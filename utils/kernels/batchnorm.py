@@ -20,21 +20,22 @@ class _Normalise(torch.autograd.Function):
         tensors = (x, y, rows, channels, weight, bias, module.running_mean, module.running_var, mean, inverse)
         module.kernels("batchnorm_forward", *tensors, module.momentum, module.eps, module.relu)
         module.num_batches_tracked += 1
-        ctx.save_for_backward(x, y, weight, mean, inverse)
+        ctx.save_for_backward(x, weight, bias, mean, inverse)
         ctx.module = module
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        x, y, weight, mean, inverse = ctx.saved_tensors
+        x, weight, bias, mean, inverse = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=LAYOUT)
         x_gradient = room_for_gradient(ctx, x)
         weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty_like(weight)
         rows, channels = x.numel() // x.shape[1], x.shape[1]
-        tensors = (gradient, x, y, rows, channels, weight, mean, inverse, x_gradient, weight_gradient, bias_gradient)
+        gradients = x_gradient, weight_gradient, bias_gradient
+        tensors = (gradient, x, rows, channels, weight, bias, mean, inverse, *gradients)
         ctx.module.kernels("batchnorm_backward", *tensors, ctx.module.relu)
-        return x_gradient, weight_gradient, bias_gradient, None
+        return *gradients, None
 
 
 def room_for_gradient(ctx, x):

@@ -11,7 +11,7 @@ LAYOUT = torch.channels_last  # of all tensors that the functions take
 _TENSORS, _SIZES = [c_void_p], [c_long]
 _ARGUMENTS = {
     "batchnorm_forward": _TENSORS * 2 + _SIZES * 2 + _TENSORS * 6 + [c_float, c_float, c_int],
-    "batchnorm_backward": _TENSORS * 3 + _SIZES * 2 + _TENSORS * 6 + [c_int],
+    "batchnorm_backward": _TENSORS * 2 + _SIZES * 2 + _TENSORS * 7 + [c_int],
     "batchnorm_pool_forward": _TENSORS * 3 + _SIZES * 4 + _TENSORS * 6 + [c_float, c_float],
     "batchnorm_pool_backward": _TENSORS * 3 + _SIZES * 4 + _TENSORS * 6,
     "depthwise_backward": _TENSORS * 5 + _SIZES * 4 + [c_int, c_int],

@@ -47,6 +47,7 @@ extern "C" void batchnorm_pool_forward(const float *x, float *y, uint8_t *larges
                 const long r = row * STRIDE - PADDING + tap / KERNEL, col = column * STRIDE - PADDING + tap % KERNEL;
                 if (r < 0 || r >= height || col < 0 || col >= width) continue;
                 const float *__restrict in = x + ((image * height + r) * width + col) * channels;
+#pragma omp simd
                 for (long c = 0; c < channels; c++) {
                     const float value = (in[c] - mean[c]) * scale[c] + bias[c];
                     const bool larger = value > out[c] || value != value;  // what is not a number stays so
