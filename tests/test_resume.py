@@ -21,7 +21,13 @@ def start(folder, *arguments):
     """train.py in `folder`, its output in one pipe."""
     command = [sys.executable, str(REPO / "train.py"), *map(str, arguments)]
     return subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -97,21 +103,22 @@ def test_killed_run_ends_as_if_it_had_not_been(shapes, options, record_property)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("to_group", [False, True])  # as a terminal and `timeout` send it
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_signal_saves_and_the_run_goes_on(shapes, number):
-    folder = run_folder(shapes, f"interrupted{number}")
+def test_first_signal_saves_and_the_run_goes_on(shapes, number, to_group):
+    folder = run_folder(shapes, f"interrupted{number}{to_group}")
     process = start(folder, "--data", shapes / "small.data", "--workers", 1, "--epochs", 300, "--lr", 0.002)
     wait_for(process, "epoch 1/300")
-    process.send_signal(number)
+    os.killpg(process.pid, number) if to_group else process.send_signal(number)
     status, output = finish(process)
-    assert status == 128 + number
+    assert status == 128 + number, output
     assert "go on with: python3 train.py --resume weights/small-last.pth" in output
     saved = torch.load(folder / "weights/small-last.pth", weights_only=True)
     place = saved["progress"]["epoch"], saved["progress"]["step"]
     assert place >= (1, 0)
     assert saved["options"]["lr"] == 0.002
 
-    if number == signal.SIGTERM:
+    if number == signal.SIGTERM or to_group:
         return  # the rest is the same
     # Options of the run are kept; those given now win.
     status, output = finish(start(folder, "--resume", "--epochs", place[0] + 1))

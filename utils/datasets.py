@@ -191,5 +191,6 @@ def make_loader(dataset, batches, workers=0, pin_memory=False):
 def _start_worker(_):
     # The workers share the cores already; OpenCV's own threads would only get in their way.
     cv2.setNumThreads(0)
-    # Ctrl-C is the main process's to handle; it stops the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Both come to a whole group of processes, and are the main process's to handle; it stops the workers.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
