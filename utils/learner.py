@@ -58,7 +58,7 @@ def prepare_layout(detector, device, compiled):
 
 
 def _use_exact_batchnorm(detector):
-    """Whether the detector has the BatchNorm of utils.batchnorm now; if not, a warning says why."""
+    """Whether the detector has the BatchNorm of utils.kernels now; if not, a warning says why."""
     try:
         use_kernels(detector, Kernels())
     except BuildError as error:
