@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchvision.ops import batched_nms, box_convert, box_iou
 
 from model.detector import DetectorOutput, ScaleOutput
-from utils.postprocess import Candidates, activate, decode, decode_boxes, detect, find_candidates, suppress
+from utils.postprocess import FEW, Candidates, activate, decode, decode_boxes, detect, find_candidates, suppress
 
 ANCHORS = (
     ((12.64, 19.39), (37.88, 51.48), (55.71, 138.31)),
@@ -211,6 +211,26 @@ def test_each_image_is_suppressed_as_torchvision_does_it(seed, conf, iou):
         best = batched_nms(boxes, scores, labels.long(), iou)[:300]
         expected = torch.cat((boxes, scores[:, None], labels[:, None]), 1)[best].float()
         torch.testing.assert_close(kept, expected)
+
+
+whole_box = st.tuples(*[st.integers(0, 9)] * 4).map(lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(whole_box, st.integers(1, 6), st.integers(0, 2)), max_size=FEW + 3),
+    st.sampled_from([0.0, 0.1, 0.25, 0.4, 0.5, 1.0]),
+)
+def test_one_image_is_suppressed_as_torchvision_does_it(found, iou):
+    # Whole numbers: boxes without area, equal scores, and overlaps that equal the threshold.
+    boxes = np.array([box for box, _, _ in found], np.float32).reshape(-1, 4)
+    scores, labels = np.array([row[1:] for row in found], np.float32).reshape(-1, 2).T
+    candidates = Candidates(np.zeros(len(found), int), boxes, scores / 10, labels.astype(int))
+    (kept,) = suppress(candidates, 1, iou)
+    doubles = torch.from_numpy(boxes).double(), torch.from_numpy(candidates.scores).double()
+    best = batched_nms(*doubles, torch.from_numpy(candidates.labels), iou).numpy()
+    rows = np.concatenate((boxes, candidates.scores[:, None], labels[:, None]), 1)
+    np.testing.assert_array_equal(kept, rows[best])
 
 
 @settings(max_examples=30, deadline=None)

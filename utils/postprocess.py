@@ -16,6 +16,7 @@ from model.detector import DetectorOutput, ScaleOutput
 from utils.config import STRIDES
 
 MAX_DETECTIONS = 300  # an image, as in the original
+FEW = 32  # boxes of one image
 
 
 class Predictions(NamedTuple):
@@ -169,7 +170,8 @@ def _cells_above(number, scale, limit):
 
 def _values_last(values):
     """[N, V, H, W] tensor to [N·H·W, V] float32 array."""
-    return values.permute(0, 2, 3, 1).flatten(0, 2).float().cpu().numpy()
+    array = values.float().cpu().numpy()
+    return array.transpose(0, 2, 3, 1).reshape(-1, array.shape[1])
 
 
 def _sigmoid(values):
@@ -204,9 +206,27 @@ def suppress(candidates, count, iou, max_det=MAX_DETECTIONS):
         return [torch.from_numpy(rows)] * count
     # Classes are moved apart so far that no two boxes of different ones meet; in float64 nothing is rounded away.
     moved = corners + labels * (float(corners.max()) - float(corners.min()) + 1)
+    if count == 1 and len(rows) <= FEW:
+        return [torch.from_numpy(rows[_suppress_few(moved, scores, iou)[:max_det]])]
     counts = np.bincount(images, minlength=count).tolist()
     parts = (torch.from_numpy(values).split(counts) for values in (rows, moved.T, scores.astype(np.float64)))
     return [rows[nms(boxes, scores, iou)[:max_det]] for rows, boxes, scores in zip(*parts, strict=True)]
+
+
+def _suppress_few(boxes, scores, iou):
+    """What torchvision's `nms` gives for boxes [4, n], which for few of them spends its time on starting steps."""
+    order = np.argsort(-scores, kind="stable")
+    x1, y1, x2, y2 = boxes[:, order]
+    widths = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
+    heights = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
+    common, areas = widths.clip(0) * heights.clip(0), (x2 - x1) * (y2 - y1)
+    with np.errstate(invalid="ignore"):  # of two boxes without area, which do not overlap
+        overlaps = common / (areas[:, None] + areas - common) > iou
+    kept = np.ones(len(order), bool)
+    for number in range(len(order)):
+        if kept[number]:
+            kept[number + 1 :] &= ~overlaps[number, number + 1 :]
+    return order[kept]
 
 
 def detect(output, anchors, conf, iou, max_det=MAX_DETECTIONS, classes=None, activated=False):
