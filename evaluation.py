@@ -84,7 +84,7 @@ def build_parser():
         type=cli.natural_int,
         default=2,
         metavar="N",
-        help="threads that read images; PyTorch on a CPU has its own do it",
+        help="threads that read images; on a CPU, those that PyTorch computes in read them",
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures and how they were made")
     parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")

@@ -51,7 +51,7 @@ def build_parser():
         action=argparse.BooleanOptionalAction,
         help="evaluate and save an average of the weights (default: as the recipe says)",
     )
-    parser.add_argument("--compile", action="store_true", help="torch.compile: minutes to start, faster steps")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, for CUDA: minutes to start")
     parser.add_argument(
         "--eval-interval", type=cli.positive_int, metavar="N", help="epochs between evaluations (default: a tenth)"
     )

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 import train
+from model.detector import Detector
 from tests.training_files import write_shapes
 from utils.engine import update
-from utils.learner import prepare_layout
+from utils.learner import build_learner, prepare_layout
 from utils.settings import read_settings
 from utils.training import Run
 
@@ -91,3 +92,14 @@ def test_a_long_gradient_is_shortened(tmp_path, monkeypatch, limit):
     update(run.learner, [(images, targets)], len(images), recipe, settings.config.anchors)
     (length,) = lengths
     assert length > 1 if limit is None else length == pytest.approx(limit, rel=1e-3)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_compiling_for_a_cpu_is_warned_of(tmp_path, capsys, wanted):
+    arguments = ["--data", str(write_shapes(tmp_path)), *(["--compile"] if wanted else [])]
+    settings = read_settings(train.build_parser().parse_args(arguments))
+    detector = Detector(settings.config.classes, settings.config.anchor_num)
+    learner = build_learner(detector, settings, torch.device("cpu"))
+    assert ("half the speed" in capsys.readouterr().err) == wanted
+    # The kernels of utils.kernels cannot be compiled around, and PyTorch's BatchNorm is exact in this layout.
+    assert not wanted or learner.memory_format == torch.contiguous_format

@@ -16,7 +16,7 @@ from model.detector import DetectorOutput, ScaleOutput
 from utils.config import STRIDES
 
 MAX_DETECTIONS = 300  # an image, as in the original
-FEW = 32  # boxes of one image
+FEW = 32  # boxes of a single image, which NumPy suppresses sooner than torchvision
 
 
 class Predictions(NamedTuple):
@@ -126,7 +126,8 @@ def find_candidates(output, anchors, conf, classes=None, activated=False):
     best = cells.classes[np.arange(len(labels)), labels][:, None]
     objectness = cells.objectness
     if not activated:
-        best = 1 / np.exp(np.subtract(cells.classes, best, out=cells.classes)).sum(1, keepdims=True)
+        cells.classes[:] -= best  # softmax of the largest alone
+        best = 1 / np.exp(cells.classes).sum(1, keepdims=True)
         objectness = _sigmoid(objectness)
     scores = objectness * best  # [m, A]
     wanted = scores > conf
