@@ -100,6 +100,6 @@ def test_compiling_for_a_cpu_is_warned_of(tmp_path, capsys, wanted):
     settings = read_settings(train.build_parser().parse_args(arguments))
     detector = Detector(settings.config.classes, settings.config.anchor_num)
     learner = build_learner(detector, settings, torch.device("cpu"))
-    assert ("half the speed" in capsys.readouterr().err) == wanted
+    assert ("half as fast" in capsys.readouterr().err) == wanted
     # The kernels of utils.kernels cannot be compiled around, and PyTorch's BatchNorm is exact in this layout.
     assert not wanted or learner.memory_format == torch.contiguous_format

@@ -107,9 +107,7 @@ def build_learner(detector, settings, device):
     if settings.amp and not amp:
         warn("--amp: mixed precision is for CUDA; training goes on in float32")
     if settings.compile and device.type == "cpu":
-        warn(
-            "--compile: on a CPU the compiled network trains at half the speed of utils.kernels, which it does without"
-        )
+        warn("--compile: on a CPU training is half as fast with it as without, see benchmarks/README.md")
     optimiser = build_optimiser(detector, settings)
     return Learner(
         detector=detector,
