@@ -23,7 +23,7 @@ def main(options):
     runtime = load_runtime(options.weights, config, options.device)
     batches = read_all(config, options)
     images = sum(len(batch) for batch in batches)
-    print(f"{images} images in batches of {options.batch_size}, {options.workers} threads that read")
+    print(f"{images} images in batches of {options.batch_size}")
     print(f"{runtime.device_name}, {config.width}x{config.height}, median of {options.repeats} (lowest to highest)")
 
     bare, parts = [], []
@@ -105,7 +105,7 @@ if __name__ == "__main__":
     arguments.add_argument("--data", required=True, metavar="FILE", help=".data file with a val list")
     arguments.add_argument("--weights", required=True, metavar="FILE", help="weights that fit it")
     arguments.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images a batch")
-    arguments.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="threads that read images")
+    arguments.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="as in evaluation.py")
     arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     arguments.add_argument("--repeats", type=cli.positive_int, default=7, metavar="N", help="turns that are measured")
     cli.run(arguments, main)

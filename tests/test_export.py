@@ -256,6 +256,7 @@ def test_the_scripts_run_what_was_exported(one, tmp_path, run_script):
         boxes = torch.tensor(rows)
         # Of some a random network makes points, whose area is a matter of rounding.
         found.append([boxes[(boxes[:, 2:4] - boxes[:, :2]).amin(1) > 0.05]])
+    assert len(found[0][0]) > 3
     for others in found[1:]:
         assert_same_detections(others, found[0])
 

@@ -126,8 +126,7 @@ def find_candidates(output, anchors, conf, classes=None, activated=False):
     best = cells.classes[np.arange(len(labels)), labels][:, None]
     objectness = cells.objectness
     if not activated:
-        cells.classes[:] -= best  # softmax of the largest alone
-        best = 1 / np.exp(cells.classes).sum(1, keepdims=True)
+        best = 1 / np.exp(cells.classes - best).sum(1, keepdims=True)  # softmax of the largest alone
         objectness = _sigmoid(objectness)
     scores = objectness * best  # [m, A]
     wanted = scores > conf

@@ -16,7 +16,7 @@ void forward(const float *x, float *y, long rows, long channels, const float *we
         float *__restrict out = y + row * channels;
 #pragma omp simd
         for (long c = 0; c < channels; c++) {
-            const float value = (in[c] - mean[c]) * scale[c] + bias[c];
+            const float value = normalise(in[c], mean[c], scale[c], bias[c]);
             out[c] = RELU && value < 0 ? 0 : value;  // so that what is not a number stays so
         }
     });
@@ -33,7 +33,7 @@ void backward(const float *gradient, const float *x, long rows, long channels, c
         return [=](long row) {
             const float *__restrict in = x + row * channels, *__restrict g = gradient + row * channels;
             return [=](long c) {
-                const float value = (in[c] - mean[c]) * scale[c] + bias[c], arrived = g[c];
+                const float value = normalise(in[c], mean[c], scale[c], bias[c]), arrived = g[c];
                 return RELU && value <= 0 ? 0 : arrived;
             };
         };

@@ -6,6 +6,9 @@
 
 constexpr long SAMPLE = 64;
 
+// What BatchNorm makes of a value; backward passes compute it again, and must find what the forward pass found.
+inline float normalise(float value, float mean, float scale, float bias) { return (value - mean) * scale + bias; }
+
 // Mean and 1/σ of each channel of x and scale = weight/σ; moves the running statistics.
 //
 // Mean and variance are taken of x minus the mean of SAMPLE pixels, which keeps the variance exact where the mean is

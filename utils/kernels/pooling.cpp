@@ -49,7 +49,7 @@ extern "C" void batchnorm_pool_forward(const float *x, float *y, uint8_t *larges
                 const float *__restrict in = x + ((image * height + r) * width + col) * channels;
 #pragma omp simd
                 for (long c = 0; c < channels; c++) {
-                    const float value = (in[c] - mean[c]) * scale[c] + bias[c];
+                    const float value = normalise(in[c], mean[c], scale[c], bias[c]);
                     const bool larger = value > out[c] || value != value;  // what is not a number stays so
                     out[c] = larger ? value : out[c];
                     best[c] = larger ? tap : best[c];
