@@ -9,6 +9,7 @@ import sys
 import torch
 
 import train
+from tests.random_detector import measure_batchnorm
 from utils.distributed import is_main, main_first, process_group
 from utils.engine import update
 from utils.learner import build_learner, join_processes
@@ -22,6 +23,8 @@ def frozen_step(run, settings):
 
     BatchNorm is frozen, as it sees the images of one process and part.
     """
+    measure_batchnorm(run.learner.detector)  # so that no gradient is rounding noise
+    measure_batchnorm(run.learner.detector)  # so that no gradient is rounding noise
     plain = dataclasses.replace(settings.recipe, optimiser="sgd", momentum=0, weight_decay=0, clip_norm=None)
     learner = build_learner(
         run.learner.detector, dataclasses.replace(settings, recipe=plain, learning_rate=1), run.device

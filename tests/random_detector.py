@@ -8,15 +8,26 @@ from model.detector import Detector
 GAIN = 3  # of the output layers: spreads the scores over 0.01 to 0.95
 
 
+def measure_batchnorm(detector):
+    """Set the BatchNorm statistics from one pass over seeded random images, so that activations are of order 1."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        images = nn.functional.interpolate(torch.rand(8, 3, 6, 8), (64, 96), mode="bicubic")
+    momenta = {module: module.momentum for module in detector.modules() if isinstance(module, nn.BatchNorm2d)}
+    for module in momenta:
+        module.momentum = 1  # the next pass alone decides the statistics
+    with torch.no_grad():
+        detector.train()(images)
+    for module, momentum in momenta.items():
+        module.momentum = momentum
+
+
 def save_random_weights(path, classes=2, anchor_num=3):
     """Write the weights file, always the same for the same arguments; the path."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         detector = Detector(classes, anchor_num)
-        for module in detector.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1  # the next pass alone says the statistics
-        detector.train()(nn.functional.interpolate(torch.rand(8, 3, 6, 8), (64, 96), mode="bicubic"))
+        measure_batchnorm(detector)
         for layer in (detector.output_reg_layers, detector.output_obj_layers, detector.output_cls_layers):
             layer.weight.mul_(GAIN)
     torch.save(detector.state_dict(), path)

@@ -44,12 +44,13 @@ def alone(shapes, recipe):
 
 
 def assert_same_step(one, other):
-    """Gradients agree to 1e-5 of the largest of their tensor."""
+    """Gradients agree up to rounding: to 1e-4 of the largest of their tensor, and 1e-7 of the largest of all."""
     assert one.keys() == other.keys()
+    largest = max(change.abs().max() for change in one.values())
+    assert largest > 0
     for name in one:
-        largest = one[name].abs().max()
-        assert (one[name] - other[name]).abs().max() <= 1e-5 * largest, name
-    assert any(change.abs().max() > 0 for change in one.values())
+        limit = 1e-4 * one[name].abs().max() + 1e-7 * largest
+        assert (one[name] - other[name]).abs().max() <= limit, name
 
 
 @pytest.mark.slow
