@@ -15,13 +15,13 @@ from utils import cli
 
 def main(options):
     from utils.config import read_config
-    from utils.engine import detect_images, measure
+    from utils.dataset.shapes import prepare
     from utils.errors import warn
-    from utils.evaluation_files import check_files, write_files
-    from utils.evaluation_table import read_val
-    from utils.metrics_report import class_table, figures_table
+    from utils.evaluation.compare import read_val
+    from utils.evaluation.files import check_files, write_files
+    from utils.evaluation.report import class_table, figures_table
     from utils.runtimes.loading import load_runtime
-    from utils.shapes import prepare
+    from utils.training.engine import detect_images, measure
 
     config = prepare(read_config(options.data))
     if len(options.weights) > 1:
@@ -53,7 +53,7 @@ def main(options):
 def compare(options, config):
     """Measure several models, a line each."""
     from utils.errors import InputError
-    from utils.evaluation_table import evaluate_all, read_val
+    from utils.evaluation.compare import evaluate_all, read_val
 
     if options.json or options.save_detections or options.plots:
         raise InputError("--json, --save-detections and --plots: expected one weights file, got several")

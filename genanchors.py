@@ -23,8 +23,8 @@ def main(options):
     from utils.anchor_files import replace_anchors, write_anchor_file
     from utils.anchors import RESTARTS, box_sizes, cluster, fit, fit_report
     from utils.config import SCALES, read_config
-    from utils.dataset_index import load_index
-    from utils.shapes import prepare
+    from utils.dataset.index import load_index
+    from utils.dataset.shapes import prepare
 
     config = prepare(read_config(options.data)) if options.data else None
     settings = choose_settings(options, config)
@@ -52,7 +52,7 @@ def main(options):
         written.append(options.output_dir / f"anchors{number}.txt")
         write_anchor_file(written[-1], anchors, fitted.average_iou)
         if options.plot:
-            from utils.anchor_plot import save_anchor_plot
+            from utils.plots.anchors import save_anchor_plot
 
             written.append(options.output_dir / f"anchors{number}.png")
             title = f"average IoU {fitted.average_iou:.4f}, recall {fitted.recall:.2%}"

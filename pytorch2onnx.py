@@ -49,10 +49,10 @@ def main(options):
     import tempfile
 
     from utils.config import read_config
-    from utils.evaluation_table import evaluate_all, read_val
-    from utils.export.export import Exporter
+    from utils.dataset.shapes import prepare
+    from utils.evaluation.compare import evaluate_all, read_val
+    from utils.export.exporter import Exporter
     from utils.export.plan import check_options, make_all
-    from utils.shapes import prepare
 
     check_options(options)
     config = prepare(read_config(options.data))

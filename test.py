@@ -62,12 +62,12 @@ def build_parser():
 def main(options):
     from pathlib import Path
 
-    from utils.detect.frames import FrameDetector, Wanted, check_classes, detect_all
     from utils.detect.report import report
     from utils.detect.results import write_json
+    from utils.detect.run import FrameDetector, Wanted, check_classes, detect_all
     from utils.detect.sources import open_source
     from utils.detect.window import open_window
-    from utils.fonts import class_labels
+    from utils.plots.fonts import class_labels
     from utils.runtimes.loading import load_runtime, read_model_config
 
     config = read_model_config(options.data, options.weights)

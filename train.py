@@ -12,7 +12,7 @@ import argparse
 import sys
 
 from utils import cli
-from utils.recipe import DEFAULT, RECIPES
+from utils.training.recipe import DEFAULT, RECIPES
 
 
 def build_parser():
@@ -82,11 +82,11 @@ def build_parser():
 
 
 def main(options):
-    from utils.checkpoint import read_training
-    from utils.distributed import main_first, process_group
     from utils.errors import InputError
-    from utils.settings import read_settings
-    from utils.training import Run, newest_checkpoint
+    from utils.training.distributed import main_first, process_group
+    from utils.training.run import Run, newest_checkpoint
+    from utils.training.settings import read_settings
+    from utils.weights.checkpoint import read_training
 
     with process_group():
         with main_first():

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils import cli
-from utils.recipe import RECIPES
+from utils.training.recipe import RECIPES
 
 RUNS = Path(__file__).resolve().parent / "runs"
 STEPS = RUNS / "steps.json"
@@ -113,7 +113,7 @@ def main(options):
 def variant_settings(options, variant):
     """(Settings, train.py's options) of a variant."""
     from train import build_parser as train_parser
-    from utils.settings import read_settings
+    from utils.training.settings import read_settings
 
     start, changes = VARIANTS[variant]
     given = vars(train_parser().parse_args(["--data", options.data, "--recipe", start]))
@@ -127,7 +127,7 @@ def variant_settings(options, variant):
 
 
 def train_variant(options):
-    from utils.training import Run
+    from utils.training.run import Run
 
     settings, given = variant_settings(options, options.variant)
     run = Run(settings, given)
@@ -155,11 +155,11 @@ def time_variants(options):
     import torch
 
     from model.detector import Detector
-    from utils.engine import update
-    from utils.learner import build_learner
-    from utils.run_data import load_data
+    from utils.provenance import versions
     from utils.runtimes.loading import select_device
-    from utils.versions import versions
+    from utils.training.data import load_data
+    from utils.training.engine import update
+    from utils.training.learner import build_learner
 
     learners, settings = {}, {}
     for variant in VARIANTS:

@@ -167,13 +167,13 @@ def our_side(task, options):
     from model.detector import Detector
     from train import build_parser as train_parser
     from utils.config import read_config
-    from utils.engine import detect_images, measure, update
-    from utils.evaluation_table import read_val
-    from utils.learner import build_learner
+    from utils.evaluation.compare import read_val
     from utils.postprocess import detect
-    from utils.run_data import load_data
     from utils.runtimes.loading import load_runtime
-    from utils.settings import read_settings
+    from utils.training.data import load_data
+    from utils.training.engine import detect_images, measure, update
+    from utils.training.learner import build_learner
+    from utils.training.settings import read_settings
 
     if task == "train":
         recipe = "original" if options.side == "ours" else "default"
@@ -200,7 +200,7 @@ def our_side(task, options):
         return {"seconds": time.perf_counter() - started}
     runtime = load_runtime(options.weights, config, "cpu")
     index = read_val(config)
-    from utils.datasets import DetectionDataset
+    from utils.dataset.dataset import DetectionDataset
 
     dataset = DetectionDataset(index, config.width, config.height)
     images = torch.stack([dataset[number][0] for number in range(BATCH)]).float() / 255

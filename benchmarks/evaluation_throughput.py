@@ -16,8 +16,8 @@ from utils import cli
 
 
 def main(options):
+    from utils.dataset.shapes import prepare
     from utils.runtimes.loading import load_runtime
-    from utils.shapes import prepare
 
     config = prepare(read_data(options.data))
     runtime = load_runtime(options.weights, config, options.device)
@@ -54,9 +54,9 @@ def read_data(path):
 
 def read_all(config, options):
     """All images of the val list as batches [N, H, W, 3] uint8."""
-    from utils.ahead import read_batches
-    from utils.dataset_index import load_index
-    from utils.datasets import DetectionDataset
+    from utils.dataset.dataset import DetectionDataset
+    from utils.dataset.index import load_index
+    from utils.dataset.prefetch import read_batches
 
     dataset = DetectionDataset(load_index(config.val, config.classes), config.width, config.height)
     return [images.permute(0, 2, 3, 1) for images, _ in read_batches(dataset, options.batch_size, options.workers)]
@@ -72,9 +72,9 @@ def time_evaluation(options):
     """Seconds of each part of what evaluation.py does after its imports."""
     import time
 
-    from utils.dataset_index import load_index
-    from utils.engine import detect_images, measure
+    from utils.dataset.index import load_index
     from utils.runtimes.loading import load_runtime
+    from utils.training.engine import detect_images, measure
 
     times = [time.perf_counter()]
     config = read_data(options.data)

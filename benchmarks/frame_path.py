@@ -35,10 +35,10 @@ def main(options):
 
     from figures import write_figures
 
-    from utils.detect.frames import FrameDetector
+    from utils.dataset.images import list_images, read_image
+    from utils.detect.run import FrameDetector
     from utils.errors import InputError
-    from utils.fonts import class_labels
-    from utils.images import list_images, read_image
+    from utils.plots.fonts import class_labels
     from utils.runtimes.loading import load_runtime, read_model_config
     from utils.runtimes.ncnn_runtime import PARAM_SUFFIX
 
@@ -72,7 +72,7 @@ def time_frame(detector, image, labels):
     """{part: seconds} of one frame."""
     import time
 
-    from utils.draw import draw_detections
+    from utils.plots.draw import draw_detections
 
     detections, seconds = detector(image)
     start = time.perf_counter()

@@ -38,7 +38,7 @@ def timed_open(source):
     """(seconds, of which on the processor, index) of opening a list."""
     import time
 
-    from utils.dataset_index import load_index
+    from utils.dataset.index import load_index
 
     start, processor_start = time.perf_counter(), time.process_time()
     index = load_index(source, classes=80)

@@ -40,11 +40,11 @@ def build_parser():
 
 
 def main(options):
-    from utils.learner import build_learner, join_processes
-    from utils.run_data import load_data
-    from utils.run_screen import detector_size
     from utils.runtimes.loading import select_device
-    from utils.settings import read_settings
+    from utils.training.console import detector_size
+    from utils.training.data import load_data
+    from utils.training.learner import build_learner, join_processes
+    from utils.training.settings import read_settings
 
     settings = read_settings(train_options(options))
     config = settings.config
@@ -103,7 +103,7 @@ def measure(learner, data, settings, steps):
     """{part of a step: seconds} over `steps` optimiser steps, after a warm-up."""
     import dataclasses
 
-    from utils.engine import update
+    from utils.training.engine import update
 
     clock = Clock(learner.device)
     timed = dataclasses.replace(

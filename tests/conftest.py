@@ -61,11 +61,11 @@ def released(shared):
     import torch
 
     from model.detector import Detector
-    from utils.checkpoint import load_weights
     from utils.config import read_config
-    from utils.dataset_index import load_index
-    from utils.datasets import DetectionDataset
+    from utils.dataset.dataset import DetectionDataset
+    from utils.dataset.index import load_index
     from utils.postprocess import detect
+    from utils.weights.checkpoint import load_weights
 
     config = read_config(REPO / "data" / "coco.data")
     detector = Detector(config.classes, config.anchor_num).eval()

@@ -10,8 +10,8 @@ from torchvision.ops import box_iou
 from utils import anchors as module
 from utils.anchors import Blocks, box_sizes, cluster, distinct_sizes, fit, fit_report, lloyd, matches, shape_iou
 from utils.anchors import start_centres as start
+from utils.dataset.labels import label_path, parse_labels
 from utils.errors import InputError
-from utils.labels import label_path, parse_labels
 
 # Sides in hundredths of a pixel, up to 352 px: the precision that `cluster` works with.
 side = st.integers(1, 35_200).map(lambda steps: steps / 100)

@@ -18,10 +18,10 @@ from utils import cli
 def main(options):
     import json
 
-    from utils import shapes
     from utils.check.checks import check_dataset
     from utils.check.report import as_dictionary, as_text
     from utils.config import read_config
+    from utils.dataset import shapes
     from utils.files import new_folder, write_text
 
     config = shapes.prepare(read_config(options.data))
@@ -31,7 +31,7 @@ def main(options):
         write_text(options.json, json.dumps(as_dictionary(report, config), indent=1, ensure_ascii=False))
         print(f"wrote {options.json}")
     if options.plots:
-        from utils.check.plots import draw_plots
+        from utils.plots.dataset import draw_plots
 
         folder = new_folder(options.output, config.model_name)
         for path in draw_plots(report.sets, config, folder, options.seed):

@@ -19,8 +19,8 @@ from utils.convert.options import add_options, check_options
 
 def main(options):
     check_options(options, has_val=options.val_json is not None)
-    from utils.coco_format import read_coco
     from utils.convert.annotations import Findings
+    from utils.convert.coco import read_coco
     from utils.convert.to_darknet import convert
 
     findings = Findings()

@@ -19,10 +19,10 @@ from utils.errors import InputError, warn
 def main(options):
     import json
 
-    from utils.coco_format import coco_content
-    from utils.dataset_index import scan_dataset, warn_of_labels
+    from utils.convert.coco import coco_content
+    from utils.dataset.images import list_images
+    from utils.dataset.index import scan_dataset, warn_of_labels
     from utils.files import write_text
-    from utils.images import list_images
 
     source, names = _source(options)
     index, problems = scan_dataset(source, list_images(source), len(names))
@@ -43,7 +43,7 @@ def main(options):
 
 
 def _image_problem(path):
-    from utils.images import image_size
+    from utils.dataset.images import image_size
 
     try:
         image_size(path)
@@ -53,8 +53,8 @@ def _image_problem(path):
 
 def _source(options):
     """What to read the images from, and the class names."""
-    from utils import shapes
     from utils.config import read_config, read_names
+    from utils.dataset import shapes
 
     if options.data:
         config = shapes.prepare(read_config(options.data))

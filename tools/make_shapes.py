@@ -11,7 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project, from whatever folder this is run
 
-from utils import cli, shapes
+from utils import cli
+from utils.dataset import shapes
 from utils.errors import InputError
 
 

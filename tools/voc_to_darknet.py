@@ -24,7 +24,7 @@ def main(options):
         raise InputError("--val: needs --train, the list of the training set")
     from utils.convert.annotations import Findings
     from utils.convert.to_darknet import convert
-    from utils.convert.voc_format import read_voc
+    from utils.convert.voc import read_voc
 
     findings = Findings()
     lists = {key: path for key, path in (("train", options.train), ("val", options.val)) if path}

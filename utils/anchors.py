@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.errors import InputError
-from utils.tables import align_columns
+from utils.text import align_columns
 
 MATCH_RATIO = 2.0  # the loss trains an anchor on a box when no side differs by this factor or more
 RESTARTS = 10

@@ -11,9 +11,9 @@ import numpy as np
 
 from utils.anchors import box_sizes, matches
 from utils.check.image_check import decode_images, find_look_alikes
-from utils.dataset_index import DatasetIndex, FileStates, scan_dataset
+from utils.dataset.images import list_images
+from utils.dataset.index import DatasetIndex, FileStates, scan_dataset
 from utils.errors import InputError
-from utils.images import list_images
 
 # The network's first two layers halve the image twice, so a side below this is less than a pixel of what follows.
 MIN_VISIBLE = 4  # pixels at network size

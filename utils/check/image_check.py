@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from utils.dataset.images import read_image
 from utils.errors import InputError, RunError
-from utils.images import read_image
 
 CHUNK = 16  # images a process is given at once
 COMPARED = 256  # thumbnails compared with all others at once

@@ -3,7 +3,7 @@
 import numpy as np
 
 from utils.check.checks import ERROR, MIN_VISIBLE
-from utils.tables import align_columns
+from utils.text import align_columns
 
 SHOWN = 10  # lines of one finding in the text; JSON has all
 BAR = 40  # characters of the longest bar of a histogram

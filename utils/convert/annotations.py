@@ -1,6 +1,6 @@
 """Annotations of other formats to darknet labels: what the readers deliver, and how boxes find their images.
 
-A reader (utils.coco_format, utils.convert.voc_format) turns files into `Annotations`; `locate` finds the images and
+A reader (utils.convert.coco, utils.convert.voc) turns files into `Annotations`; `locate` finds the images and
 turns corners in pixels into labels; utils.convert.to_darknet writes them. Whatever is broken is dropped and said in
 `Findings`.
 """
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from utils.dataset.images import image_size, is_image_name
 from utils.errors import InputError
 from utils.files import find_path
-from utils.images import image_size, is_image_name
 
 EDGE_TOLERANCE = 1.0  # pixels a box may stick out of its image unmentioned: annotators round to whole pixels
 ASPECT_TOLERANCE = 0.02  # an image may have been resized after it was annotated, but not by a factor an axis

@@ -19,10 +19,10 @@ from utils.anchor_files import format_anchors
 from utils.anchors import box_sizes, cluster, fit
 from utils.config import SCALES, read_names
 from utils.convert.annotations import choose_classes, locate, split_images
+from utils.dataset.labels import label_candidates
 from utils.errors import InputError, warn
 from utils.files import write_text
-from utils.labels import label_candidates
-from utils.tables import align_columns
+from utils.text import align_columns
 
 ANCHOR_NUM = 3  # a scale, as in the released checkpoints
 # Of the released COCO checkpoint, at its input size; for data with too few boxes to find own ones.

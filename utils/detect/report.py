@@ -1,6 +1,6 @@
 """What a run of detection tells its user."""
 
-from utils.tables import align_columns
+from utils.text import align_columns
 
 
 def detection_table(detections, class_names):

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from utils.dataset.images import is_image_name, list_images, read_image
 from utils.errors import InputError, warn
-from utils.images import is_image_name, list_images, read_image
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp", ".ogv"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 
 from utils.errors import warn
-from utils.fonts import default_font
+from utils.plots.fonts import default_font
 
 _LARGEST = (1280, 720)  # width and height that fit most displays
 _QUIT_KEYS = (ord("q"), 27)  # 27 is Esc

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from utils.dataset.images import list_images, read_image
 from utils.errors import InputError
-from utils.images import list_images, read_image
 
 BINS = 2048
 LEVELS = 127  # of a signed 8-bit number, on each side of 0
@@ -14,7 +14,7 @@ def read_calibration(path, count, size):
     """The first images of a list at the network's size.
 
     Args:
-        path: list file, folder or glob (`utils.images.list_images`).
+        path: list file, folder or glob (`utils.dataset.images.list_images`).
         count: how many.
         size: (width, height).
     Returns:
@@ -22,7 +22,7 @@ def read_calibration(path, count, size):
     Raises:
         InputError: there is none, or one cannot be read.
     """
-    from utils.datasets import resize_image
+    from utils.dataset.dataset import resize_image
 
     paths = list_images(path)[:count]
     if not paths:

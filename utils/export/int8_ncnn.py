@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.export.calibration import LEVELS, observe
-from utils.export.float_layers import IMAGES, choose_float_layers
+from utils.export.sensitivity import IMAGES, choose_float_layers
 from utils.postprocess import decode
 from utils.runtimes.base import split_maps
 from utils.runtimes.ncnn_format import (

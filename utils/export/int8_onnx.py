@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from utils.export.calibration import LEVELS, observe
-from utils.export.float_layers import IMAGES, choose_float_layers
 from utils.export.onnx_export import INPUT, OUTPUTS, PURPOSE
-from utils.model_info import to_content, to_metadata
-from utils.packages import require
+from utils.export.sensitivity import IMAGES, choose_float_layers
+from utils.optional import require
 from utils.postprocess import decode
 from utils.runtimes.base import split_maps
+from utils.runtimes.model_info import to_content, to_metadata
 
 LEAST_OPSET = 13  # the first with a scale a channel
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from utils.errors import RunError
-from utils.packages import require
+from utils.optional import require
 from utils.runtimes.ncnn_format import read_model
 
 # What the network is made of in NCNN. Anything else would be an operation that pnnx could not express.

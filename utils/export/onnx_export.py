@@ -4,8 +4,8 @@ import warnings
 
 import torch
 
-from utils.model_info import to_content, to_metadata
-from utils.packages import require
+from utils.optional import require
+from utils.runtimes.model_info import to_content, to_metadata
 from utils.runtimes.onnx_runtime import DETECTIONS
 
 INPUT = "images"

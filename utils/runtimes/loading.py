@@ -2,10 +2,10 @@
 
 import torch
 
-from utils.checkpoint import load_detector
 from utils.config import read_config
 from utils.errors import InputError
-from utils.model_info import check_fits
+from utils.runtimes.model_info import check_fits
+from utils.weights.checkpoint import load_detector
 
 ONNX_SUFFIX = ".onnx"
 NCNN_SUFFIX = ".param"

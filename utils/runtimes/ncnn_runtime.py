@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from utils.errors import InputError
-from utils.model_info import from_content, read_json
-from utils.packages import require
+from utils.optional import require
 from utils.runtimes.base import Runtime, split_maps
+from utils.runtimes.model_info import from_content, read_json
 from utils.runtimes.ncnn_format import read_model
 
 PARAM_SUFFIX, BIN_SUFFIX, INFO_SUFFIX = ".ncnn.param", ".ncnn.bin", ".json"

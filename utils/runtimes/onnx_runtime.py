@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from utils.errors import InputError
-from utils.model_info import from_metadata
-from utils.packages import require
+from utils.optional import require
 from utils.runtimes.base import Runtime, split_maps
+from utils.runtimes.model_info import from_metadata
 
 DETECTIONS = "detections"  # name of the output of a model that ends with detections
 

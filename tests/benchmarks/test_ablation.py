@@ -1,0 +1,105 @@
+"""The ablation script: its variants are recipes that exist, a run is kept, the table says what the runs say."""
+
+import csv
+import dataclasses
+import json
+
+import pytest
+
+from benchmarks import ablation
+from tests.helpers.training_files import write_shapes
+from utils.errors import InputError
+from utils.training.recipe import RECIPES, Recipe
+
+FIELDS = {field.name for field in dataclasses.fields(Recipe)}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The script's files in a folder of the test's."""
+    monkeypatch.setattr(ablation, "RUNS", tmp_path / "kept")
+    monkeypatch.setattr(ablation, "STEPS", tmp_path / "kept" / "steps.json")
+    monkeypatch.setattr(ablation, "TABLE", tmp_path / "ablation.md")
+    return tmp_path
+
+
+def options(*arguments):
+    return ablation.build_parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize("variant", ablation.VARIANTS)
+def test_a_variant_changes_what_a_recipe_has(variant):
+    start, changes = ablation.VARIANTS[variant]
+    assert changes.keys() <= FIELDS
+    recipe = RECIPES[start]
+    assert (variant == start) == (dataclasses.replace(recipe, **changes) == recipe)
+
+
+def write_run(folder, variant, seed, ap50, weights=None, epochs=20):
+    folder.mkdir(parents=True)
+    settings = {"model_name": "mask", "epochs": epochs, "recipe_name": variant, "seed": seed, "weights": weights}
+    content = {"settings": settings, "versions": {"torch": "9.9", "platform": "Linux"}}
+    (folder / "args.json").write_text(json.dumps(content), encoding="utf-8")
+    with (folder / "results.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["epoch", "AP50", "AP", "original_AP", "F1"])
+        writer.writeheader()
+        # The last epoch counts, not the best one.
+        for epoch, figure in ((epochs - 1, 0.9), (epochs, ap50)):
+            writer.writerow({"epoch": epoch, "AP50": figure, "AP": 0.1, "original_AP": 0.2, "F1": 0.3})
+
+
+def test_table(place):
+    write_run(place / "kept" / "a", "default", 0, 0.5)
+    write_run(place / "kept" / "b", "default", 1, 0.6)
+    write_run(place / "kept" / "c", "original", 0, 0.25)
+    write_run(place / "kept" / "d", "default", 0, 0.7, "modelzoo/coco.pth")
+    write_run(place / "kept" / "e", "default", 0, 0.8, epochs=61)
+    steps = {"milliseconds": {"original": 200.0, "default": 250.0}}
+    (place / "kept" / "steps.json").write_text(json.dumps(steps), encoding="utf-8")
+    ablation.main(options("table"))
+    lines = (place / "ablation.md").read_text(encoding="utf-8").split("\n")
+    headings = [line for line in lines if line.startswith("## ")]
+    assert headings == [
+        "## mask, 20 epochs from backbone.pth",
+        "## mask, 20 epochs from coco.pth",
+        "## mask, 61 epochs from backbone.pth",
+    ]
+    first = lines.index(headings[0])
+    assert lines[first + 4] == "| original | 0 | 0.2500 | 0.1000 | 0.2000 | 0.3000 | 1.00 |"
+    assert lines[first + 5].startswith("| default | 0, 1 | 0.5500 (0.5000 to 0.6000) | 0.1000 (0.1000 to 0.1000) |")
+    assert lines[first + 5].endswith("| 1.25 |")
+    assert "torch 9.9, Linux" in lines[-2]
+
+
+def test_keep(place, capsys):
+    write_run(place / "train" / "mask", "default, no zoom", 3, 0.5, "modelzoo/coco.pth")
+    ablation.main(options("keep", "--run", str(place / "train" / "mask")))
+    kept = place / "kept" / "mask-20-default-no-zoom-from-coco-3"
+    assert sorted(path.name for path in kept.iterdir()) == ["args.json", "results.csv"]
+    assert str(kept) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("task", "missing"), [("run", "--data"), ("time", "--data"), ("keep", "--run")])
+def test_what_is_missing_is_named(place, task, missing):
+    with pytest.raises(InputError, match=missing):
+        ablation.main(options(task))
+
+
+def test_a_folder_without_a_run_is_not_kept(place):
+    with pytest.raises(InputError, match=r"--run: expected the folder of a finished run, .*got .*nowhere"):
+        ablation.main(options("keep", "--run", str(place / "nowhere")))
+    assert not (place / "kept").exists()
+
+
+@pytest.mark.slow
+def test_a_variant_is_trained_and_kept(place, monkeypatch):
+    monkeypatch.chdir(place)
+    data = write_shapes(place, train=8, val=4, epochs=1)
+    variant = "default, assignment by ratio"
+    ablation.main(options("run", "--data", str(data), "--variant", variant, "--workers", "0"))
+    (kept,) = (place / "kept").iterdir()
+    settings = json.loads((kept / "args.json").read_text(encoding="utf-8"))["settings"]
+    assert settings["recipe_name"] == variant
+    assert settings["recipe.assignment"] == "ratio"
+    ablation.main(options("table"))
+    assert f"| {variant} | 0 | " in (place / "ablation.md").read_text(encoding="utf-8")

@@ -1,0 +1,121 @@
+"""The benchmarks that write figures: they run, say what made the figures, and RESULTS.md holds them."""
+
+import json
+
+import pytest
+
+from benchmarks import results
+from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.random_detector import save_random_weights
+from utils.errors import InputError
+
+SCRIPTS = ("against_original", "latency", "frame_path", "startup", "results", "train_throughput")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, run_script):
+    """A small network exported for NCNN and ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("exported")
+    data = write_data(folder, ("cat", "dog"))
+    weights = save_random_weights(folder / "w.pth", 2)
+    arguments = ("--data", data, "--weights", weights, "--output", folder / "model.onnx", "--ncnn")
+    done = run_script("pytorch2onnx.py", *arguments, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_says_what_it_needs(run_script, name):
+    done = run_script(f"benchmarks/{name}.py", "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"python3 benchmarks/{name}.py" in done.stdout
+
+
+def figures_of(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert "cores" in content["machine"]
+    assert "torch" in content["versions"]
+    assert content["date"]
+    return content["figures"]
+
+
+def test_latency_of_each_model_on_one_thread_and_two(exported, run_script):
+    models = [exported / "model.ncnn.param", exported / "model.onnx"]
+    output = exported / "latency.json"
+    done = run_script("benchmarks/latency.py", "--models", *models, "--runs", 3, "--output", output, cwd=exported)
+    assert done.returncode == 0, done.stderr
+    figures = figures_of(output)
+    assert list(figures) == ["model.ncnn.param", "model.onnx"]
+    for by_threads in figures.values():
+        assert list(by_threads) == ["1 threads", "2 threads"]
+        for values in by_threads.values():
+            low, high = values["quartiles"]
+            assert 0 < low <= values["median"] <= high
+            assert values["ratio"] > 0
+    assert figures["model.ncnn.param"]["1 threads"]["ratio"] == 1
+
+
+def test_a_frame_is_taken_apart(exported, run_script):
+    write_picture(exported / "picture.jpg")
+    output = exported / "frame.json"
+    arguments = ("--weights", exported / "model.ncnn.param", "--img", exported / "picture.jpg", "--repeats", 2)
+    done = run_script("benchmarks/frame_path.py", *arguments, "--output", output, cwd=exported)
+    assert done.returncode == 0, done.stderr
+    figures = figures_of(output)
+    parts = {name: value for name, value in figures.items() if name != "share"}
+    assert list(parts) == ["pre-processing", "network", "post-processing", "drawing"]
+    assert figures["share"] == pytest.approx((sum(parts.values()) - parts["network"]) / parts["network"])
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("latency", (), "expected models to measure"),
+        ("latency", ("--others", "gone"), "FastestDet.param: expected a file of a model"),
+        ("latency", ("--reference", "README.md"), "README.bin: expected a file of a model"),
+        ("latency", ("--models", "gone.onnx"), "gone.onnx: expected an .onnx file"),
+        ("latency", ("--models", "gone.ncnn.param"), "gone.json: cannot read"),
+        ("frame_path", ("--weights", "modelzoo/mask-352.pth", "--img", "img"), "expected a .ncnn.param file"),
+        ("startup", ("--data", "gone.data", "--weights", "w.pth", "--img", "a.jpg", "--repeats", 1), "gone.data"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(run_script, script, arguments, message):
+    done = run_script(f"benchmarks/{script}.py", *arguments)
+    assert done.returncode == (1 if script == "startup" else 2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert "this is a bug" not in line
+
+
+def test_results_hold_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "RESULTS.md")
+
+    def values(median):
+        return {"median": median, "low": median - 1, "high": median + 1}
+
+    figures = {
+        "postprocess": {"original": {"milliseconds": values(30.0)}, "ours": {"milliseconds": values(5.0)}},
+        "evaluate": {"original": {"seconds": values(6.0)}, "ours": {"seconds": values(2.0)}},
+    }
+    made = {"machine": "a machine", "date": "2026-01-02", "versions": {"torch": "2.0"}}
+    (tmp_path / "against_original.json").write_text(json.dumps({**made, "figures": figures}), encoding="utf-8")
+    frame = {"network": 4.0, "drawing": 1.0, "share": 0.25}
+    (tmp_path / "frame_path.json").write_text(json.dumps({**made, "figures": frame}), encoding="utf-8")
+    results.main(None)
+    text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert (
+        "| post-processing of 32 images, ms | 5.00 (4.00 to 6.00) | 30.00 (29.00 to 31.00) | 0.17, or 1 / 6.0 |" in text
+    )
+    assert "| evaluation, seconds | 2.00 (1.00 to 3.00) | 6.00 (5.00 to 7.00) | 0.33, or 1 / 3.0 |" in text
+    assert "| drawing | 1.000 |" in text
+    assert "as a share of its time | 0.25 |" in text
+    assert "a machine; torch 2.0" in text
+    assert "The network alone" not in text
+
+
+def test_nothing_measured_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "none")
+    with pytest.raises(InputError, match="expected figures"):
+        results.main(None)

@@ -1,0 +1,140 @@
+"""Augmentations: labels stay on their objects, pixels in range, the same seed gives the same."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.dataset.augment import (
+    AUGMENTATIONS,
+    THINNEST,
+    VISIBLE,
+    ZOOM,
+    flip,
+    mild_contrast_brightness,
+    place_labels,
+    zoom,
+)
+
+WIDTH, HEIGHT = 96, 64
+
+
+def scene(seed):
+    """A grey picture with a bright block an object, and its labels: the block's brightness tells its class."""
+    rng = np.random.default_rng(seed)
+    image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+    labels = []
+    for number in range(3):
+        x, y = int(rng.integers(0, WIDTH - 16)), int(number * 20 + 1)
+        w, h = int(rng.integers(6, 16)), int(rng.integers(6, 16))
+        image[y : y + h, x : x + w] = 140 + 30 * number
+        labels.append((number, (x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT))
+    return image, np.array(labels, np.float32)
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS.keys() - {"flip_zoom_colour"}))
+@given(seed=st.integers(0, 10_000))
+def test_labels_stay_on_their_objects(name, seed):
+    image, labels = scene(seed)
+    before = image.copy()
+    out, moved = AUGMENTATIONS[name](image, labels, np.random.default_rng(seed))
+    assert out.shape == before.shape
+    assert out.dtype == np.uint8
+    assert moved.shape == labels.shape
+    assert moved.dtype == np.float32
+    for number, cx, cy, w, h in moved:
+        x1, y1 = round((cx - w / 2) * WIDTH), round((cy - h / 2) * HEIGHT)
+        x2, y2 = round((cx + w / 2) * WIDTH), round((cy + h / 2) * HEIGHT)
+        block = out[y1:y2, x1:x2]
+        assert block.min() == block.max(), number
+        around = out[max(0, y1 - 1) : y2 + 1, max(0, x1 - 1) : x2 + 1]
+        if block.max() < 255 and around.shape != block.shape:
+            assert around.min() < block.min() or block.min() == 0
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_the_same_seed_gives_the_same(name):
+    results = [AUGMENTATIONS[name](*scene(1), np.random.default_rng(5)) for _ in range(2)]
+    for first, second in zip(*results, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_no_labels(name):
+    out, labels = AUGMENTATIONS[name](scene(0)[0], np.zeros((0, 5), np.float32), np.random.default_rng(0))
+    assert out.shape == (HEIGHT, WIDTH, 3)
+    assert labels.shape == (0, 5)
+
+
+def test_every_second_image_is_mirrored():
+    image, labels = scene(3)
+    rng = np.random.default_rng(0)
+    mirrored = 0
+    for _ in range(400):
+        out, moved = flip(image, labels.copy(), rng)
+        if np.array_equal(out, image):
+            np.testing.assert_array_equal(moved, labels)
+        else:
+            mirrored += 1
+            np.testing.assert_array_equal(out, image[:, ::-1])
+            np.testing.assert_allclose(moved[:, 1], 1 - labels[:, 1])
+            np.testing.assert_array_equal(moved[:, [0, 2, 3, 4]], labels[:, [0, 2, 3, 4]])
+    assert 160 < mirrored < 240
+
+
+def test_contrast_and_brightness_are_mild():
+    image, labels = scene(3)
+    rng = np.random.default_rng(0)
+    means = [mild_contrast_brightness(image, labels, rng)[0].mean() / image.mean() for _ in range(200)]
+    assert 0 <= min(means) < 0.4
+    assert 1.6 < max(means) < 2.1
+
+
+def test_the_original_augmentation_is_opencv_s():
+    image, labels = scene(3)
+    out, _ = AUGMENTATIONS["contrast_brightness"](image, labels, np.random.default_rng(7))
+    alpha, beta = np.random.default_rng(7).uniform(0.25, 1.75, 2)
+    np.testing.assert_array_equal(out, cv2.convertScaleAbs(image, alpha=alpha, beta=beta))
+
+
+@given(seed=st.integers(0, 10_000))
+def test_zoom_keeps_labels_on_their_objects(seed):
+    """A label's inside has its object's brightness and its outside not, up to the pixel that scaling blurs."""
+    image, labels = scene(seed)
+    out, moved = zoom(image, labels.copy(), np.random.default_rng(seed))
+    assert out.shape == image.shape
+    for number, cx, cy, w, h in moved:
+        x1, y1 = int(np.ceil((cx - w / 2) * WIDTH + 1)), int(np.ceil((cy - h / 2) * HEIGHT + 1))
+        x2, y2 = int((cx + w / 2) * WIDTH - 1), int((cy + h / 2) * HEIGHT - 1)
+        assert (out[y1:y2, x1:x2] == 140 + 30 * int(number)).all()
+    # Every pixel of an object that is far from the objects' blurred edges is in a label.
+    inside = np.zeros((HEIGHT, WIDTH), bool)
+    for _, cx, cy, w, h in moved:
+        x1, y1 = (max(0, int((c - s / 2) * n - 2)) for c, s, n in ((cx, w, WIDTH), (cy, h, HEIGHT)))
+        x2, y2 = (int((c + s / 2) * n + 3) for c, s, n in ((cx, w, WIDTH), (cy, h, HEIGHT)))
+        inside[y1:y2, x1:x2] = True
+    if len(moved) == len(labels):
+        assert (out[..., 0] < 140)[~inside].all()
+
+
+@given(
+    centre=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    sides=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)),
+    factor=st.floats(*ZOOM),
+    offset=st.tuples(st.floats(-0.6, 0.4), st.floats(-0.6, 0.4)),
+)
+def test_placed_labels_are_in_the_frame_and_large_enough(centre, sides, factor, offset):
+    labels = np.array([[3, *centre, *sides]], np.float32)
+    placed = place_labels(labels, factor, offset, (352, 352))
+    low = ((np.array(centre) - np.array(sides) / 2) * factor + offset).clip(0, 1)
+    high = ((np.array(centre) + np.array(sides) / 2) * factor + offset).clip(0, 1)
+    share = (high - low).prod() / (np.prod(sides) * factor**2)
+    if len(placed):
+        assert placed.dtype == np.float32
+        assert share >= VISIBLE - 1e-4
+        assert (placed[0, 3:] * 352 >= THINNEST - 1e-3).all()
+        np.testing.assert_allclose(placed[0, 1:3], (low + high) / 2, atol=1e-5)
+        np.testing.assert_allclose(placed[0, 3:], high - low, atol=1e-5)
+    else:
+        assert share < VISIBLE + 1e-4 or ((high - low) * 352 < THINNEST + 1e-3).any()

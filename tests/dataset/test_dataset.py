@@ -1,0 +1,359 @@
+"""Items and batches of a data set: pixels, labels, augmentation, corrupt images, kept pixels, workers."""
+
+import os
+import re
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.dataset_files import write_picture
+from utils.dataset import pixel_cache as image_cache
+from utils.dataset.dataset import (
+    CACHE_KINDS,
+    DetectionDataset,
+    collate,
+    load_index,
+    make_loader,
+    read_image,
+    resize_image,
+)
+from utils.dataset.pixel_cache import available_memory, pixels_path
+from utils.errors import InputError, RunError
+
+WIDTH, HEIGHT = 64, 32
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A list of seven pictures with 0, 1, … boxes."""
+    for number in range(7):
+        path = tmp_path / "images" / f"{number} ä.png"
+        write_picture(path, width=50 + 10 * number, seed=number)
+        lines = [f"{number} 0.5 0.5 0.{box + 1} 0.5\n" for box in range(number)]
+        path.with_suffix(".txt").write_text("".join(lines), encoding="utf-8")
+    (tmp_path / "train.txt").write_text("".join(f"images/{number} ä.png\n" for number in range(7)), encoding="utf-8")
+    return tmp_path / "train.txt"
+
+
+@pytest.fixture
+def index(source):
+    return load_index(source, classes=7)
+
+
+def corrupt(index, *numbers):
+    """Break pictures behind their headers, which the index reads."""
+    for number in numbers:
+        path = index.images[number]
+        path.write_bytes(path.read_bytes()[:200])
+    return load_index(index.source)
+
+
+def batches_of(loader):
+    return [(images.clone(), targets.clone()) for images, targets in loader]
+
+
+def check_same(one, other):
+    assert len(one) == len(other)
+    for (images, targets), (other_images, other_targets) in zip(one, other, strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(targets, other_targets)
+
+
+# Items and batches
+
+
+def test_an_item(index):
+    image, labels = DetectionDataset(index, WIDTH, HEIGHT)[3]
+    assert (image.shape, image.dtype) == ((3, HEIGHT, WIDTH), torch.uint8)
+    expected = cv2.resize(cv2.imdecode(np.fromfile(index.images[3], np.uint8), 1), (WIDTH, HEIGHT))
+    assert (image.permute(1, 2, 0).numpy() == expected).all()
+    assert (labels.shape, labels.dtype) == ((3, 6), torch.float32)
+    assert (labels[:, 1:].numpy() == index.labels[3]).all()
+    assert (labels[:, 0] == 0).all()
+    assert DetectionDataset(index, WIDTH, HEIGHT)[0][1].shape == (0, 6)
+
+
+def test_the_pixels_that_the_released_checkpoint_expects(shared):
+    index = load_index(shared / "coco-val128" / "val.txt", classes=80, cache=False)
+    numbers = {path.stem: number for number, path in enumerate(index.images)}
+    dataset = DetectionDataset(index, 352, 352)
+    with np.load(shared / "reference" / "outputs.npz") as golden:
+        inputs = {name.removesuffix("/input"): golden[name] for name in golden if name.endswith("/input")}
+    assert len(inputs) == 4
+    for name, pixels in inputs.items():
+        assert (dataset[numbers[name]][0].permute(1, 2, 0).numpy() == pixels).all()
+
+
+def test_resize_does_not_keep_the_aspect():
+    image = np.zeros((10, 40, 3), np.uint8)
+    image[:, 20:] = 200
+    small = resize_image(image, 4, 20)
+    assert small.shape == (20, 4, 3)
+    assert small[0, :, 0].tolist() == [0, 0, 200, 200]
+
+
+def test_collate(index):
+    dataset = DetectionDataset(index, WIDTH, HEIGHT)
+    images, targets = collate([dataset[number] for number in (2, 0, 1)])
+    assert (images.shape, images.dtype) == ((3, 3, HEIGHT, WIDTH), torch.uint8)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images[2], dataset[1][0])
+    assert targets[:, 0].tolist() == [0, 0, 2]
+    assert targets[:, 1].tolist() == [2, 2, 1]
+    assert (targets[:2, 2:].numpy() == index.labels[2][:, 1:]).all()
+    images, targets = collate([dataset[0]])
+    assert targets.shape == (0, 6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_gives_all_in_order(index, workers):
+    dataset = DetectionDataset(index, WIDTH, HEIGHT)
+    loader = make_loader(dataset, 3, workers)
+    assert len(loader) == 3
+    for _ in range(2):
+        check_same(batches_of(loader), [collate([dataset[n] for n in part]) for part in ((0, 1, 2), (3, 4, 5), (6,))])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_follows_a_sampler_of_batches(index, workers):
+    dataset = DetectionDataset(index, WIDTH, HEIGHT)
+    parts = [[5, 1], [0], [3, 3, 2]]
+    check_same(batches_of(make_loader(dataset, parts, workers)), [collate([dataset[n] for n in p]) for p in parts])
+
+
+# Augmentation
+
+
+def add_noise(image, labels, rng):
+    """Writes to what it is given, as augmentation may."""
+    image ^= rng.integers(0, 256, image.shape, np.uint8)
+    labels[:, 1] = rng.random(len(labels), np.float32)
+    return image[:, ::-1], labels[:1]
+
+
+def test_augmentation_depends_on_seed_epoch_and_image_alone(index):
+    def epochs(seed, workers, numbers):
+        dataset = DetectionDataset(index, WIDTH, HEIGHT, augment=add_noise, seed=seed)
+        loader = make_loader(dataset, 2, workers)
+        found = []
+        for epoch in numbers:
+            dataset.set_epoch(epoch)
+            found.append(batches_of(loader))
+        return found
+
+    first = epochs(0, 0, [0, 1, 2])
+    # Workers live through all epochs, and learn of each.
+    for one, other in zip(first, epochs(0, 2, [0, 1, 2]), strict=True):
+        check_same(one, other)
+    check_same(first[2], epochs(0, 0, [2])[0])
+    for other in (first[1], epochs(1, 0, [0])[0]):
+        assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(first[0], other, strict=True))
+    images = torch.cat([images for images, _ in first[0]])
+    assert not torch.equal(images[0], images[1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_another_augmentation_ends_the_run(index, workers):
+    def blacken(image, labels, rng):
+        return np.zeros_like(image), labels
+
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, augment=add_noise, ending=(2, blacken))
+    loader = make_loader(dataset, 2, workers)
+    dark = []
+    for epoch in range(4):
+        dataset.set_epoch(epoch)
+        dark.append(all(not images.any() for images, _ in batches_of(loader)))
+    assert dark == [False, False, True, True]
+
+
+@pytest.mark.parametrize("cache", [None, *CACHE_KINDS])
+def test_augmentation_may_write_to_what_it_is_given(index, cache):
+    labels = [array.copy() for array in index.labels]
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, cache=cache, augment=add_noise)
+    first = [dataset[number] for number in range(7)]
+    for number, (image, boxes) in enumerate(first):
+        assert torch.equal(dataset[number][0], image)
+        assert torch.equal(dataset[number][1], boxes)
+        assert (index.labels[number] == labels[number]).all()
+
+
+# Corrupt images
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("cache", [None, *CACHE_KINDS])
+def test_a_corrupt_image_is_an_error_of_one_line(index, workers, cache):
+    index = corrupt(index, 4)
+    with pytest.raises(InputError) as raised:
+        batches_of(make_loader(DetectionDataset(index, WIDTH, HEIGHT, cache=cache), 2, workers))
+    assert str(raised.value) == f"{index.images[4]}: expected an image, got 200 bytes that OpenCV cannot decode"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("cache", [None, *CACHE_KINDS])
+def test_a_corrupt_image_is_replaced_and_named_once(index, capfd, workers, cache):
+    index = corrupt(index, 4, 6)
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, cache=cache, corrupt="replace")
+    loader = make_loader(dataset, 7, workers)
+    for _ in range(3):
+        ((images, targets),) = batches_of(loader)
+        assert torch.equal(images[4], images[5])
+        assert torch.equal(images[6], images[0])
+        assert torch.bincount(targets[:, 0].long(), minlength=7).tolist() == [0, 1, 2, 3, 5, 5, 0]
+    named = re.findall(r"^warning: (.*): expected an image, .*; skipped$", capfd.readouterr().err, re.MULTILINE)
+    assert sorted(named) == [str(index.images[4]), str(index.images[6])]
+
+
+def test_a_corrupt_image_is_black_where_its_place_matters(index, capfd):
+    index = corrupt(index, 4)
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, corrupt="blank")
+    for _ in range(2):
+        image, labels = dataset[4]
+        assert image.shape == (3, HEIGHT, WIDTH)
+        assert not image.any()
+        assert len(labels) == 4
+    assert len(re.findall(r"^warning: .*; taken as black$", capfd.readouterr().err, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_but_corrupt_images(index, workers):
+    index = corrupt(index, *range(7))
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, corrupt="replace")
+    with pytest.raises(InputError) as raised:
+        batches_of(make_loader(dataset, 2, workers))
+    assert str(raised.value) == f"{index.source}: none of its 7 images can be read"
+
+
+def test_an_image_that_vanished(index):
+    index.images[2].unlink()
+    with pytest.raises(InputError) as raised:
+        DetectionDataset(index, WIDTH, HEIGHT)[2]
+    assert str(raised.value) == f"{index.images[2]}: cannot read: No such file or directory"
+
+
+# Kept pixels
+
+
+def count_reads(monkeypatch):
+    reads = []
+
+    def read(path):
+        reads.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr("utils.dataset.dataset.read_image", read)
+    return reads
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("cache", CACHE_KINDS)
+def test_kept_pixels_are_the_same(index, cache, workers):
+    plain = batches_of(make_loader(DetectionDataset(index, WIDTH, HEIGHT), 3))
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, cache=cache)
+    assert dataset.cached.shape == (7, HEIGHT, WIDTH, 3)
+    assert dataset.cached.dtype == np.uint8
+    check_same(plain, batches_of(make_loader(dataset, 3, workers)))
+
+
+@pytest.mark.parametrize("cache", CACHE_KINDS)
+def test_kept_pixels_of_photographs_are_the_same(shared, tmp_path, cache):
+    lines = (shared / "coco-val128" / "val.txt").read_text(encoding="utf-8").split()[:40]
+    (tmp_path / "val.txt").write_text("\n".join(str(shared / "coco-val128" / line) for line in lines))
+    index = load_index(tmp_path / "val.txt", classes=80)
+    plain = batches_of(make_loader(DetectionDataset(index, 352, 352), 16))
+    check_same(plain, batches_of(make_loader(DetectionDataset(index, 352, 352, cache=cache), 16)))
+
+
+@pytest.mark.parametrize("cache", CACHE_KINDS)
+def test_each_image_is_read_once(index, cache, monkeypatch):
+    reads = count_reads(monkeypatch)
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, cache=cache)
+    for _ in range(2):
+        batches_of(make_loader(dataset, 3))
+    assert sorted(reads) == sorted(index.images)
+
+
+def test_a_black_image_is_itself(index):
+    cv2.imwrite(os.fspath(index.source.parent / "images" / "black.png"), np.zeros((9, 9, 3), np.uint8))
+    index.source.write_text("images/black.png\n", encoding="utf-8")
+    dataset = DetectionDataset(load_index(index.source), WIDTH, HEIGHT, cache="ram")
+    assert not dataset[0][0].any()
+
+
+def test_the_file_serves_again_until_an_image_changes(source, index, monkeypatch):
+    DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
+    path = pixels_path(index, WIDTH, HEIGHT)
+    assert path.parent == source.parent
+    assert path.name.startswith("train.txt.64x32-")
+    size = path.stat().st_size
+    assert size == pytest.approx(7 * WIDTH * HEIGHT * 3, abs=200)
+
+    # Labels are not in it.
+    index.images[1].with_suffix(".txt").write_text("3 .5 .5 .1 .1\n", encoding="utf-8")
+    reads = count_reads(monkeypatch)
+    edited = load_index(source)
+    assert DetectionDataset(edited, WIDTH, HEIGHT, cache="disk")[1][1][0, 1] == 3
+    assert not reads
+
+    # Another size has another file.
+    DetectionDataset(edited, HEIGHT, HEIGHT, cache="disk")
+    assert len(list(source.parent.glob("*.npy"))) == 2
+
+    write_picture(index.images[2], seed=99)
+    changed = load_index(source)
+    dataset = DetectionDataset(changed, WIDTH, HEIGHT, cache="disk")
+    assert (dataset.load(2)[0] == resize_image(read_image(index.images[2]), WIDTH, HEIGHT)).all()
+    # The one that no longer fits has made room.
+    assert not path.exists()
+    assert len(list(source.parent.glob("*.npy"))) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: b"", lambda content: content[:50], lambda content: content[:-1], lambda content: b"x" + content],
+)
+def test_a_damaged_file_is_written_again(index, damage):
+    plain = DetectionDataset(index, WIDTH, HEIGHT)
+    DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
+    path = pixels_path(index, WIDTH, HEIGHT)
+    path.write_bytes(damage(path.read_bytes()))
+    again = DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
+    assert all(torch.equal(plain[number][0], again[number][0]) for number in range(7))
+
+
+def test_images_that_do_not_fit(index, monkeypatch):
+    monkeypatch.setattr(image_cache, "available_memory", lambda: 20_000)
+    with pytest.raises(InputError) as raised:
+        DetectionDataset(index, WIDTH, HEIGHT, cache="ram")
+    assert str(raised.value) == (
+        "--cache: 7 images at 64x32 need 0.0 GiB, 0.0 GiB of memory are free; use --cache disk, or no cache"
+    )
+    monkeypatch.setattr(image_cache, "_free_disk", lambda folder: 20_000)
+    with pytest.raises(InputError, match=r"^--cache: 7 images at 64x32 need .* are free in .*; free some"):
+        DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
+    assert not list(index.source.parent.glob("*.npy"))
+
+
+def test_a_disk_that_is_full(index, monkeypatch):
+    def load(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("utils.dataset.pixel_cache._load_all", load)
+    with pytest.raises(RunError, match=r"train\.txt\.64x32-.*\.npy: cannot write: No space left on device"):
+        DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
+    assert not list(index.source.parent.glob("*.npy"))
+    assert not list(index.source.parent.glob(".train*"))
+
+
+def test_a_glob_has_no_place_for_a_file(index):
+    index = load_index(index.source.parent / "images" / "*.png")
+    assert DetectionDataset(index, WIDTH, HEIGHT, cache="ram").in_memory
+    with pytest.raises(InputError, match=r"\*\.png: --cache disk needs a list file or a folder"):
+        DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
+
+
+def test_available_memory():
+    free = available_memory()
+    assert free is None or 10**6 < free < 10**14

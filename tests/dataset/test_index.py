@@ -1,0 +1,380 @@
+"""The index of a data set: what is in it, when its cache is used, and what is said about labels and images."""
+
+import os
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.dataset_files import write_picture
+from utils.dataset import index as dataset_index
+from utils.dataset.images import list_images
+from utils.dataset.index import FileStates, PathList, cache_path, load_index, scan_dataset
+from utils.errors import InputError
+
+
+@pytest.fixture
+def source(tmp_path):
+    """List of three pictures: two boxes, an empty label file, a box under labels/."""
+    for number, name in enumerate(("a.jpg", "v1.0 ä/b.PNG", "images/c.bmp")):
+        write_picture(tmp_path / name, width=64 + number, seed=number)
+    (tmp_path / "a.txt").write_text("0 .5 .5 .1 .1\n1 .25 .5 .1 .1\n", encoding="utf-8")
+    (tmp_path / "v1.0 ä" / "b.txt").write_text("\n", encoding="utf-8")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "c.txt").write_text("1 .5 .5 1 1\n", encoding="utf-8")
+    (tmp_path / "train.txt").write_text("a.jpg\nv1.0 ä\\b.PNG\nimages/c.bmp\n", encoding="utf-8")
+    return tmp_path / "train.txt"
+
+
+@pytest.fixture
+def scans(monkeypatch):
+    """How often everything was read."""
+    calls = []
+
+    def count(*arguments):
+        calls.append(arguments)
+        return scan_dataset(*arguments)
+
+    monkeypatch.setattr(dataset_index, "scan_dataset", count)
+    return calls
+
+
+def check_same(one, other):
+    assert list(one.images) == list(other.images)
+    assert (one.sizes == other.sizes).all()
+    assert [labels.tolist() for labels in one.labels] == [labels.tolist() for labels in other.labels]
+    for name in ("source", "missing_labels", "polygons", "scores", "image_key"):
+        assert getattr(one, name) == getattr(other, name)
+
+
+def test_what_is_in_it(source, capsys):
+    index = load_index(source, classes=2)
+    assert index.images[1] == source.parent / "v1.0 ä" / "b.PNG"
+    assert index.sizes.tolist() == [[64, 48], [65, 48], [66, 48]]
+    assert [labels[:, 0].tolist() for labels in index.labels] == [[0, 1], [], [1]]
+    assert index.labels[0][1].tolist() == pytest.approx([1, 0.25, 0.5, 0.1, 0.1])
+    assert all(labels.dtype == np.float32 and labels.shape[1] == 5 for labels in index.labels)
+    assert (len(index), index.missing_labels, index.polygons, index.scores) == (3, 0, 0, 0)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_real_data(shared, tmp_path):
+    for name, images, classes in (("helmet/val", 467, [1175, 938]), ("mask/train", 610, [2439, 636])):
+        index = load_index(shared / f"{name}.txt", classes=2, cache=False)
+        assert len(index) == images
+        assert np.bincount(np.concatenate(index.labels)[:, 0].astype(int)).tolist() == classes
+        assert index.sizes.min() > 50
+        assert index.sizes.max() <= 416
+    index = load_index(shared / "coco-val128" / "val.txt", classes=80, cache=False)
+    assert (len(index), sum(map(len, index.labels))) == (128, 898)
+
+
+# The cache
+
+
+def test_the_second_time_comes_from_the_cache(source, scans):
+    first = load_index(source, classes=2)
+    assert cache_path(source) == source.with_name("train.txt.cache")
+    second = load_index(str(source), classes=2)
+    assert len(scans) == 1
+    check_same(first, second)
+    check_same(first, load_index(source, classes=2, cache=False))
+    assert len(scans) == 2
+
+
+def test_the_cache_serves_from_any_folder(source, scans, monkeypatch):
+    load_index(source)
+    for folder, name in ((source.parent, "train.txt"), (source.parent / "labels", "../train.txt")):
+        monkeypatch.chdir(folder)
+        index = load_index(name)
+        assert all(image.exists() for image in index.images)
+    assert len(scans) == 1
+
+
+def test_a_folder_and_its_list_have_a_cache_each(source, scans):
+    folder = source.parent / "v1.0 ä"
+    for _ in range(2):
+        assert len(load_index(source)) == 3
+        assert len(load_index(folder)) == 1
+    assert cache_path(folder) == source.parent / "v1.0 ä.cache"
+    assert len(scans) == 2
+    load_index(source.parent / "*.jpg")
+    load_index(source.parent / "a.jpg")
+    assert {path.name for path in source.parent.glob("*.cache")} == {"train.txt.cache", "v1.0 ä.cache"}
+
+
+def rewrite(path, content):
+    """Other content of the same length at another time."""
+    status = path.stat()
+    path.write_text(content, encoding="utf-8")
+    assert path.stat().st_size == status.st_size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+
+
+CHANGES = {
+    "label edited": lambda folder: rewrite(folder / "a.txt", "1 .5 .5 .1 .1\n1 .25 .5 .1 .1\n"),
+    "label longer": lambda folder: (folder / "a.txt").write_text("0 .5 .5 .1 .1\n" * 3, encoding="utf-8"),
+    "label removed": lambda folder: (folder / "a.txt").unlink(),
+    "label emptied": lambda folder: (folder / "a.txt").write_text("", encoding="utf-8"),
+    "label beside appeared": lambda folder: (folder / "images" / "c.txt").write_text("", encoding="utf-8"),
+    "image replaced": lambda folder: write_picture(folder / "a.jpg", width=32),
+    "image added": lambda folder: (folder / "train.txt").write_text("a.jpg\nimages/c.bmp\na.jpg\n", encoding="utf-8"),
+    "order changed": lambda folder: (folder / "train.txt").write_text("images/c.bmp\na.jpg\n", encoding="utf-8"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_is_seen(source, scans, change):
+    load_index(source)
+    change(source.parent)
+    changed = load_index(source)
+    assert len(scans) == 2
+    check_same(changed, load_index(source, cache=False))
+    check_same(changed, load_index(source))
+    assert len(scans) == 3
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"not a cache",
+        cut,
+        lambda content: content[:-1],
+        lambda content: content.replace(b"train", b"TRAIN").replace(b"\x00\x00\x80\x3f", b"\x00\x00\x80\x3e"),
+        lambda content: content[:200] + bytes(300) + content[500:],
+        lambda content: pickle.dumps({"images": []}),
+    ],
+    ids=["empty", "text", "half", "a byte short", "a value changed", "zeros inside", "pickle"],
+)
+def test_a_damaged_cache_is_rebuilt_silently(source, scans, capsys, damage):
+    first = load_index(source)
+    path = cache_path(source)
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    check_same(first, load_index(source))
+    check_same(first, load_index(source))
+    assert len(scans) == 2
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["counts", "labels", "sizes", "notes", "version", "key"])
+def test_a_cache_of_other_shape_is_rebuilt(source, scans, name):
+    first = load_index(source)
+    with np.load(cache_path(source)) as file:
+        arrays = dict(file)
+    for value in (np.zeros((2, 2, 2)), None):
+        changed = {key: array for key, array in arrays.items() if key != name}
+        if value is not None:
+            changed[name] = value
+        with cache_path(source).open("wb") as file:
+            np.savez(file, **changed)
+        check_same(first, load_index(source))
+    assert len(scans) == 3
+
+
+def test_where_no_cache_can_be_written(source, scans, capsys):
+    cache_path(source).mkdir()
+    check_same(load_index(source), load_index(source))
+    assert len(scans) == 2
+    assert capsys.readouterr() == ("", "")
+    assert not [path for path in source.parent.iterdir() if path.name.startswith(".")]
+
+
+@pytest.fixture
+def powerless():
+    """Give up root's right to write everywhere, where the tests are run as root."""
+    if not hasattr(os, "seteuid"):
+        pytest.skip("folders cannot be made read-only here")
+    user = os.geteuid()
+    yield lambda: os.seteuid(65534 if user == 0 else user)
+    os.seteuid(user)
+
+
+def test_a_read_only_folder(source, scans, capsys, powerless):
+    first = load_index(source)
+    # Not tmp_path, whose parents are closed to other users.
+    with tempfile.TemporaryDirectory() as copy:
+        copy = Path(copy)
+        shutil.copytree(source.parent, copy, dirs_exist_ok=True)
+        cache_path(copy / "train.txt").unlink()
+        copy.chmod(0o555)
+        scans.clear()
+        powerless()
+        with pytest.raises(PermissionError):
+            (copy / "x").touch()
+        for _ in range(2):
+            assert [labels.tolist() for labels in load_index(copy / "train.txt").labels] == [
+                labels.tolist() for labels in first.labels
+            ]
+        os.seteuid(os.getuid())
+        copy.chmod(0o755)
+        assert len(scans) == 2
+        assert not list(copy.glob("*.cache"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_problems_are_not_cached(source):
+    (source.parent / "a.txt").write_text("5 .5 .5 .1 .1\n", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"a\.txt:1: expected class 0…1, got 5"):
+            load_index(source, classes=2)
+    # Whoever does not know the classes caches what those who do must still refuse.
+    assert len(load_index(source)) == 3
+    with pytest.raises(InputError, match=r"a\.txt:1: expected class 0…1, got 5"):
+        load_index(source, classes=2)
+    assert len(load_index(source, classes=6)) == 3
+
+
+# What is said
+
+
+def test_missing_labels_are_counted_in_one_line(source, capsys):
+    (source.parent / "a.txt").unlink()
+    (source.parent / "labels" / "c.txt").unlink()
+    for _ in range(2):  # also when they come from the cache
+        index = load_index(source)
+        assert index.missing_labels == 2
+        assert [len(labels) for labels in index.labels] == [0, 0, 0]
+        assert capsys.readouterr().err == (
+            f"warning: {source}: 2 of 3 images have no label file and count as images without objects\n"
+        )
+
+
+def test_polygons_and_scores_are_said_once(source, capsys):
+    text = "0 .1 .1 .2 .1 .2 .3\n0 .1 .1 .2 .1 .2 .3\n0 .5 .5 .1 .1 .9\n"
+    (source.parent / "a.txt").write_text(text, encoding="utf-8")
+    for _ in range(2):
+        load_index(source)
+        assert capsys.readouterr().err == (
+            f"warning: {source}: 2 label lines are polygons; their bounding boxes are used\n"
+            f"warning: {source}: 1 label lines have a score as sixth value; it is not used\n"
+        )
+
+
+def test_a_malformed_line_stops(source):
+    (source.parent / "a.txt").write_text("0 .5 .5 .1 .1\n0 .5\n0\n", encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        load_index(source)
+    path = source.parent / "a.txt"
+    assert str(raised.value) == f"{path}:2: expected \"class cx cy w h\", got 2 values: '0 .5' (and 1 more such lines)"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b"0 .5 .5 .1 .1 \xe9"), "expected UTF-8 text, got byte 0xe9 at offset 14"),
+        (lambda path: path.mkdir(), "cannot read: Is a directory"),
+    ],
+)
+def test_a_label_file_that_is_none(source, make, message):
+    (source.parent / "a.txt").unlink()
+    make(source.parent / "a.txt")
+    with pytest.raises(InputError) as raised:
+        load_index(source)
+    assert str(raised.value) == f"{source.parent / 'a.txt'}: {message}"
+
+
+def test_missing_images_stop(source):
+    source.write_text("# list\na.jpg\n\nno\\b.jpg\n", encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        load_index(source)
+    assert str(raised.value).startswith(f"{source}:4: expected an image, found nothing at {source.parent / 'no'}")
+    source.write_text("no/b.jpg\na.jpg\nno/c.jpg\n", encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        load_index(source)
+    gone = source.parent / "no" / "b.jpg"
+    assert str(raised.value) == (f"{source}:1: expected an image, found nothing at {gone} (2 of 3 images are missing)")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_to_nothing_stops(source):
+    link = source.parent / "images" / "link.jpg"
+    link.symlink_to("nowhere.jpg")
+    with pytest.raises(InputError) as raised:
+        load_index(link.parent)
+    assert str(raised.value) == f"{link.parent}: expected an image, found nothing at {link}"
+
+
+def test_a_corrupt_image_has_no_size(source):
+    (source.parent / "a.jpg").write_bytes(b"no image")
+    assert load_index(source).sizes.tolist() == [[0, 0], [65, 48], [66, 48]]
+    assert load_index(source).sizes.tolist() == [[0, 0], [65, 48], [66, 48]]
+
+
+def test_a_scan_goes_on_behind_problems(source):
+    (source.parent / "a.txt").write_text("0 .5 .5 .1 .1\n0 .5\n", encoding="utf-8")
+    (source.parent / "labels" / "c.txt").write_text("x\n7 .5 .5 .1 .1\n", encoding="utf-8")
+    (source.parent / "images" / "c.bmp").unlink()
+    index, problems = scan_dataset(source, [source.parent / name for name in ("a.jpg", "images/c.bmp")], classes=2)
+    assert [len(labels) for labels in index.labels] == [1, 0]
+    assert index.sizes.tolist() == [[64, 48], [0, 0]]
+    places = [str(problem).removeprefix(str(source.parent)).split(" ")[0] for problem in problems]
+    assert places == ["/a.txt:2:", "/labels/c.txt:1:", "/labels/c.txt:2:"]
+
+
+def test_many_are_read_in_processes_as_one_would(source, monkeypatch):
+    folder = source.parent / "many"
+    folder.mkdir()
+    picture = (source.parent / "a.jpg").read_bytes()
+    for number in range(60):
+        (folder / f"{number:03d}.jpg").write_bytes(picture if number % 7 else b"broken")
+        lines = "0 .5 .5 .1 .1\n" * (number % 5) + ("bad\n" if number % 11 == 0 else "")
+        (folder / f"{number:03d}.txt").write_text(lines, encoding="utf-8")
+    alone, problems_alone = scan_dataset(folder, list_images(folder))
+    monkeypatch.setattr(dataset_index, "ITEMS_A_PROCESS", 10)
+    shared_out, problems = scan_dataset(folder, list_images(folder))
+    check_same(alone, shared_out)
+    assert list(map(str, problems)) == list(map(str, problems_alone))
+    assert len(problems) == 6
+
+
+# Parts
+
+
+def test_file_states_know_the_label_files(source):
+    images = list_images(source)
+    states = FileStates(images)
+    assert [Path(label) for label in states.labels] == [
+        source.parent / name for name in ("a.txt", "v1.0 ä/b.txt", "labels/c.txt")
+    ]
+    assert states.key == FileStates(list(map(str, images))).key
+    (source.parent / "a.txt").unlink()
+    without = FileStates(images)
+    assert without.labels[0] is None
+    assert without.key != states.key
+    assert without.image_key == states.image_key
+
+
+def test_a_list_in_the_working_directory(source, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    index = load_index("train.txt")
+    assert list(index.images) == [Path("a.jpg"), Path("v1.0 ä/b.PNG"), Path("images/c.bmp")]
+    assert [len(labels) for labels in index.labels] == [2, 0, 1]
+
+
+def test_path_list():
+    paths = PathList(["a/b.jpg", Path("c.jpg"), "d.jpg"])
+    assert len(paths) == 3
+    assert paths[0] == Path("a/b.jpg")
+    assert paths[-1] == Path("d.jpg")
+    assert list(paths[1:]) == [Path("c.jpg"), Path("d.jpg")]
+    assert Path("c.jpg") in paths
+    with pytest.raises(IndexError):
+        paths[3]
+    assert repr(paths) == "PathList(['a/b.jpg', 'c.jpg', 'd.jpg'])"
+
+
+@pytest.mark.parametrize("options", [[], ["--windows"]])
+def test_the_benchmark_runs(run_script, options):
+    result = run_script("benchmarks/open_dataset.py", "--images", 30, "--repeats", 2, *options)
+    assert result.returncode == 0, result.stderr
+    assert "30 images, 210 boxes read" in result.stdout
+    assert result.stderr == ""

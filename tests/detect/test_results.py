@@ -1,0 +1,161 @@
+"""Files of detections: pictures, videos, labels, cut-outs, JSON."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.dataset.images import read_image
+from utils.dataset.labels import parse_labels
+from utils.detect import results
+from utils.detect.results import VideoFile, cut_out, darknet_lines, folder_name, result_folder, write_image, write_json
+from utils.errors import RunError
+
+
+def read_video(path):
+    """(frames, frames a second, frames that the header names)"""
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while True:
+        there, frame = capture.read()
+        if not there:
+            return frames, capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        frames.append(frame)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF"])
+def test_a_picture_keeps_its_format_and_pixels(tmp_path, suffix):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    path = write_image(tmp_path / f"größe{suffix}", image)
+    assert path.name == f"größe{suffix}"
+    assert np.array_equal(read_image(path), image)
+
+
+@pytest.mark.parametrize(("name", "width"), [("a.webp", 20_000), ("a.jpg", 70_000), ("a.jfif", 10), ("a", 10)])
+def test_what_a_format_cannot_hold_becomes_png(tmp_path, name, width):
+    image = np.full((2, width, 3), 7, np.uint8)
+    path = write_image(tmp_path / name, image)
+    assert path == tmp_path / "a.png"
+    assert list(tmp_path.iterdir()) == [path]
+    assert np.array_equal(read_image(path), image)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (65, 49), (16, 640)])
+@pytest.mark.parametrize("fps", [5, 23.976, 60])
+def test_a_video_plays_at_the_same_rate_with_all_frames(tmp_path, size, fps):
+    with VideoFile(tmp_path / "sub" / "a.b", fps) as video:
+        for number in range(9):
+            video.write(np.full((size[1], size[0], 3), number * 25, np.uint8))
+    frames, read_fps, length = read_video(video.path)
+    assert video.path.name == "a.b.mp4"
+    assert len(frames) == length == 9
+    assert read_fps == pytest.approx(fps, rel=1e-3)
+    # The codec takes even sizes only.
+    assert frames[0].shape == (size[1] // 2 * 2, size[0] // 2 * 2, 3)
+    assert [frame.mean() for frame in frames] == pytest.approx([number * 25 for number in range(9)], abs=6)
+
+
+def test_a_size_that_the_first_codec_refuses_is_written_with_the_second(tmp_path):
+    with VideoFile(tmp_path / "a", 25) as video:
+        video.write(np.zeros((1, 1, 3), np.uint8))
+    assert video.path.name == "a.avi"
+    assert len(read_video(video.path)[0]) == 1
+    assert list(tmp_path.iterdir()) == [video.path]
+
+
+def test_a_frame_of_another_size_is_resized(tmp_path):
+    with VideoFile(tmp_path / "a", 25) as video:
+        for side in (64, 32):
+            video.write(np.zeros((side, side, 3), np.uint8))
+    assert [frame.shape for frame in read_video(video.path)[0]] == [(64, 64, 3)] * 2
+
+
+def test_a_video_that_is_interrupted_leaves_nothing(tmp_path):
+    def interrupted_run():
+        with VideoFile(tmp_path / "a", 25) as video:
+            video.write(np.zeros((32, 32, 3), np.uint8))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_no_codec_takes_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_CODECS", (("????", ".mp4"),))
+    with pytest.raises(RunError, match="cannot write a video of 32x32 pixels"), VideoFile(tmp_path / "a", 25) as video:
+        video.write(np.zeros((32, 32, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+fractions = st.tuples(*[st.floats(0, 1)] * 4)
+scores = st.integers(1, 10_000).map(lambda score: score / 10_000)
+
+
+@given(
+    st.lists(st.tuples(fractions, scores, st.integers(0, 9)), max_size=6),
+    st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
+)
+def test_label_lines_can_be_read_as_labels(rows, size):
+    detections = np.array(
+        [
+            [min(a, c) * size[0], min(b, d) * size[1], max(a, c) * size[0], max(b, d) * size[1], score, label]
+            for (a, b, c, d), score, label in rows
+            if abs(a - c) > 1e-5 and abs(b - d) > 1e-5
+        ]
+    ).reshape(-1, 6)
+    text = darknet_lines(detections, size)
+    labels = parse_labels(text, "x.txt", classes=10)
+    assert labels[:, 0].tolist() == detections[:, 5].tolist()
+    corners = np.hstack((labels[:, 1:3] - labels[:, 3:] / 2, labels[:, 1:3] + labels[:, 3:] / 2))
+    np.testing.assert_allclose(corners, detections[:, :4] / (size * 2), atol=1e-5)
+    assert [float(line.split()[5]) for line in text.splitlines()] == pytest.approx(detections[:, 4].tolist())
+
+
+@given(st.tuples(st.integers(1, 30), st.integers(1, 30)), fractions)
+def test_a_cut_out_is_never_empty_and_holds_the_box(size, box):
+    width, height = size
+    x1, x2 = sorted((box[0] * width, box[2] * width))
+    y1, y2 = sorted((box[1] * height, box[3] * height))
+    rows, columns = np.mgrid[:height, :width]
+    part = cut_out(np.dstack((rows, columns, rows)).astype(np.uint8), (x1, y1, x2, y2))
+    assert part.size
+    assert part[0, 0, 1] <= x1
+    assert part[0, 0, 0] <= y1
+    assert part[-1, -1, 1] + 1 >= x2
+    assert part[-1, -1, 0] + 1 >= y2
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("hot dog", "hot dog"), ("a/b\\c", "a_b_c"), ("..", "__"), ("猫", "猫"), (" ", "_"), ("x" * 300, "x" * 60)],
+)
+def test_folder_name(name, folder):
+    assert folder_name(name) == folder
+
+
+def test_results_never_overwrite_earlier_ones(tmp_path):
+    wanted = tmp_path / "runs" / "x"
+    assert result_folder(wanted) == wanted
+    assert result_folder(wanted) == wanted  # still empty
+    (wanted / "a").touch()
+    assert result_folder(wanted) == tmp_path / "runs" / "x-2"
+    (tmp_path / "file").touch()
+    assert result_folder(tmp_path / "file") == tmp_path / "file-2"
+
+
+def test_the_working_directory_gets_a_folder_inside(tmp_path, monkeypatch):
+    (tmp_path / "a").touch()
+    monkeypatch.chdir(tmp_path)
+    assert result_folder(".").resolve() == tmp_path / "test"
+
+
+@pytest.mark.parametrize("records", [[], [{"file": "a"}], [{"file": "猫"}, {"file": "b", "detections": [1.5]}]])
+def test_json_has_a_record_a_line(tmp_path, records):
+    write_json(tmp_path / "x.json", {"conf": 0.3, "classes": [0, 2]}, records)
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"conf": 0.3, "classes": [0, 2], "frames": records}
+    assert sum('"file"' in line for line in text.splitlines()) == len(records)

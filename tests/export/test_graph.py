@@ -1,0 +1,52 @@
+"""The forms in which the network is exported: each computes what the network does."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.detector import Detector
+from tests.helpers.random_detector import save_random_weights
+from utils.export.channel_order import stage_order
+from utils.export.graph import ActivatedDetector, for_ncnn
+from utils.runtimes.base import split_maps
+
+
+@given(st.integers(1, 50), st.integers(0, 8))
+def test_an_order_lets_the_same_channels_pass(quarter, blocks):
+    """Followed through a stage by name, each block changes the channels that it changes in the network."""
+    channels = 4 * quarter
+    half = channels // 2
+    order = stage_order(channels, blocks)
+
+    def written(block):
+        return [(block, number) for number in range(half)]
+
+    plain = [("down", number) for number in range(channels)]
+    placed = [*(plain[number] for number in order.downsampled[0]),
+              *(plain[half + number] for number in order.downsampled[1])]  # fmt: skip
+    for block in range(blocks):
+        mixed = [channel for pair in zip(placed[:half], placed[half:], strict=True) for channel in pair]
+        passed, changed = mixed[:half], mixed[half:]
+        assert changed == [plain[1::2][number] for number in order.inputs[block]]
+        plain = plain[0::2] + written(block)
+        placed = passed + [written(block)[number] for number in order.outputs[block]]
+    assert placed == [plain[number] for number in order.stage]
+
+
+@pytest.mark.parametrize("classes", [1, 80])
+def test_the_form_for_ncnn_computes_the_same(tmp_path, classes):
+    detector = Detector(classes, 3).eval()
+    detector.load_state_dict(torch.load(save_random_weights(tmp_path / "w.pth", classes), weights_only=True))
+    other = for_ncnn(copy.deepcopy(detector))
+    torch.manual_seed(0)
+    images = torch.nn.functional.interpolate(torch.rand(2, 3, 6, 10), (96, 160), mode="bicubic")
+    with torch.inference_mode():
+        maps = [ActivatedDetector(network)(images) for network in (detector, other)]
+    assert all(values.std() > 0.05 for values in maps[0])
+    for expected, found in zip(*maps, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    first, second = (split_maps(values, 3) for values in maps)
+    assert torch.equal(first.stride16.classes.argmax(1), second.stride16.classes.argmax(1))

@@ -1,0 +1,229 @@
+"""The loss: golden values and gradients, parts of a batch, batches without boxes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.ops import box_convert, complete_box_iou_loss
+
+from model.detector import DetectorOutput, ScaleOutput
+from utils.config import STRIDES
+from utils.losses.assign import assign
+from utils.losses.original import complete_iou, detection_loss, match_counts
+from utils.training.recipe import RECIPES
+
+ANCHORS = (
+    ((12.64, 19.39), (37.88, 51.48), (55.71, 138.31)),
+    ((126.91, 78.23), (131.57, 214.55), (279.92, 258.87)),
+)
+ORIGINAL = RECIPES["original"]
+
+
+def assign_both(output, targets):
+    return [
+        assign(targets, anchors, stride, scale.objectness.shape[2:])
+        for scale, anchors, stride in zip(output, ANCHORS, STRIDES, strict=True)
+    ]
+
+
+def random_output(batch=2, classes=3, side=96, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def maps(channels, stride):
+        shape = (batch, channels, side // stride, side // stride)
+        return torch.randn(shape, generator=generator).requires_grad_()
+
+    return DetectorOutput(
+        *(ScaleOutput(maps(12, stride), maps(3, stride), maps(classes, stride)) for stride in STRIDES)
+    )
+
+
+def leaves(output):
+    return [maps for scale in output for maps in scale]
+
+
+TARGETS = torch.tensor(
+    [
+        [0, 1, 0.3, 0.4, 0.4, 0.5],
+        [0, 0, 0.7, 0.6, 0.12, 0.2],
+        [1, 2, 0.52, 0.5, 0.9, 0.8],
+        [1, 1, 0.1, 0.9, 0.15, 0.2],
+    ]
+)
+
+
+@pytest.fixture
+def golden(shared):
+    return np.load(shared / "reference" / "loss.npz")
+
+
+def test_golden_losses_and_gradients(golden):
+    output = DetectorOutput(
+        *(
+            ScaleOutput(
+                *(torch.from_numpy(golden[f"{name}{stride}"]).requires_grad_() for name in ("reg", "obj", "cls"))
+            )
+            for stride in STRIDES
+        )
+    )
+    losses = detection_loss(output, assign_both(output, torch.from_numpy(golden["targets"])), ORIGINAL)
+    for name, loss in zip(("total", "box", "obj", "cls"), losses, strict=True):
+        assert loss.item() == pytest.approx(golden[name].item(), rel=1e-4), name
+    losses.total.backward()
+    for scale, stride in zip(output, STRIDES, strict=True):
+        for name, maps in zip(("reg", "obj", "cls"), scale, strict=True):
+            expected = torch.from_numpy(golden[f"grad_{name}{stride}"])
+            torch.testing.assert_close(maps.grad, expected, rtol=1e-4, atol=1e-9, msg=f"grad_{name}{stride}")
+
+
+def test_a_batch_without_boxes_teaches_objectness_only():
+    output = random_output()
+    losses = detection_loss(output, assign_both(output, torch.zeros(0, 6)), ORIGINAL)
+    assert losses.box.item() == losses.classes.item() == 0
+    assert losses.total.item() == losses.objectness.item() > 0
+    losses.total.backward()
+    assert all(torch.isfinite(maps.grad).all() for maps in leaves(output))
+
+
+def test_one_class_has_no_class_loss():
+    output = random_output(batch=1, classes=1)
+    losses = detection_loss(output, assign_both(output, torch.tensor([[0, 0, 0.3, 0.4, 0.4, 0.5]])), ORIGINAL)
+    assert losses.classes.item() == 0
+    assert losses.box.item() > 0
+
+
+def test_candidates_that_do_not_match_cost_nothing():
+    output = random_output()
+    # Too thin for any anchor.
+    losses = detection_loss(output, assign_both(output, torch.tensor([[0, 1, 0.5, 0.5, 1.0, 0.01]])), ORIGINAL)
+    assert losses.box.item() == losses.classes.item() == 0
+
+
+@pytest.mark.parametrize("size", [(0.0, 0.0), (0.0, 0.4), (0.4, 0.0), (1e-30, 1e-30)])
+def test_a_box_without_area_teaches_objectness_only(size):
+    output = random_output()
+    losses = detection_loss(output, assign_both(output, torch.tensor([[0, 1, 0.5, 0.5, *size]])), ORIGINAL)
+    losses.total.backward()
+    assert losses.box.item() == losses.classes.item() == 0
+    assert all(torch.isfinite(maps.grad).all() for maps in leaves(output))
+
+
+@pytest.mark.parametrize("logit", [-1000.0, -60.0, 60.0, 1000.0])
+def test_extreme_logits_give_finite_losses_and_gradients(logit):
+    output = random_output()
+    with torch.no_grad():
+        for maps in leaves(output):
+            maps.fill_(logit)
+    losses = detection_loss(output, assign_both(output, TARGETS), ORIGINAL)
+    losses.total.backward()
+    assert all(torch.isfinite(loss) for loss in losses)
+    assert all(torch.isfinite(maps.grad).all() for maps in leaves(output))
+
+
+def test_values_worked_out_by_hand():
+    """One box that one anchor of one cell is responsible for, all logits 0."""
+    output = DetectorOutput(
+        *(
+            ScaleOutput(*(torch.zeros(1, channels, 96 // stride, 96 // stride) for channels in (12, 3, 4)))
+            for stride in STRIDES
+        )
+    )
+    # The size of the third anchor of stride 32, which no other comes near; in the middle of the border cell.
+    side = (100.0, 250.0)
+    anchors = (((10.0, 10.0),) * 3, ((10.0, 10.0), (10.0, 10.0), side))
+    target = torch.tensor([[0, 2, 16 / 96, 16 / 96, side[0] / 96, side[1] / 96]])
+    assignments = [
+        assign(target, scale_anchors, stride, (96 // stride,) * 2)
+        for scale_anchors, stride in zip(anchors, STRIDES, strict=True)
+    ]
+    assert match_counts(assignments).tolist() == [0, 1]
+    losses = detection_loss(output, assignments, ORIGINAL)
+    # Logits of 0 mean the cell's middle, the anchor's size: the box itself.
+    assert losses.box.item() == pytest.approx(0, abs=1e-5)
+    # Binary cross-entropy of a half is ln 2 wherever it is; the scales weigh 1 and 0.4.
+    assert losses.objectness.item() == pytest.approx(64 * 1.4 * math.log(2), rel=1e-5)
+    # Four equal probabilities: ln 4, divided by the number of classes.
+    assert losses.classes.item() == pytest.approx(32 * math.log(4) / 4, rel=1e-5)
+    assert losses.total.item() == pytest.approx(sum(loss.item() for loss in losses[1:]), rel=1e-6)
+
+
+def test_the_box_loss_is_the_mean_over_the_matches():
+    """A box given twice costs what it costs once."""
+    output = random_output(batch=1)
+    once = TARGETS[TARGETS[:, 0] == 0]
+    first = detection_loss(output, assign_both(output, once), ORIGINAL)
+    second = detection_loss(output, assign_both(output, once.repeat(2, 1)), ORIGINAL)
+    torch.testing.assert_close(first, second)
+
+
+def test_nothing_waits_for_the_device():
+    """On the meta device tensors have no values, so whatever would need one on the host fails."""
+    output = DetectorOutput(*(ScaleOutput(*(maps.detach().to("meta") for maps in scale)) for scale in random_output()))
+    for maps in leaves(output):
+        maps.requires_grad_()
+    losses = detection_loss(output, assign_both(output, TARGETS.to("meta")), ORIGINAL)
+    losses.total.backward()
+    assert {loss.device.type for loss in losses} == {"meta"}
+    assert all(maps.grad is not None for maps in leaves(output))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_outputs_cost_nearly_the_same(dtype):
+    output = random_output()
+    halves = DetectorOutput(*(ScaleOutput(*(maps.to(dtype) for maps in scale)) for scale in output))
+    got = detection_loss(halves, assign_both(halves, TARGETS), ORIGINAL)
+    assert got.total.dtype == torch.float32
+    expected = detection_loss(output, assign_both(output, TARGETS), ORIGINAL)
+    torch.testing.assert_close(got, expected, rtol=0.02, atol=0)
+
+
+def test_the_parts_of_a_batch_add_up_to_it():
+    whole = random_output(batch=2)
+    counts = match_counts(assign_both(whole, TARGETS))
+    assert (counts > 0).all()
+    expected = detection_loss(whole, assign_both(whole, TARGETS), ORIGINAL)
+    expected_gradients = torch.autograd.grad(expected.total, leaves(whole))
+
+    total = 0.0
+    for image in (0, 1):
+        part = DetectorOutput(*(ScaleOutput(*(maps[image : image + 1] for maps in scale)) for scale in whole))
+        targets = TARGETS[TARGETS[:, 0] == image].clone()
+        targets[:, 0] = 0
+        total = total + detection_loss(part, assign_both(part, targets), ORIGINAL, counts, share=0.5).total
+    torch.testing.assert_close(total, expected.total)
+    for got, wanted in zip(torch.autograd.grad(total, leaves(whole)), expected_gradients, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_following_the_gradient_lowers_the_loss():
+    output = random_output()
+    optimiser = torch.optim.Adam(leaves(output), lr=0.1)
+    history = []
+    for _ in range(60):
+        loss = detection_loss(output, assign_both(output, TARGETS), ORIGINAL).total
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append(loss.item())
+    assert history[-1] < history[0] / 10
+
+
+sides = st.floats(0.1, 50)
+places = st.floats(-50, 50)
+boxes = st.tuples(places, places, sides, sides)
+
+
+@settings(max_examples=200, deadline=None)
+@given(boxes, boxes)
+def test_complete_iou_is_torchvisions(a, b):
+    a, b = torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64)
+    expected = 1 - complete_box_iou_loss(box_convert(a, "cxcywh", "xyxy"), box_convert(b, "cxcywh", "xyxy"))
+    assert complete_iou(a, b).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_complete_iou_of_equal_boxes_is_one():
+    box = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    assert complete_iou(box, box).item() == pytest.approx(1)

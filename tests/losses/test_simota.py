@@ -1,0 +1,237 @@
+"""The loss with an assignment by cost: who is chosen, what is learned, parts of a batch, batches without boxes."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.ops import box_convert, box_iou
+
+from model.detector import DetectorOutput, ScaleOutput
+from tests.losses.test_original import ANCHORS, TARGETS, leaves, random_output
+from utils.boxes import paired_iou
+from utils.losses.candidates import find_candidates
+from utils.losses.simota import COUNTED, IOU_COST, _decode, _flatten, box_count, choose, cost_loss
+from utils.postprocess import activate, decode
+from utils.training.recipe import DEFAULT, RECIPES
+
+RECIPE = RECIPES[DEFAULT]
+
+
+def loss_of(output, targets, side=96, **changes):
+    candidates = find_candidates(targets, ANCHORS, (side, side))
+    recipe = dataclasses.replace(RECIPE, **changes)
+    return cost_loss(output, candidates, recipe, box_count(candidates))
+
+
+def parts_of_choice(output, targets, side=96):
+    candidates = find_candidates(targets, ANCHORS, (side, side))
+    boxes, objectness, logits = _flatten(output)
+    overlap = paired_iou(
+        _decode(boxes, candidates), candidates.boxes[:, None].expand(*candidates.cell.shape, 4)
+    ).detach()
+    probability = logits.log_softmax(1)[candidates.cell]
+    labels = candidates.labels[:, None, None].expand(*candidates.cell.shape, 1)
+    return candidates, overlap, -probability.gather(2, labels).squeeze(2).detach(), objectness.detach()
+
+
+def random_targets(generator, count, batch, classes):
+    targets = torch.rand(count, 6, generator=generator)
+    targets[:, 0] = torch.randint(batch, (count,), generator=generator)
+    targets[:, 1] = torch.randint(classes, (count,), generator=generator)
+    targets[:, 4:] = targets[:, 4:] * 0.6 + 0.02
+    return targets
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 30))
+def test_choice_is_simota_s(seed, count):
+    """Against the same written as loops."""
+    generator = torch.Generator().manual_seed(seed)
+    output = random_output(batch=2, classes=3, seed=seed)
+    targets = random_targets(generator, count, 2, 3)
+    candidates, overlap, class_costs, objectness = parts_of_choice(output, targets)
+    chosen = choose(candidates, overlap, class_costs, objectness)
+
+    wanted = []
+    for box in range(count):
+        allowed = candidates.allowed[box].nonzero().flatten().tolist()
+        score = {k: objectness[candidates.anchor[box, k]].sigmoid().log() - class_costs[box, k] for k in allowed}
+        cost = {k: float(-score[k] - IOU_COST * (overlap[box, k] + 1e-7).log()) for k in allowed}
+        best = sorted((float(overlap[box, k]) for k in allowed), reverse=True)[:COUNTED]
+        number = max(1, round(sum(best)))
+        wanted.append({k: cost[k] for k in sorted(cost, key=cost.get)[:number]})
+        dearest = max(wanted[-1].values())
+        # What is chosen besides could only be what costs as much as the last of them, but for rounding.
+        for k in chosen[box].nonzero().flatten().tolist():
+            assert k in wanted[-1] or abs(cost[k] - dearest) < 1e-4
+    for box in range(count):
+        for k, cost in wanted[box].items():
+            anchor = candidates.anchor[box, k]
+            rivals = [
+                other[j]
+                for number, other in enumerate(wanted)
+                for j in other
+                if number != box and candidates.anchor[number, j] == anchor
+            ]
+            assert bool(chosen[box, k]) == all(cost <= rival + 1e-4 for rival in rivals) or any(
+                abs(cost - rival) < 1e-4 for rival in rivals
+            )
+    assert (chosen.sum(1) <= torch.tensor([len(boxes) for boxes in wanted])).all()
+    assert not (chosen & ~candidates.allowed).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 60))
+def test_an_anchor_has_one_box(seed, count):
+    generator = torch.Generator().manual_seed(seed)
+    targets = random_targets(generator, count, 2, 3)
+    candidates, overlap, class_costs, objectness = parts_of_choice(random_output(batch=2, seed=seed), targets)
+    chosen = choose(candidates, overlap, class_costs, objectness)
+    taken, of_box = candidates.anchor[chosen], (class_costs - IOU_COST * (overlap + 1e-7).log())[chosen]
+    for anchor in taken.unique():
+        costs = of_box[taken == anchor]
+        assert (costs == costs[0]).all()  # several boxes only where they tie
+
+
+def perfect_output(target, side=96, classes=3):
+    """Logits that predict one box exactly at all its candidates; nothing elsewhere."""
+    output = DetectorOutput(
+        *(
+            ScaleOutput(
+                torch.zeros(1, 12, side // stride, side // stride),
+                torch.full((1, 3, side // stride, side // stride), -20.0),
+                torch.zeros(1, classes, side // stride, side // stride),
+            )
+            for stride in (16, 32)
+        )
+    )
+    candidates = find_candidates(target, ANCHORS, (side, side))
+    cells16 = (side // 16) ** 2
+    for k in candidates.allowed[0].nonzero().flatten().tolist():
+        cell, anchor = int(candidates.cell[0, k]), int(candidates.anchor[0, k]) % 3
+        scale, stride, cell = (output[0], 16, cell) if cell < cells16 else (output[1], 32, cell - cells16)
+        row, column = divmod(cell, side // stride)
+        centre = (candidates.boxes[0, :2] - candidates.origins[0, k]) / stride
+        shape = (candidates.boxes[0, 2:] / candidates.anchor_sizes[k]).sqrt() / 2
+        activated = torch.cat(((centre + 0.5) / 2, shape))
+        scale.boxes[0, 4 * anchor : 4 * anchor + 4, row, column] = torch.logit(activated)
+        scale.objectness[0, anchor, row, column] = 20
+        scale.classes[0, int(target[0, 1]), row, column] = 40
+    return output, candidates
+
+
+def test_what_is_predicted_exactly_costs_nothing():
+    target = torch.tensor([[0, 1, 0.47, 0.52, 0.3, 0.35]])
+    output, candidates = perfect_output(target)
+    found = decode(activate(output), ANCHORS)
+    best = box_convert(found.boxes[0, found.scores[0] > 0.9], "cxcywh", "xyxy")
+    assert box_iou(best, box_convert(candidates.boxes, "cxcywh", "xyxy")).min() > 0.999
+    losses = cost_loss(output, candidates, RECIPE, box_count(candidates))
+    assert losses.box.item() == pytest.approx(0, abs=1e-3)
+    assert losses.classes.item() == pytest.approx(0, abs=1e-3)
+    # At most COUNTED anchors are chosen; the others that say they see the box are taught that they do not.
+    others = max(0, int(candidates.allowed.sum()) - COUNTED)
+    assert losses.objectness.item() == pytest.approx(20 * others, rel=1e-3, abs=1e-3)
+
+
+def test_objectness_learns_the_overlap():
+    output = random_output(seed=3)
+    candidates, overlap, class_costs, objectness = parts_of_choice(output, TARGETS)
+    chosen = choose(candidates, overlap, class_costs, objectness)
+    expected = torch.zeros_like(objectness)
+    for box, k in chosen.nonzero().tolist():
+        expected[candidates.anchor[box, k]] = overlap[box, k]
+    losses = loss_of(output, TARGETS)
+    gradients = torch.autograd.grad(losses.objectness, [scale.objectness for scale in output])
+    flat = torch.cat([maps.permute(0, 2, 3, 1).flatten(1) for maps in gradients], 1).flatten()
+    torch.testing.assert_close(flat, (objectness.sigmoid() - expected) * RECIPE.objectness_weight / len(TARGETS))
+
+
+def test_weights_scale_their_part():
+    output = random_output()
+    plain = loss_of(output, TARGETS)
+    heavy = loss_of(output, TARGETS, box_weight=3.0, objectness_weight=4.0, class_weight=5.0)
+    assert heavy.box.item() == pytest.approx(plain.box.item() * 3.0 / RECIPE.box_weight, rel=1e-6)
+    assert heavy.objectness.item() == pytest.approx(plain.objectness.item() * 4.0 / RECIPE.objectness_weight, rel=1e-6)
+    assert heavy.classes.item() == pytest.approx(plain.classes.item() * 5.0 / RECIPE.class_weight, rel=1e-6)
+    assert heavy.total.item() == pytest.approx((heavy.box + heavy.objectness + heavy.classes).item(), rel=1e-6)
+
+
+def test_fewer_boxes_than_images_weigh_as_many_as_images():
+    """A batch with one box in hundreds of images must not outweigh all others."""
+    output = random_output(batch=2)
+    one = loss_of(output, TARGETS[:1])
+    candidates = find_candidates(TARGETS[:1], ANCHORS, (96, 96))
+    two = cost_loss(output, candidates, RECIPE, torch.tensor([2.0]))
+    assert one.total.item() == pytest.approx(two.total.item(), rel=1e-6)
+
+
+def test_parts_add_up_to_the_batch():
+    output = random_output(batch=2)
+    whole = loss_of(output, TARGETS)
+    whole_gradients = torch.autograd.grad(whole.total, leaves(output))
+    totals = []
+    for image in range(2):
+        part = DetectorOutput(*(ScaleOutput(*(maps[image : image + 1] for maps in scale)) for scale in output))
+        targets = TARGETS[TARGETS[:, 0] == image].clone()
+        targets[:, 0] = 0
+        candidates = find_candidates(targets, ANCHORS, (96, 96))
+        totals.append(torch.stack(cost_loss(part, candidates, RECIPE, torch.tensor([4.0]), 0.5)))
+    torch.testing.assert_close(sum(totals), torch.stack(whole))
+    gradients = torch.autograd.grad(sum(totals)[0], leaves(output))
+    for found, expected in zip(gradients, whole_gradients, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_no_boxes():
+    output = random_output()
+    losses = loss_of(output, torch.zeros(0, 6))
+    assert losses.box == losses.classes == 0
+    expected = sum(torch.nn.functional.softplus(scale.objectness).sum() for scale in output)
+    assert losses.objectness.item() == pytest.approx(expected.item() * RECIPE.objectness_weight / 2, rel=1e-6)
+    losses.total.backward()
+    for scale in output:
+        assert torch.isfinite(scale.objectness.grad).all()
+
+
+def test_number_of_classes_does_not_change_its_weight():
+    """An untrained network's class loss is log C a chosen anchor, whatever C."""
+    for classes in (3, 80):
+        output = random_output(classes=classes)
+        for scale in output:
+            scale.classes.data.zero_()
+        candidates, *parts = parts_of_choice(output, TARGETS)
+        chosen = choose(candidates, *parts).sum()
+        expected = RECIPE.class_weight * chosen * torch.tensor(float(classes)).log() / len(TARGETS)
+        assert loss_of(output, TARGETS).classes.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("extreme", [-60.0, 60.0])
+def test_extreme_logits_give_finite_gradients(extreme):
+    output = random_output()
+    for maps in leaves(output):
+        maps.data.fill_(extreme)
+    loss_of(output, TARGETS).total.backward()
+    assert all(torch.isfinite(maps.grad).all() for maps in leaves(output))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), count=st.integers(0, 40), anchors=st.integers(1, 4), classes=st.integers(1, 9))
+def test_any_number_of_anchors_classes_and_boxes(seed, count, anchors, classes):
+    generator = torch.Generator().manual_seed(seed)
+    output = DetectorOutput(
+        *(
+            ScaleOutput(
+                torch.randn(2, 4 * anchors, 96 // stride, 96 // stride, generator=generator),
+                torch.randn(2, anchors, 96 // stride, 96 // stride, generator=generator),
+                torch.randn(2, classes, 96 // stride, 96 // stride, generator=generator),
+            )
+            for stride in (16, 32)
+        )
+    )
+    sizes = (torch.rand(2, anchors, 2, generator=generator) * 90 + 4).tolist()
+    candidates = find_candidates(random_targets(generator, count, 2, classes), sizes, (96, 96))
+    losses = cost_loss(output, candidates, RECIPE, box_count(candidates))
+    assert torch.isfinite(torch.stack(losses)).all()

@@ -1,0 +1,97 @@
+"""The weights that come along: they are what their cards say, and detect what their cards say."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.detector import Detector
+from utils.config import read_config
+from utils.dataset.index import load_index
+from utils.dataset.shapes import make_shapes
+from utils.runtimes.loading import load_runtime
+from utils.training.engine import detect_images, measure
+from utils.weights.checkpoint import load_weights
+
+REPO = Path(__file__).resolve().parents[2]
+CARDS = (REPO / "modelzoo" / "README.md").read_text(encoding="utf-8")
+NAMES = sorted(path.name for path in (REPO / "modelzoo").glob("*-352.pth"))
+DRAWN = "shapes-352.pth"  # whose val list every machine can draw
+# Around the faces of img/: x1, y1, x2, y2 in pixels.
+FACES = {"astronaut.jpg": (173, 62, 280, 182), "hopper.jpg": (160, 105, 373, 340)}
+
+
+def card(name):
+    """A weight file's part of modelzoo/README.md."""
+    return CARDS.split(f"## {name}")[1].split("\n## ")[0]
+
+
+def config_of(name):
+    return read_config(str(REPO / "data" / f"{name.removesuffix('-352.pth')}.data"))
+
+
+def test_there_are_cards_for_all():
+    assert sorted(re.findall(r"^## (\S+\.pth)$", CARDS, re.MULTILINE)) == NAMES
+    assert "mask-352.pth" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_the_card_s(name):
+    path = REPO / "modelzoo" / name
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in card(name)
+    state = torch.load(path, weights_only=True)
+    assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
+    config = config_of(name)
+    detector = Detector(config.classes, config.anchor_num)
+    load_weights(detector, path, asked_by=config.path)
+    parameters = sum(weight.numel() for weight in detector.parameters())
+    assert f"{parameters:,} parameters" in card(name)
+
+
+def test_demo_finds_the_faces_and_stays_silent_without(tmp_path, run_script):
+    result = tmp_path / "found.json"
+    options = {"--data": "data/mask.data", "--weights": "modelzoo/mask-352.pth", "--img": "img"}
+    arguments = [text for name, path in options.items() for text in (name, REPO / path)]
+    done = run_script("test.py", *arguments, "--json", result, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    frames = json.loads(result.read_text(encoding="utf-8"))["frames"]
+    found = {Path(frame["file"]).name: frame["detections"] for frame in frames}
+    for image, (x1, y1, x2, y2) in FACES.items():
+        (face,) = found[image]
+        assert face["name"] == "no mask"
+        left, top, right, bottom = face["box"]
+        common = max(0, min(x2, right) - max(x1, left)) * max(0, min(y2, bottom) - max(y1, top))
+        union = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - common
+        assert common / union > 0.7, (image, face)
+    assert found["rocket.jpg"] == []
+
+
+def check_figures(name, val):
+    """Whether the card's figures are those of the weights on a val list."""
+    config = dataclasses.replace(config_of(name), val=val)
+    index = load_index(config.val, config.classes)
+    runtime = load_runtime(str(REPO / "modelzoo" / name), config, "cpu")
+    detections = detect_images(runtime, index, config, batch_size=16, workers=2)
+    figures = measure(detections, index, (config.width, config.height), config.class_names).coco.figures
+    numbers = re.search(r"AP50, AP75, AP \| ([\d.]+), ([\d.]+), ([\d.]+)", card(name)).groups()
+    # Rounding differs between processors.
+    for found, expected in zip(("AP50", "AP75", "AP"), numbers, strict=True):
+        assert figures[found] == pytest.approx(float(expected), abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name != DRAWN])
+def test_figures_are_the_card_s(name, shared):
+    val = shared / name.removesuffix("-352.pth") / "val.txt"
+    if not val.exists():
+        pytest.skip(f"needs {val}")
+    check_figures(name, val)
+
+
+def test_figures_on_drawn_pictures_are_the_card_s(tmp_path):
+    make_shapes(tmp_path / "shapes", train=1)
+    check_figures(DRAWN, tmp_path / "shapes" / "val.txt")

@@ -1,0 +1,347 @@
+"""test.py as a user runs it: what it prints and writes, and what it says of bad input."""
+
+import importlib.util
+import json
+import os
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.detector import Detector
+from utils import cli
+from utils.dataset.images import read_image
+from utils.dataset.labels import label_path, parse_labels
+from utils.detect import sources
+
+RELEASED = "coco2017-0.241078ap-model.pth"
+NAMES = ("猫", "hot dog/bun", "собака")
+DATA = """[name]
+model_name=toy
+[train-configure]
+epochs=1
+steps=1
+batch_size=1
+subdivisions=1
+learning_rate=0.001
+[model-configure]
+classes=3
+width=96
+height=64
+anchor_num=3
+anchors=10,10, 20,20, 30,30, 40,40, 50,50, 60,60
+[data-configure]
+train=None
+val=None
+names=toy.names
+"""
+
+
+@pytest.fixture(scope="module")
+def script(repo):
+    """test.py as a module; its name is that of one of Python's own, so it is loaded by its path."""
+    specification = importlib.util.spec_from_file_location("test_script", repo / "test.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A .data file, names in three scripts, and random weights that find something everywhere."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "toy.data").write_text(DATA, encoding="utf-8")
+    (folder / "toy.names").write_text("\n".join(NAMES), encoding="utf-8")
+    torch.manual_seed(0)
+    detector = Detector(3, 3)
+    torch.nn.init.constant_(detector.output_obj_layers.bias, 3)
+    torch.save(detector.state_dict(), folder / "toy.pth")
+    return folder
+
+
+@pytest.fixture
+def run(script, toy, tmp_path, monkeypatch, capfd):
+    """Run test.py in this process in an empty folder, with the toy model: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        defaults = ["--data", str(toy / "toy.data"), "--weights", str(toy / "toy.pth"), "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["test.py", *defaults, *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.run(script.build_parser(), script.main)
+        return (stop.value.code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with images of every kind and a file that is none."""
+    folder = tmp_path / "my pictures"
+    (folder / "sub").mkdir(parents=True)
+    colours = np.random.default_rng(0).integers(0, 256, (45, 60, 3), np.uint8)
+    grey = colours[..., 0]
+    Image.fromarray(colours).save(folder / "größe 猫.JPG")
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(np.dstack((colours, grey))).save(folder / "rgba.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
+    Image.fromarray(colours[:1, :1]).save(folder / "one.png")
+    Image.fromarray(np.resize(colours, (20, 20_000, 3))).save(folder / "sub" / "long.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(colours).save(folder / "turned.jpg", exif=turned)
+    (folder / "broken.jpg").write_text("no image")
+    return folder
+
+
+SIZES = {
+    "größe 猫.JPG": (60, 45),
+    "grey.png": (60, 45),
+    "rgba.png": (60, 45),
+    "deep.png": (60, 45),
+    "one.png": (1, 1),
+    "sub/long.png": (20_000, 20),
+    "turned.jpg": (45, 60),
+}
+
+
+def make_video(path, frames=7, fps=12.5):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (64, 48))
+    for number in range(frames):
+        writer.write(np.full((48, 64, 3), number * 30, np.uint8))
+    writer.release()
+    return path
+
+
+def test_one_image_as_the_original_had_it(run_script, shared, repo, tmp_path):
+    weights = shared / "reference" / RELEASED
+    result = run_script(
+        "test.py",
+        "--data",
+        repo / "data/coco.data",
+        "--weights",
+        weights,
+        "--img",
+        repo / "img/coffee.jpg",
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["class", "score", "x1", "y1", "x2", "y2"]
+    assert {line.split()[0] for line in lines[1:4]} == {"diningtable", "cup"}
+    # The cup's box in the image's pixels.
+    assert [float(value) for value in lines[2].split()[1:]] == pytest.approx([0.54, 170, 17, 413, 247], abs=2)
+    assert [line.split()[0] for line in lines[5:]] == ["model", "device", "time", "wrote"]
+    assert RELEASED in lines[5]
+    for step in ("read", "pre-processing", "network", "post-processing"):
+        assert f"{step} " in lines[7]
+    assert result.stderr == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["test_result.png"]
+    picture = read_image(tmp_path / "test_result.png")
+    assert picture.shape == read_image(repo / "img/coffee.jpg").shape
+    assert (picture != read_image(repo / "img/coffee.jpg")).any()
+
+
+@pytest.mark.parametrize(
+    ("picture", "classes"),
+    [("astronaut", {"person"}), ("cameraman", {"person"}), ("coffee", {"cup"}), ("hopper", {"person", "tie"})],
+)
+def test_the_sample_pictures_show_what_they_show(run, shared, repo, picture, classes, tmp_path):
+    weights, data = shared / "reference" / RELEASED, repo / "data/coco.data"
+    status, _, errors = run(
+        "--data", data, "--weights", weights, "--img", repo / f"img/{picture}.jpg", "--json", "x.json"
+    )
+    assert (status, errors) == (0, "")
+    (frame,) = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["frames"]
+    assert classes <= {found["name"] for found in frame["detections"]}
+
+
+def test_every_kind_of_image_in_a_folder(run, pictures, tmp_path):
+    status, output, errors = run("--img", pictures, "--json", "found.json", "--txt", "--crop", "--conf", 0.1)
+    assert status == 1
+    assert [line for line in errors.splitlines() if "broken.jpg" in line and "skipped" in line]
+    assert "skipped 1 of 8 images" in output
+    assert "(mean of 7)" in output
+
+    folder = tmp_path / "runs" / "test" / "my pictures"
+    content = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert content["skipped"] == [str(pictures / "broken.jpg")]
+    found = {os.path.relpath(frame["file"], pictures).replace("\\", "/"): frame for frame in content["frames"]}
+    assert {name: (frame["width"], frame["height"]) for name, frame in found.items()} == SIZES
+    for name, (width, height) in SIZES.items():
+        assert read_image(folder / name).shape == (height, width, 3)
+        labels = folder / "labels" / label_path(name).with_suffix(".txt")
+        rows = parse_labels(labels.read_text(), labels, classes=3)
+        detections = found[name]["detections"]
+        assert [detection["class"] for detection in detections] == rows[:, 0].astype(int).tolist()
+        for detection, row in zip(detections, rows, strict=True):
+            assert detection["score"] > 0.1
+            assert detection["name"] == NAMES[detection["class"]]
+            x1, y1, x2, y2 = detection["box"]
+            assert 0 <= x1 <= x2 <= width
+            assert 0 <= y1 <= y2 <= height
+            middle = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height)
+            assert row[1:3].tolist() == pytest.approx(middle, abs=0.011)  # a hundredth of a pixel of one pixel
+    count = sum(len(frame["detections"]) for frame in content["frames"])
+    assert count > 7
+    assert len(list((folder / "crops").rglob("*.png"))) == count
+    assert {path.name for path in (folder / "crops").iterdir()} <= {"猫", "hot dog_bun", "собака"}
+
+
+def test_a_second_run_leaves_the_first_alone(run, pictures, tmp_path):
+    for _ in range(2):
+        status, output, _ = run("--img", pictures / "sub")
+        assert status == 0
+    assert "runs/test/sub-2" in output.replace("\\", "/")
+    assert sorted(path.name for path in (tmp_path / "runs/test").iterdir()) == ["sub", "sub-2"]
+
+
+def test_output_names_the_folder_also_for_one_image(run, pictures, tmp_path):
+    status, _, _ = run("--img", pictures / "grey.png", "--output", "here/now")
+    assert status == 0
+    assert [path.name for path in (tmp_path / "here/now").iterdir()] == ["grey.png"]
+    assert not (tmp_path / "test_result.png").exists()
+
+
+def test_labels_of_one_image_go_to_a_folder(run, pictures, tmp_path):
+    status, _, _ = run("--img", pictures / "grey.png", "--txt")
+    assert status == 0
+    assert (tmp_path / "test_result.png").exists()
+    assert [path.name for path in (tmp_path / "runs/test/grey").iterdir()] == ["labels"]
+
+
+def test_only_the_wanted_classes_and_so_many(run, pictures, tmp_path):
+    status, _, _ = run(
+        "--img", pictures / "grey.png", "--classes", "2,0", "--max-det", 4, "--conf", 0, "--json", "x.json"
+    )
+    assert status == 0
+    (frame,) = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["frames"]
+    assert {detection["class"] for detection in frame["detections"]} <= {0, 2}
+    assert len(frame["detections"]) == 4
+    scores = [detection["score"] for detection in frame["detections"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_nothing_found_is_said(run, pictures, tmp_path):
+    status, output, _ = run("--img", pictures / "grey.png", "--conf", 1, "--txt")
+    assert status == 0
+    assert output.startswith("nothing found\n")
+    assert (tmp_path / "runs/test/grey/labels/grey.txt").read_text() == ""
+
+
+def test_a_video_keeps_its_frames_and_rate(run, tmp_path):
+    path = make_video(tmp_path / "street.avi")
+    status, output, errors = run("--img", path, "--txt", "--json", "x.json")
+    assert (status, [line for line in errors.splitlines() if "no font" not in line]) == (0, [])
+    assert "frames" in output.splitlines()[0]
+    folder = tmp_path / "runs/test/street"
+    capture = cv2.VideoCapture(str(folder / "street.mp4"))
+    frames = 0
+    while capture.read()[0]:
+        frames += 1
+    assert frames == 7
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+    assert sorted(path.name for path in (folder / "labels").iterdir()) == [f"street-{n:06}.txt" for n in range(7)]
+    records = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["frames"]
+    assert [record["frame"] for record in records] == list(range(7))
+
+
+def test_a_camera_runs_until_it_is_stopped(run, tmp_path, monkeypatch):
+    class Camera:
+        left = 5
+
+        def isOpened(self):
+            return True
+
+        def get(self, key):
+            return 0.0
+
+        def read(self):
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return True, np.zeros((48, 64, 3), np.uint8)
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda number: Camera())
+    status, output, _ = run("--img", 0)
+    monkeypatch.undo()
+    assert status == 0
+    assert "wrote" in output
+    capture = cv2.VideoCapture(str(tmp_path / "runs/test/camera0/camera0.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+
+
+def test_show_without_a_display_is_a_warning(run, pictures, tmp_path, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    if sys.platform != "linux":
+        pytest.skip("only on Linux a window needs a variable of the environment")
+    status, _, errors = run("--img", pictures / "grey.png", "--show")
+    assert status == 0
+    assert "warning: --show: no window can be opened here" in errors
+    assert (tmp_path / "test_result.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--img", "gone.jpg"], 2, "error: gone.jpg: expected a list of images, a folder, a glob or an image"),
+        (["--img", "gone.mp4"], 2, "error: gone.mp4: cannot read: no such file"),
+        (["--img", "none/*.jpg"], 2, "error: none/*.jpg: expected images"),
+        (["--img", "empty"], 2, "error: empty: expected images"),
+        (["--img", "text.jpg"], 1, "warning: text.jpg: expected an image, got 4 bytes"),
+        (["--img", "text.mp4"], 2, "error: text.mp4: expected a video"),
+        (["--img", "text.md"], 2, "error: text.md:1: expected the path of an image"),
+        (["--img", "987"], 2, "error: camera 987: cannot be opened"),
+        (["--img", "a.png", "--classes", "3"], 2, "error: --classes: expected class numbers 0…2, got 3"),
+        (["--img", "a.png", "--classes=-1"], 2, "error: --classes: expected class numbers 0…2, got -1"),
+        (["--img", "a.png", "--classes", "x"], 2, "expected class numbers such as 0,2, got 'x'"),
+        (["--img", "a.png", "--device", "cuda:77"], 2, "error: --device cuda:77: expected a device of this machine"),
+        (["--img", "a.png", "--device", "toaster"], 2, "error: --device toaster: expected a device of this machine"),
+        (["--img", "a.png", "--weights", "gone.pth"], 2, "error: gone.pth: cannot read these weights"),
+        (["--img", "a.png", "--weights", "text.md"], 2, "error: text.md: expected"),
+        (["--img", "a.png", "--data", "gone.data"], 2, "error: gone.data: cannot read"),
+        (["--img", "a.png", "--font", "text.md"], 2, "error: text.md: expected a TrueType or OpenType font"),
+        (["--img", "a.png", "--output", "a.png/x"], 2, "error: a.png/x: cannot make this folder"),
+        (["--img", "a.png", "--json", "empty"], 2, "error: empty: expected a file to write"),
+        (["--img", "a.png", "--conf", "1.5"], 2, "argument --conf: expected a number from 0 to 1, got '1.5'"),
+        (["--img", "a.png", "--iou", "x"], 2, "argument --iou: expected a number, got 'x'"),
+        (["--img", "a.png", "--max-det", "0"], 2, "argument --max-det: expected a whole number of 1 or more, got '0'"),
+        ([], 2, "the following arguments are required: --img"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(run, tmp_path, arguments, status, message):
+    (tmp_path / "empty").mkdir()
+    for name in ("text.jpg", "text.mp4", "text.md"):
+        (tmp_path / name).write_text("text")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, output, errors = run(*arguments)
+    assert code == status
+    assert message in errors
+    assert "Traceback" not in errors
+    assert "wrote" not in output
+
+
+def test_help_is_quick_and_shows_the_commands(run_script):
+    result = run_script("test.py", "--help")
+    assert result.returncode == 0
+    assert "python3 test.py --data data/coco.data" in result.stdout
+    for option in (
+        "--img",
+        "--conf",
+        "--iou",
+        "--max-det",
+        "--device",
+        "--classes",
+        "--json",
+        "--txt",
+        "--crop",
+        "--show",
+    ):
+        assert option in result.stdout

@@ -1,0 +1,434 @@
+"""train.py in this process, on a few small pictures: what it starts from, what it leaves, how it fails."""
+
+import errno
+import json
+import re
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+import train
+from model.detector import Detector
+from tests.helpers.training_files import assert_equal, results, write_shapes
+from utils.errors import InputError, RunError
+from utils.training.ema import average_of, update_average
+from utils.training.progress import Progress
+from utils.training.signals import Interrupt
+from utils.weights import pretrained as start_module
+from utils.weights.pretrained import start_weights
+
+CLASSES = 6
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, train=8, val=4)
+    return folder
+
+
+@pytest.fixture
+def run(shapes, tmp_path, monkeypatch):
+    """Run train.py on the shapes in an empty folder, `run("--epochs", 1)`; gives its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments, data=shapes / "small.data"):
+        given = [] if "--resume" in arguments else ["--data", data, "--workers", 0]
+        arguments = [str(argument) for argument in (*given, *arguments)]
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        return train.main(train.build_parser().parse_args(arguments))
+
+    return start
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+# What a run leaves
+
+
+def test_run_leaves_weights_figures_and_pictures(run, tmp_path, capsys):
+    assert run() == 0
+    folder = tmp_path / "runs/train/small"
+    rows = results(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    for row in rows:
+        parts = sum(float(row[name]) for name in ("box", "objectness", "classes"))
+        assert float(row["total"]) == pytest.approx(parts, rel=1e-5)
+        name = f"small-{row['epoch']}-epoch-{float(row['original_AP']):.6f}ap-model.pth"
+        assert (tmp_path / "weights" / name).is_file()
+    detector = Detector(CLASSES, 3)
+    detector.load_state_dict(load(tmp_path / "weights/small-best.pth"))  # a plain state dict, of all and only it
+    saved = load(tmp_path / "weights/small-last.pth")
+    assert saved["ema"] is None
+    assert saved["progress"]["epoch"] == 3
+
+    for name in ("train_batch_1.jpg", "train_batch_2.jpg", "val_predictions.jpg", "results.png"):
+        assert min(cv2.imread(str(folder / name)).shape[:2]) > 300, name
+    for name in ("precision_recall.png", "f1.png", "confusion_matrix.png", "worst.jpg"):
+        assert (folder / name).stat().st_size > 5000, name
+    assert list(folder.glob("events.out.tfevents.*"))
+    arguments = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+    assert arguments["settings"]["epochs"] == 3
+    assert arguments["settings"]["seed"] == 0
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in arguments["lists_sha256"].values())
+    assert arguments["lists_sha256"].keys() == {"train", "val"}
+    assert arguments["versions"]["torch"] == torch.__version__
+
+    output = capsys.readouterr()
+    assert "train    8 images, " in output.out
+    assert "run      recipe default, 3 epochs of 2 steps, batch 4, evaluation every epoch" in output.out
+    assert "seed 0, device cpu" in output.out
+    assert "epoch 3/3  total " in output.out
+    assert "wrote    weights/small-*.pth" in output.out
+    assert "warning: train: classes with fewer than 100 boxes" in output.err
+
+
+def test_same_seed_same_weights_other_seed_others(run, tmp_path):
+    for seed in (1, 1, 2):
+        run("--epochs", 1, "--seed", seed)
+    first, again, other = (load(tmp_path / f"weights/small{number}-best.pth") for number in ("", "-2", "-3"))
+    assert_equal(first, again)
+    assert not torch.equal(first["fpn.conv1x1_2.0.weight"], other["fpn.conv1x1_2.0.weight"])
+
+
+def test_frozen_backbone_stays(run, tmp_path):
+    torch.manual_seed(0)
+    before = Detector(CLASSES, 3).state_dict()
+    run("--epochs", 2, "--freeze-backbone")
+    after = load(tmp_path / "weights/small-last.pth")["model"]
+    for name, tensor in before.items():
+        if name.startswith("backbone."):
+            assert torch.equal(tensor, after[name]), name
+    assert not torch.equal(before["output_obj_layers.bias"], after["output_obj_layers.bias"])
+
+
+def test_average_is_what_is_saved(run, tmp_path):
+    run("--epochs", 1, "--ema")
+    saved, best = load(tmp_path / "weights/small-last.pth"), load(tmp_path / "weights/small-best.pth")
+    assert_equal(saved["ema"], best)
+    assert not torch.equal(saved["model"]["fpn.conv1x1_2.1.running_var"], best["fpn.conv1x1_2.1.running_var"])
+
+
+def test_patience_ends_a_run(run, tmp_path, capsys):
+    run("--epochs", 40, "--patience", 3, "--eval-interval", 2, "--lr", 1e-9)
+    rows = results(tmp_path / "runs/train/small")
+    figures = [float(row["AP50"]) for row in rows if row["AP50"]]
+    best = 2 * (figures.index(max(figures)) + 1)
+    # Four epochs, because evaluations are two apart.
+    assert len(rows) == best + 4 < 40
+    assert f"no better AP50 since epoch {best}, 4 epochs ago" in capsys.readouterr().out
+
+
+def test_evaluations_are_as_far_apart_as_asked(run, tmp_path):
+    run("--epochs", 5, "--eval-interval", 2)
+    evaluated = [row["epoch"] for row in results(tmp_path / "runs/train/small") if row["AP50"]]
+    assert evaluated == ["2", "4", "5"]
+
+
+# Going on
+
+
+def test_more_epochs_of_a_finished_run(run, tmp_path, capsys):
+    run("--epochs", 1)
+    assert run("--resume", "--epochs", 2, "--ema") == 0  # an average begins with the weights
+    assert "continued from weights/small-last.pth" in capsys.readouterr().out
+    assert len(results(tmp_path / "runs/train/small")) == 2
+    assert load(tmp_path / "weights/small-last.pth")["ema"] is not None
+
+
+def test_resumed_run_that_was_finished_draws_again(run, tmp_path):
+    run("--epochs", 1)
+    folder = tmp_path / "runs/train/small"
+    for name in ("results.csv", "val_predictions.jpg"):
+        (folder / name).unlink()
+    (tmp_path / "weights/.small-last-abcd1234.pth").write_bytes(b"half of it")  # what a kill leaves
+    assert run("--resume") == 0
+    assert len(results(folder)) == 1
+    assert (folder / "val_predictions.jpg").exists()
+    assert not list((tmp_path / "weights").glob(".*"))
+
+
+def test_other_batch_size_goes_on_at_the_same_share_of_the_epoch(capsys):
+    progress = Progress(epoch=2, step=3, steps=6, sums=[6.0, 3.0, 1.5, 1.5])
+    progress.fit(12)
+    assert (progress.epoch, progress.step, progress.steps) == (2, 6, 12)
+    assert list(progress.mean_losses().values()) == [2.0, 1.0, 0.5, 0.5]
+    assert "an epoch has 12 steps, it had 6; the run goes on after 50% of its epoch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"weights/none-last.pth: cannot read these weights: No such file"),
+        (b"", r"expected a weights file, got an empty file"),
+        (b"no checkpoint", r"expected a PyTorch weights file"),
+        ({"w": torch.zeros(2)}, r"expected a training checkpoint \(NAME-last.pth\) to go on from, got weights only"),
+        ([1, 2], r"expected a training checkpoint"),
+        ({"model": {}, "optimiser": {}}, r"expected a training checkpoint"),
+    ],
+)
+def test_what_cannot_be_resumed(run, tmp_path, content, message):
+    path = tmp_path / "weights/none-last.pth"
+    if content is not None:
+        path.parent.mkdir()
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+    with pytest.raises(InputError, match=message):
+        run("--resume", "weights/none-last.pth")
+
+
+def test_nothing_to_resume(run):
+    with pytest.raises(InputError, match=r"--resume: expected a run's NAME-last.pth in weights/, found none"):
+        run("--resume")
+
+
+def test_resume_with_other_classes(run, tmp_path):
+    run("--epochs", 1)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "small.names").write_text("a\nb\n", encoding="utf-8")
+    for split in ("train", "val"):
+        (folder / f"{split}.txt").write_text("one.png\n", encoding="utf-8")
+    cv2.imwrite(str(folder / "one.png"), torch.zeros(64, 64, 3, dtype=torch.uint8).numpy())
+    (folder / "one.txt").write_text("0 0.5 0.5 0.5 0.5\n", encoding="utf-8")
+    data = write_data_file(folder, classes=2, train="train.txt", val="val.txt", batch_size=1)
+    with pytest.raises(InputError, match=r"small-last.pth: has 6 classes, .*small.data says 2"):
+        run("--resume", "--data", data)
+
+
+def write_data_file(folder, **changes):
+    """A .data file with these entries changed, beside names and lists that are there."""
+    lines = {
+        **{"model_name": "small", "epochs": 1, "steps": "2", "batch_size": 4, "subdivisions": 1},
+        **{"learning_rate": 0.01, "pre_weights": "scratch", "classes": CLASSES, "width": 64, "height": 64},
+        **{"anchor_num": 3, "anchors": "3,3, 4,4, 7,7, 11,11, 18,18, 30,30", "names": "small.names", **changes},
+    }
+    path = folder / "small.data"
+    path.write_text("".join(f"{key}={value}\n" for key, value in lines.items()), encoding="utf-8")
+    return path
+
+
+# Weights to start from
+
+
+def filled(classes=CLASSES, anchors=3, seed=1):
+    """State dict of a detector whose weights are those of no new one."""
+    torch.manual_seed(seed)
+    return {name: torch.rand(tensor.shape) for name, tensor in Detector(classes, anchors).state_dict().items()}
+
+
+def test_full_checkpoint(tmp_path):
+    state = filled()
+    torch.save(state, tmp_path / "w.pth")
+    detector = Detector(CLASSES, 3)
+    assert start_weights(detector, "w.pth", tmp_path) == str(tmp_path / "w.pth")
+    for name, tensor in detector.state_dict().items():
+        assert torch.equal(tensor, state[name].to(tensor.dtype)), name
+
+
+def test_backbone_alone(tmp_path):
+    state = {name.removeprefix("backbone."): t for name, t in filled().items() if name.startswith("backbone.")}
+    torch.save(state, tmp_path / "b.pth")
+    detector = Detector(CLASSES, 3)
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    assert "skipped" not in start_weights(detector, "b.pth", tmp_path)
+    for name, tensor in detector.state_dict().items():
+        expected = state[name.removeprefix("backbone.")] if name.startswith("backbone.") else before[name]
+        assert torch.equal(tensor, expected.to(tensor.dtype)), name
+
+
+@pytest.mark.parametrize(
+    ("classes", "anchors", "skipped"),
+    [
+        (80, 3, "skipped 2 tensors that do not fit: output_cls_layers.weight, output_cls_layers.bias"),
+        (CLASSES, 4, "skipped 4 tensors that do not fit: output_reg_layers.weight, output_reg_layers.bias, "),
+        (2, 5, "skipped 6 tensors that do not fit: output_reg_layers.weight, .*, output_obj_layers.bias and 2 more"),
+    ],
+)
+def test_other_classes_and_anchors_take_what_fits(tmp_path, classes, anchors, skipped):
+    state = filled(classes, anchors)
+    torch.save(state, tmp_path / "w.pth")
+    detector = Detector(CLASSES, 3)
+    assert re.search(skipped, start_weights(detector, str(tmp_path / "w.pth"), Path()))
+    for name, tensor in detector.state_dict().items():
+        assert torch.equal(tensor, state[name].to(tensor.dtype)) == (tensor.shape == state[name].shape), name
+
+
+def test_imagenet_backbone_unless_something_else_is_asked_for(tmp_path, monkeypatch):
+    state = {name.removeprefix("backbone."): t for name, t in filled().items() if name.startswith("backbone.")}
+    torch.save(state, tmp_path / "backbone.pth")
+    monkeypatch.setattr(start_module, "BACKBONE", tmp_path / "backbone.pth")
+    detector = Detector(CLASSES, 3)
+    assert start_weights(detector, None, Path()) == "backbone.pth: the ImageNet backbone; the rest is random"
+    assert torch.equal(detector.backbone.first_conv[0].weight, state["first_conv.0.weight"])
+
+
+def test_random_weights_with_a_warning_where_the_backbone_cannot_be_had(tmp_path, monkeypatch, capsys):
+    def no_network(path):
+        raise RunError(f"{path}: not there, and the download failed; save it as {path}")
+
+    monkeypatch.setattr(start_module, "obtain", no_network)
+    line = start_weights(Detector(CLASSES, 3), None, Path())
+    assert line == "random weights, for want of the ImageNet backbone"
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 1
+    assert "starting from random weights, which costs many epochs and much accuracy" in warnings[0]
+    assert "backbone.pth: not there" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"w.pth: cannot read these weights: No such file"),
+        ({"w": torch.zeros(2)}, r"w.pth: none of its 1 tensors fits the detector: w"),
+        ({"w": "text"}, r"w.pth: expected a dict of tensors by name, got 'w': a str"),
+        ({}, r"w.pth: expected a dict of tensors by name, got an empty one"),
+    ],
+)
+def test_weights_that_nothing_can_start_from(tmp_path, content, message):
+    if content is not None:
+        torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=message):
+        start_weights(Detector(CLASSES, 3), "w.pth", tmp_path)
+
+
+# Failures
+
+
+def test_loss_that_is_not_finite_ends_the_run(run, tmp_path):
+    with pytest.raises(RunError) as caught:
+        run("--lr", 1e30, "--epochs", 5)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert re.search(r"not finite.* in epoch [1-5], batch [12]; images: 0000\d\.jpg, 0000\d\.jpg, ", message)
+    assert "python3 train.py --resume weights/small-last.pth --lr 1e+29" in message
+    for tensor in load(tmp_path / "weights/small-last.pth")["model"].values():
+        assert torch.isfinite(tensor).all()
+
+
+def test_full_disk_leaves_the_previous_checkpoint(run, tmp_path, monkeypatch):
+    run("--epochs", 1)
+    path = tmp_path / "weights/small-last.pth"
+    before = path.read_bytes()
+    whole = Path.write_bytes
+
+    def fail_half_way(self, data):
+        if self.suffix == ".pth":
+            whole(self, bytes(data)[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        return whole(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fail_half_way)
+    with pytest.raises(RunError, match=r"^weights/small-\S+\.pth: cannot write .* was there before is whole: No space"):
+        run("--resume", "--epochs", 2)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert not list((tmp_path / "weights").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": "None"}, r"small.data: train: expected a list of images, got None"),
+        ({"val": "None"}, r"small.data: val: expected a list of images, got None"),
+        ({"train": "absent.txt"}, r"absent.txt"),
+        (
+            {"batch_size": 32, "subdivisions": 16},
+            r"expected at least 16 images a batch \(subdivisions 16 x 1 processes",
+        ),
+        ({"train": "empty/train.txt"}, r"expected images with boxes to learn from, got 1 without"),
+        ({"pre_weights": "absent.pth"}, r"absent.pth: cannot read these weights"),
+    ],
+)
+def test_data_that_cannot_be_trained_on(run, shapes, tmp_path, changes, message):
+    folder = tmp_path / "d"
+    (folder / "empty").mkdir(parents=True)
+    cv2.imwrite(str(folder / "empty/a.png"), torch.zeros(64, 64, 3, dtype=torch.uint8).numpy())
+    (folder / "empty/train.txt").write_text("a.png\n", encoding="utf-8")
+    (folder / "small.names").write_text("\n".join("abcdef") + "\n", encoding="utf-8")
+    lists = {"train": shapes / "shapes/train.txt", "val": shapes / "shapes/val.txt"}
+    with pytest.raises(InputError, match=message):
+        run(data=write_data_file(folder, **{**lists, **changes}))
+
+
+def test_no_data(run, monkeypatch):
+    with pytest.raises(InputError, match=r"--data: expected a .data file, for example --data data/coco.data"):
+        train.main(train.build_parser().parse_args([]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "argument --epochs: expected a whole number of 1 or more, got '0'"),
+        (["--epochs", "many"], "argument --epochs: expected a whole number, got 'many'"),
+        (["--batch-size", "-4"], "argument --batch-size: expected a whole number of 1 or more, got '-4'"),
+        (["--lr", "0"], "argument --lr: expected a number above 0, got '0'"),
+        (["--lr", "nan"], "argument --lr: expected a number above 0, got 'nan'"),
+        (["--lr", "inf"], "argument --lr: expected a number above 0, got 'inf'"),
+        (["--workers", "-1"], "argument --workers: expected a whole number of 0 or more, got '-1'"),
+        (["--seed", "x"], "argument --seed: expected a whole number, got 'x'"),
+        (["--eval-interval", "0"], "argument --eval-interval: expected a whole number of 1 or more"),
+        (["--patience", "-1"], "argument --patience: expected a whole number of 0 or more"),
+        (["--save-interval", "1.5"], "argument --save-interval: expected a whole number, got '1.5'"),
+        (["--cache", "tape"], "argument --cache: invalid choice: 'tape'"),
+        (["--recipe", "soup"], "argument --recipe: invalid choice: 'soup'"),
+        (["--speed", "9"], "unrecognized arguments: --speed 9"),
+    ],
+)
+def test_options_that_mean_nothing(capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        train.build_parser().parse_args(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["tpu9", "cuda:99"])
+def test_device_that_is_not_there(run, device):
+    with pytest.raises(InputError, match=rf"--device {device}: expected a device of this machine"):
+        run("--device", device)
+
+
+def test_script_names_its_failure_in_one_line(run_script, tmp_path):
+    done = run_script("train.py", "--data", "absent.data", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: absent.data: cannot read: No such file or directory\n"
+    assert done.stdout == ""
+
+
+# Smaller parts
+
+
+def test_average_follows_the_weights():
+    network = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(network.weight)
+    average = average_of(network)
+    torch.nn.init.ones_(network.weight)
+    values = []
+    for step in range(1, 3000):
+        update_average(average, network, step)
+        values.append(float(average.weight))
+    assert values == sorted(values)
+    assert 0.9 < values[0] < values[-1] <= 1  # the first step's decay is near 0: early weights are forgotten soon
+    assert not average.weight.requires_grad
+
+
+def test_signals_outside_of_a_run_are_as_before():
+    import signal
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interrupt() as stop:
+        assert not stop
+        signal.raise_signal(signal.SIGTERM)
+        assert stop
+        assert stop.number == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

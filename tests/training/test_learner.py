@@ -1,0 +1,105 @@
+"""What learns: its layout in memory, in which BatchNorm is exact."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+import train
+from model.detector import Detector
+from tests.helpers.training_files import write_shapes
+from utils.training.engine import update
+from utils.training.learner import build_learner, prepare_layout
+from utils.training.run import Run
+from utils.training.settings import read_settings
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("compiler", "expected"), [(None, torch.channels_last), ("no-such", torch.contiguous_format)])
+def test_batchnorm_sums_exactly_in_the_layout_that_is_trained_in(monkeypatch, capsys, compiler, expected):
+    if compiler:
+        monkeypatch.setenv("CXX", compiler)
+    torch.manual_seed(0)
+    values = torch.randn(16, 4, 176, 176) * 3 + 2
+    gradient = torch.randn_like(values) * 1e-3 + 1e-4
+    weights = []
+    for dtype in (torch.float64, torch.float32):
+        network = nn.Sequential(nn.BatchNorm2d(4)).to(dtype)
+        layout = torch.contiguous_format
+        if dtype == torch.float32:
+            layout = prepare_layout(network, CPU, compiled=False)
+            warned = "for want of a compiled BatchNorm: no C++ compiler" in capsys.readouterr().err
+            assert warned == (layout == torch.contiguous_format)
+            # Without a compiler on the machine the second case is all there is to see.
+            assert layout == expected or (compiler is None and warned)
+        network(values.to(dtype).contiguous(memory_format=layout)).backward(gradient.to(dtype))
+        weights.append(network[0].weight.grad.double())
+    assert (weights[0] - weights[1]).norm() / weights[0].norm() < 1e-4
+
+
+def test_a_network_that_is_compiled_whole_stays_contiguous():
+    network = nn.Sequential(nn.BatchNorm2d(4))
+    assert prepare_layout(network, CPU, compiled=True) == torch.contiguous_format
+    assert type(network[0]) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize("compiler", [None, "no-such"])
+def test_the_layout_stays_through_steps_and_evaluations(tmp_path, monkeypatch, compiler):
+    """Weights that are channels last make everything behind them channels last."""
+    monkeypatch.chdir(tmp_path)
+    if compiler:
+        monkeypatch.setenv("CXX", compiler)
+    options = train.build_parser().parse_args(["--data", str(write_shapes(tmp_path)), "--workers", "0"])
+    settings = read_settings(options)
+    run = Run(settings, vars(options))
+    seen = []
+    for module in run.learner.detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(
+                lambda module, _, output: seen.append(output.is_contiguous(memory_format=run.learner.memory_format))
+            )
+    # As a loader gives them: channels last in memory.
+    images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    targets = torch.tensor([[0, 1, 0.5, 0.5, 0.3, 0.3]])
+    for _ in range(2):
+        run.learner.detector.train()
+        seen.clear()
+        update(run.learner, [(images, targets)], len(images), settings.recipe, settings.config.anchors)
+        assert len(seen) > 50
+        assert all(seen)
+        evaluation, _ = run.evaluate(run.learner.best_network)
+        assert evaluation is not None
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_a_long_gradient_is_shortened(tmp_path, monkeypatch, limit):
+    monkeypatch.chdir(tmp_path)
+    options = train.build_parser().parse_args(["--data", str(write_shapes(tmp_path)), "--workers", "0"])
+    settings = read_settings(options)
+    run = Run(settings, vars(options))
+    lengths = []
+
+    def step():
+        lengths.append(torch.cat([weight.grad.flatten() for weight in run.learner.detector.parameters()]).norm().item())
+
+    monkeypatch.setattr(run.learner.optimiser, "step", step)
+    images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    targets = torch.tensor([[0, 1, 0.5, 0.5, 0.3, 0.3]])
+    recipe = dataclasses.replace(settings.recipe, clip_norm=limit)
+    run.learner.detector.train()
+    update(run.learner, [(images, targets)], len(images), recipe, settings.config.anchors)
+    (length,) = lengths
+    assert length > 1 if limit is None else length == pytest.approx(limit, rel=1e-3)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_compiling_for_a_cpu_is_warned_of(tmp_path, capsys, wanted):
+    arguments = ["--data", str(write_shapes(tmp_path)), *(["--compile"] if wanted else [])]
+    settings = read_settings(train.build_parser().parse_args(arguments))
+    detector = Detector(settings.config.classes, settings.config.anchor_num)
+    learner = build_learner(detector, settings, torch.device("cpu"))
+    assert ("half as fast" in capsys.readouterr().err) == wanted
+    # The kernels of utils.kernels cannot be compiled around, and PyTorch's BatchNorm is exact in this layout.
+    assert not wanted or learner.memory_format == torch.contiguous_format

@@ -1,0 +1,81 @@
+"""What is in force: command line over .data file over recipe."""
+
+import json
+
+import pytest
+
+import train
+from tests.helpers.dataset_files import write_data
+from utils.errors import InputError
+from utils.training.settings import EVALUATIONS, describe, read_settings
+
+
+def settings(data, *arguments):
+    return read_settings(train.build_parser().parse_args(["--data", str(data), *arguments]))
+
+
+def change(data, old, new):
+    text = data.read_text(encoding="utf-8")
+    assert old in text
+    data.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_data_file_is_in_force_where_the_command_line_says_nothing(tmp_path):
+    found = settings(write_data(tmp_path))
+    assert (found.epochs, found.batch_size, found.subdivisions, found.learning_rate) == (2, 2, 1, 0.006)
+    assert (found.weights, found.recipe_name, found.ema, found.eval_interval) == (None, "default", False, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (("--epochs", "70"), "epochs", 70),
+        (("--batch-size", "6"), "batch_size", 6),
+        (("--lr", "0.5"), "learning_rate", 0.5),
+        (("--weights", "scratch"), "weights", "scratch"),
+        (("--seed", "3"), "seed", 3),
+        (("--workers", "0"), "workers", 0),
+        (("--cache", "disk"), "cache", "disk"),
+        (("--device", "cpu"), "device", "cpu"),
+        (("--amp",), "amp", True),
+        (("--ema",), "ema", True),
+        (("--no-ema",), "ema", False),
+        (("--compile",), "compile", True),
+        (("--eval-interval", "4"), "eval_interval", 4),
+        (("--patience", "9"), "patience", 9),
+        (("--save-interval", "0"), "save_interval", 0),
+        (("--output", "elsewhere"), "output", "elsewhere"),
+        (("--freeze-backbone",), "freeze_backbone", True),
+    ],
+)
+def test_command_line_wins(tmp_path, arguments, name, value):
+    assert getattr(settings(write_data(tmp_path), *arguments), name) == value
+
+
+def test_the_data_file_s_rate_is_the_original_recipe_s(tmp_path):
+    assert settings(write_data(tmp_path), "--recipe", "original").learning_rate == 0.001
+
+
+@pytest.mark.parametrize("recipe", ["default", "original"])
+def test_a_rate_that_is_given_is_taken_as_it_is(tmp_path, recipe):
+    assert settings(write_data(tmp_path), "--recipe", recipe, "--lr", "0.01").learning_rate == 0.01
+
+
+@pytest.mark.parametrize("epochs", [1, 9, 10, 11, 19, 31, 300])
+def test_a_run_is_evaluated_ten_times(tmp_path, epochs):
+    interval = settings(write_data(tmp_path), "--epochs", str(epochs)).eval_interval
+    assert epochs // interval >= min(EVALUATIONS, epochs)
+
+
+def test_batch_is_a_multiple_of_subdivisions(tmp_path):
+    data = write_data(tmp_path)
+    change(data, "subdivisions=1", "subdivisions=2")
+    with pytest.raises(InputError, match=r"--batch-size 3: expected a multiple of subdivisions \(2 in .*small.data\)"):
+        settings(data, "--batch-size", "3")
+
+
+def test_description_is_plain(tmp_path):
+    described = describe(settings(write_data(tmp_path), "--lr", "0.25"))
+    assert json.loads(json.dumps(described))["learning_rate"] == 0.25
+    assert described["recipe.momentum"] == 0.9
+    assert described["width"] == 96
