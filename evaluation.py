@@ -18,10 +18,11 @@ def main(options):
     from utils.dataset.shapes import prepare
     from utils.errors import warn
     from utils.evaluation.compare import read_val
+    from utils.evaluation.detect import detect_images
     from utils.evaluation.files import check_files, write_files
+    from utils.evaluation.metrics import measure
     from utils.evaluation.report import class_table, figures_table
     from utils.runtimes.loading import load_runtime
-    from utils.training.engine import detect_images, measure
 
     config = prepare(read_config(options.data))
     if len(options.weights) > 1:

@@ -168,10 +168,12 @@ def our_side(task, options):
     from train import build_parser as train_parser
     from utils.config import read_config
     from utils.evaluation.compare import read_val
+    from utils.evaluation.detect import detect_images
+    from utils.evaluation.metrics import measure
     from utils.postprocess import detect
     from utils.runtimes.loading import load_runtime
     from utils.training.data import load_data
-    from utils.training.engine import detect_images, measure, update
+    from utils.training.engine import update
     from utils.training.learner import build_learner
     from utils.training.settings import read_settings
 

@@ -73,8 +73,9 @@ def time_evaluation(options):
     import time
 
     from utils.dataset.index import load_index
+    from utils.evaluation.detect import detect_images
+    from utils.evaluation.metrics import measure
     from utils.runtimes.loading import load_runtime
-    from utils.training.engine import detect_images, measure
 
     times = [time.perf_counter()]
     config = read_data(options.data)

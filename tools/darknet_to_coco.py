@@ -19,7 +19,7 @@ from utils.errors import InputError, warn
 def main(options):
     import json
 
-    from utils.convert.coco import coco_content
+    from utils.dataset.coco import coco_content
     from utils.dataset.images import list_images
     from utils.dataset.index import scan_dataset, warn_of_labels
     from utils.files import write_text

@@ -15,8 +15,9 @@ from utils.config import read_config
 from utils.dataset.dataset import DetectionDataset, make_loader
 from utils.dataset.index import load_index
 from utils.errors import InputError
+from utils.evaluation.detect import collect_detections, detect_images
+from utils.evaluation.metrics import measure
 from utils.runtimes.loading import load_runtime
-from utils.training.engine import collect_detections, detect_images, measure
 
 FRAME = (96, 64)
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.measured import FRAME, detections_of, labels_of, measured_sets
-from utils.evaluation.original import confusion_matrix, count_mistakes, original_metrics
+from utils.evaluation.confusion import confusion_matrix, count_mistakes
+from utils.evaluation.original import original_metrics
 
 BOX, FAR_BOX = (10, 10, 60, 60), (200, 200, 300, 260)
 

@@ -9,12 +9,13 @@ import pytest
 from tests.scripts.test_pytorch2onnx import export
 from utils.config import read_config
 from utils.dataset.index import load_index
+from utils.evaluation.detect import detect_images
+from utils.evaluation.metrics import measure
 from utils.export.int8_ncnn import first_convolutions, to_int8
 from utils.export.int8_onnx import with_own_weights
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.ncnn_format import Layer, Weights, write_bin, write_param
 from utils.runtimes.ncnn_runtime import extract, open_net
-from utils.training.engine import detect_images, measure
 
 SIDE = 8
 

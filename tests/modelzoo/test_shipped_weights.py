@@ -13,8 +13,9 @@ from model.detector import Detector
 from utils.config import read_config
 from utils.dataset.index import load_index
 from utils.dataset.shapes import make_shapes
+from utils.evaluation.detect import detect_images
+from utils.evaluation.metrics import measure
 from utils.runtimes.loading import load_runtime
-from utils.training.engine import detect_images, measure
 from utils.weights.checkpoint import load_weights
 
 REPO = Path(__file__).resolve().parents[2]

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.helpers.measured import FRAME, detections_of, index_of, labels_of
-from utils.convert.coco import coco_content
+from utils.dataset.coco import coco_content
 from utils.evaluation.coco import coco_metrics, coco_results
-from utils.evaluation.original import confusion_matrix
+from utils.evaluation.confusion import confusion_matrix
 from utils.plots import evaluation as plots
 from utils.plots.fonts import class_labels
 

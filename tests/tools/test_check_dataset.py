@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers.dataset_files import write_data, write_picture
-from utils.check.checks import WARNING, check_dataset
+from utils.check.checks import check_dataset
 from utils.check.image_check import decode_images, find_look_alikes, make_thumbnail
 from utils.check.report import ASPECT_EDGES, SIZE_EDGES, as_dictionary, as_text, histograms
 from utils.config import read_config
 from utils.dataset.images import read_image
+from utils.dataset.statistics import WARNING
 
 GOOD = "0 0.5 0.5 0.5 0.5\n1 0.25 0.25 0.25 0.5\n"  # at 96×64: 48×32 and 24×32 pixels
 

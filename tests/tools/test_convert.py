@@ -29,9 +29,10 @@ from utils.convert.annotations import (
     normalise,
     split_images,
 )
-from utils.convert.coco import coco_content, image_ids, read_coco
+from utils.convert.coco import read_coco
 from utils.convert.to_darknet import label_text
 from utils.convert.voc import read_voc
+from utils.dataset.coco import coco_content, image_ids
 from utils.dataset.images import list_images
 from utils.dataset.index import load_index
 from utils.dataset.labels import label_path, parse_labels

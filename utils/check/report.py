@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.check.checks import ERROR, MIN_VISIBLE
+from utils.dataset.statistics import ERROR, MIN_VISIBLE
 from utils.text import align_columns
 
 SHOWN = 10  # lines of one finding in the text; JSON has all

@@ -70,7 +70,7 @@ def coco_results(detections, ids, frame_size, image_sizes):
     Args:
         detections: list of N arrays or CPU tensors [n, 6], (x1, y1, x2, y2, score, class), in pixels of the frame.
         frame_size: (width, height) of the network's input in pixels.
-        ids: N image ids, from `utils.convert.coco.image_ids`.
+        ids: N image ids, from `utils.dataset.coco.image_ids`.
         image_sizes: [N, 2], width and height in pixels.
     Returns:
         list of dicts for `json.dump`: image_id, category_id, bbox [x, y, w, h], score.
@@ -94,7 +94,7 @@ def coco_metrics(results, truth, max_det=MAX_DET):
 
     Args:
         results: from `coco_results`; they are not changed.
-        truth: content of a COCO annotation file, from `utils.convert.coco.coco_content`; it is not changed.
+        truth: content of a COCO annotation file, from `utils.dataset.coco.coco_content`; it is not changed.
         max_det: best detections an image and class that count; COCO's own figures are at 100.
     Returns:
         CocoMetrics, the classes in the order of their category ids.

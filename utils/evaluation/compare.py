@@ -7,10 +7,11 @@ import numpy as np
 
 from utils.dataset.index import load_index
 from utils.errors import InputError
+from utils.evaluation.detect import detect_images
+from utils.evaluation.metrics import measure
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.ncnn_runtime import PARAM_SUFFIX, bin_path
 from utils.text import align_columns
-from utils.training.engine import detect_images, measure
 
 THREADS = (1, 2)
 RUNS = 30  # of one image, after a few that warm up
@@ -35,7 +36,7 @@ def evaluate_all(models, config, index, batch_size=16, workers=2, **limits):
         models: paths of .pth, .onnx or .ncnn.param files.
         config: Config, for the network's size and the names of the classes.
         index: DatasetIndex, as from `read_val`.
-        batch_size, workers, limits: as in `utils.training.engine.detect_images`.
+        batch_size, workers, limits: as in `utils.evaluation.detect.detect_images`.
     Returns:
         A table as text: runtime, precision, size, AP50, AP, latency on one and two threads.
     Raises:

@@ -8,7 +8,7 @@ import os
 
 from utils.errors import InputError
 from utils.evaluation.coco import MAX_DET
-from utils.evaluation.original import confusion_matrix
+from utils.evaluation.confusion import confusion_matrix
 from utils.files import check_writable, new_folder, write_text
 from utils.provenance import git_state, versions
 from utils.weights.checkpoint import weights_hash

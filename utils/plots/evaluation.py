@@ -29,7 +29,7 @@ def save_plots(folder, coco, matrix):
     Args:
         folder: where they go; made if it is missing.
         coco: CocoMetrics.
-        matrix: [C + 1, C + 1], from `utils.evaluation.original.confusion_matrix`.
+        matrix: [C + 1, C + 1], from `utils.evaluation.confusion.confusion_matrix`.
     Returns:
         list of the paths written.
     """

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from utils.dataset.images import read_image
 from utils.errors import InputError
-from utils.evaluation.original import count_mistakes
+from utils.evaluation.confusion import count_mistakes
 from utils.files import atomic_path
 from utils.plots.draw import draw_detections
 from utils.plots.fonts import default_font

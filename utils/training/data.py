@@ -3,18 +3,16 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from torch.utils.data import DataLoader
 
-from utils.check.checks import count, doubts
 from utils.dataset.augment import AUGMENTATIONS
 from utils.dataset.dataset import DatasetIndex, DetectionDataset, load_index, make_loader
 from utils.dataset.sampler import EvaluationBatches, TrainBatches
+from utils.dataset.statistics import warn_of_doubts
 from utils.errors import InputError, warn
 from utils.training import distributed
 
 EVAL_BATCH = 32
-_WARNED = 160  # characters of a warning's list
 
 
 @dataclass(frozen=True)
@@ -83,25 +81,3 @@ def _open(config, key) -> DatasetIndex:
     if source is None:
         raise InputError(f"{config.path}: {key}: expected a list of images, got None")
     return load_index(source, config.classes)
-
-
-def warn_of_doubts(key, index, config):
-    """Warn of what tools/check_dataset.py would, as far as it is known without unpacking images.
-
-    Args:
-        key: "train" or "val".
-        index: DatasetIndex.
-        config: Config.
-    """
-    facts = count(index, [], 0, config)
-    for finding in doubts(key, facts, config):
-        if finding.items and not finding.kind.endswith("label lines"):  # of those load_index has spoken
-            more = f" (and {len(finding.items) - 1} more such lines)" if len(finding.items) > 1 else ""
-            text = finding.items[0]
-            warn(f"{finding.kind}: {text[:_WARNED]}{'…' if len(text) > _WARNED else ''}{more}")
-    outside = np.count_nonzero((index.sizes == 0).any(1))
-    if outside:
-        warn(f"{key}: {outside} of {len(index)} files are no images; they are {_FATE[key]}")
-
-
-_FATE = {"train": "left out", "val": "taken as black, so that their objects count as missed"}

@@ -15,7 +15,9 @@ import torch
 
 from model.detector import Detector
 from utils.errors import InputError, RunError
+from utils.evaluation.detect import collect_detections, predict_batch
 from utils.evaluation.files import write_plots
+from utils.evaluation.metrics import measure
 from utils.files import new_folder
 from utils.losses.original import Losses
 from utils.plots.fonts import class_labels
@@ -25,7 +27,7 @@ from utils.runtimes.torch_runtime import TorchRuntime
 from utils.training import distributed
 from utils.training.console import Screen, describe_run
 from utils.training.data import load_data
-from utils.training.engine import collect_detections, measure, predict_batch, train_epoch
+from utils.training.engine import train_epoch
 from utils.training.learner import build_learner, join_processes
 from utils.training.log import draw_results, open_events, write_arguments, write_events, write_results
 from utils.training.progress import Progress
@@ -244,7 +246,9 @@ class Run:
         detector.load_state_dict(network.state_dict())
         runtime = TorchRuntime(detector, config, self.device)
         batches = itertools.takewhile(lambda _: not self.stop, self.data.val_loader)
-        detections = collect_detections(functools.partial(predict_batch, runtime), batches, len(index))
+        detections = collect_detections(
+            functools.partial(predict_batch, runtime), batches, len(index), shown=distributed.is_main()
+        )
         if self._is_stopped():
             return None, True
         detections = distributed.gather_lists(detections)
