@@ -20,9 +20,10 @@ DEFAULTS = {"traintxt": Path("./train.txt"), "input_width": 352, "input_height":
 def main(options):
     import numpy as np
 
+    from model import SCALES
     from utils.anchor_files import replace_anchors, write_anchor_file
     from utils.anchors import RESTARTS, box_sizes, cluster, fit, fit_report
-    from utils.config import SCALES, read_config
+    from utils.config import read_config
     from utils.dataset.index import load_index
     from utils.dataset.shapes import prepare
 
@@ -67,7 +68,7 @@ def main(options):
 
 def choose_settings(options, config):
     """What counts first is the command line, then the .data file, then DEFAULTS."""
-    from utils.config import SCALES
+    from model import SCALES
 
     settings = dict(DEFAULTS)
     if config:
@@ -84,7 +85,7 @@ def choose_settings(options, config):
 
 
 def check_write(config, settings, numbers):
-    from utils.config import SCALES
+    from model import SCALES
 
     if not config:
         raise InputError("--write: expected --data as well, the file that the anchors are written into")

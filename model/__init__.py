@@ -1,0 +1,5 @@
+"""The network. Its constants are here, where code that does not need PyTorch can import them."""
+
+STRIDES = (16, 32)  # input pixels per cell, one entry per output scale
+SCALES = len(STRIDES)
+SIZE_MULTIPLE = STRIDES[-1]  # width and height of the input must be whole cells at the coarsest scale

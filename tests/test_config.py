@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.config import STRIDES, read_config, read_names
+from model import STRIDES
+from utils.config import read_config, read_names
 from utils.errors import InputError
 
 GOOD = {

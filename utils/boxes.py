@@ -1,53 +1,136 @@
-"""Box arithmetic that torchvision.ops has not: between the network's frame and the image, and pair by pair.
+"""Box formulas, each one once: corners, IoU, CIoU, shapes, decoding, and conversion between coordinate frames.
 
-Conversions between (cx, cy, w, h) and (x1, y1, x2, y2) and IoU of all with all are torchvision.ops' own.
+Boxes are (cx, cy, w, h) unless a name says `xyxy`, which is (x1, y1, x2, y2). The functions take PyTorch tensors or
+NumPy arrays and return the same kind, except where the annotation names one of them. For the IoU of all pairs of
+(x1, y1, x2, y2) boxes see `torchvision.ops.box_iou`.
 """
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-EPSILON = 1e-7  # of areas, so that boxes without one have an IoU
+Array = TypeVar("Array", torch.Tensor, np.ndarray)
+
+EPSILON = 1e-7  # added to areas and lengths, so that boxes without area have an IoU
 
 
-def frame_to_image(boxes, frame_size, image_size):
-    """Boxes in the network's input frame to boxes in the image, clipped to it.
+def _library(array: torch.Tensor | np.ndarray) -> ModuleType:
+    return torch if isinstance(array, torch.Tensor) else np
 
-    The image was resized to the frame without keeping its aspect, so each axis has its own factor.
+
+def corners(boxes: Array) -> tuple[Array, Array]:
+    """Convert [..., 4] boxes from center and size to their low and high corners, each [..., 2]."""
+    return boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2
+
+
+def cxcywh_to_xyxy(boxes: Array) -> Array:
+    """Convert [..., 4] boxes from center and size to (x1, y1, x2, y2)."""
+    return _library(boxes).concatenate(corners(boxes), -1)
+
+
+def paired_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Compute the IoU of each box with the target at the same position: [..., 4] and [..., 4] to [...]."""
+    (low, high), (target_low, target_high) = corners(boxes), corners(targets)
+    intersection = (torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0).prod(-1)
+    union = boxes[..., 2:].prod(-1) + targets[..., 2:].prod(-1) - intersection
+    return intersection / (union + EPSILON)
+
+
+def complete_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Compute the CIoU of each box with the target at the same position: [n, 4] and [n, 4] to [n].
+
+    Formula: Zheng et al. 2020, arXiv:1911.08287, equation 10. The trade-off α has no gradient. torchvision's CIoU
+    selects with a boolean mask, which makes the host wait for a CUDA device.
+
+    Returns:
+        1 for equal boxes; always above −2.
+    """
+    iou = paired_iou(boxes, targets)
+    (low, high), (target_low, target_high) = corners(boxes), corners(targets)
+    diagonal = (torch.maximum(high, target_high) - torch.minimum(low, target_low)).square().sum(1) + EPSILON
+    distance = (boxes[:, :2] - targets[:, :2]).square().sum(1)
+
+    # Without EPSILON a height of zero gives NaN, which reaches the gradient even where a mask drops the value.
+    angle = torch.atan(targets[:, 2] / (targets[:, 3] + EPSILON)) - torch.atan(boxes[:, 2] / (boxes[:, 3] + EPSILON))
+    shape = (2 / math.pi * angle).square()
+    with torch.no_grad():
+        trade_off = shape / (1 - iou + shape + EPSILON)
+    return iou - distance / diagonal - trade_off * shape
+
+
+def shape_iou(sizes: Array, anchors: Array) -> Array:
+    """Compute the IoU of boxes [n, 2] and anchors [k, 2] (width, height) that share a center: [n, k]."""
+    # The long axis is the last one while computing: NumPy is fastest then.
+    (widths, heights), (anchor_widths, anchor_heights) = sizes.T, anchors.T[..., None]
+    minimum = _library(sizes).minimum
+    intersection = minimum(widths, anchor_widths) * minimum(heights, anchor_heights)
+    return (intersection / (widths * heights + anchor_widths * anchor_heights - intersection)).T
+
+
+def side_ratio(sizes: Array, anchors: Array) -> Array:
+    """Compute max(w/aw, aw/w, h/ah, ah/h), 1 or more, for boxes [n, 2] and anchors [k, 2] (width, height): [n, k]."""
+    maximum = _library(sizes).maximum
+    ratios = sizes[:, None] / anchors
+    ratios = maximum(ratios, 1 / ratios)
+    return maximum(ratios[..., 0], ratios[..., 1])
+
+
+def decode_centers(offsets: Array, cells: Array, stride: Array | float) -> Array:
+    """Convert the activated center outputs to pixels: (2σ(t) − 0.5 + cell) · stride.
 
     Args:
-        boxes: [n, 4] array, (x1, y1, x2, y2) in pixels of the frame.
-        frame_size, image_size: (width, height) in pixels.
+        offsets: σ(t), 0…1, along any axis x, y.
+        cells: columns and rows of the cells, in the same layout.
+        stride: input pixels per cell.
+    """
+    return (offsets * 2 - 0.5 + cells) * stride
+
+
+def decode_sizes(sides: Array, anchors: Array) -> Array:
+    """Convert the activated size outputs σ(t), 0…1, to pixels: (2σ(t))² · anchor."""
+    return (sides * 2) ** 2 * anchors
+
+
+def decode_boxes(
+    activated: torch.Tensor, cells: torch.Tensor, anchors: torch.Tensor, stride: torch.Tensor | float
+) -> torch.Tensor:
+    """Convert activated box outputs to boxes.
+
+    Args:
+        activated: [..., 4] σ(t), 0…1.
+        cells: [..., 2] column and row of the cell of each output.
+        anchors: [..., 2] widths and heights in input pixels.
+        stride: input pixels per cell.
+
     Returns:
-        [n, 4] array of the same type, (x1, y1, x2, y2) in pixels of the image.
+        [..., 4] boxes (cx, cy, w, h) in input pixels.
+    """
+    centers = decode_centers(activated[..., :2], cells, stride)
+    return torch.cat((centers, decode_sizes(activated[..., 2:], anchors)), -1)
+
+
+def frame_to_image(boxes: np.ndarray, frame_size: tuple[int, int], image_size: tuple[int, int]) -> np.ndarray:
+    """Scale boxes from the network's input to the image, and clip them to the image.
+
+    Images are resized to the input without keeping the aspect ratio, so each axis has its own factor.
+
+    Args:
+        boxes: [n, 4] (x1, y1, x2, y2) in input pixels.
+        frame_size: (width, height) of the network's input.
+        image_size: (width, height) of the image.
+
+    Returns:
+        [n, 4] (x1, y1, x2, y2) in image pixels, of the same dtype.
     """
     size = np.array([*image_size, *image_size], boxes.dtype)
     return (boxes * (size / np.array([*frame_size, *frame_size], boxes.dtype))).clip(0, size)
 
 
-def labels_to_frame(labels, frame_size):
-    """Normalised label boxes to corners in pixels of a frame.
-
-    Args:
-        labels: [n, 4], (cx, cy, w, h) as fractions of the image.
-        frame_size: (width, height) in pixels.
-    Returns:
-        [n, 4], (x1, y1, x2, y2) in pixels.
-    """
-    centre, half = labels[:, :2], labels[:, 2:] / 2
-    corners = torch.cat((centre - half, centre + half), 1)
-    return corners * corners.new_tensor(frame_size).repeat(2)
-
-
-def paired_iou(boxes, targets):
-    """IoU of each box with the target at its place.
-
-    Args:
-        boxes, targets: [..., 4], (cx, cy, w, h), of the same shape.
-    Returns:
-        [...], 0…1.
-    """
-    low = torch.maximum(boxes[..., :2] - boxes[..., 2:] / 2, targets[..., :2] - targets[..., 2:] / 2)
-    high = torch.minimum(boxes[..., :2] + boxes[..., 2:] / 2, targets[..., :2] + targets[..., 2:] / 2)
-    intersection = (high - low).clamp(min=0).prod(-1)
-    union = boxes[..., 2:].prod(-1) + targets[..., 2:].prod(-1) - intersection
-    return intersection / (union + EPSILON)
+def labels_to_frame(labels: torch.Tensor, frame_size: tuple[int, int]) -> torch.Tensor:
+    """Convert [n, 4] label boxes (fractions of the image) to (x1, y1, x2, y2) in pixels of a (width, height) frame."""
+    return cxcywh_to_xyxy(labels) * labels.new_tensor(frame_size).repeat(2)

@@ -13,12 +13,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from model import SCALES, SIZE_MULTIPLE
 from utils.errors import InputError, warn
 from utils.files import find_path, read_text
-
-SCALES = 2  # the network predicts at stride 16 and at stride 32
-STRIDES = (16, 32)
-SIZE_MULTIPLE = 32  # width and height must be whole cells at the coarsest scale
 
 
 @dataclass(frozen=True)

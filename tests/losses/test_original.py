@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_convert, complete_box_iou_loss
 
+from model import STRIDES
 from model.detector import DetectorOutput, ScaleOutput
-from utils.config import STRIDES
-from utils.losses.assign import assign
-from utils.losses.original import complete_iou, detection_loss, match_counts
+from utils.boxes import complete_iou
+from utils.losses.original import OriginalLoss
 from utils.training.recipe import RECIPES
 
 ANCHORS = (
@@ -22,11 +22,13 @@ ANCHORS = (
 ORIGINAL = RECIPES["original"]
 
 
-def assign_both(output, targets):
-    return [
-        assign(targets, anchors, stride, scale.objectness.shape[2:])
-        for scale, anchors, stride in zip(output, ANCHORS, STRIDES, strict=True)
-    ]
+LOSS = OriginalLoss(ORIGINAL, ANCHORS)
+
+
+def loss_of(output, targets, loss=LOSS):
+    height, width = output.stride32.objectness.shape[2:]
+    matches = loss.prepare(targets, (height * 32, width * 32))
+    return loss(output, matches, loss.count(matches))
 
 
 def random_output(batch=2, classes=3, side=96, seed=0):
@@ -69,7 +71,7 @@ def test_golden_losses_and_gradients(golden):
             for stride in STRIDES
         )
     )
-    losses = detection_loss(output, assign_both(output, torch.from_numpy(golden["targets"])), ORIGINAL)
+    losses = loss_of(output, torch.from_numpy(golden["targets"]))
     for name, loss in zip(("total", "box", "obj", "cls"), losses, strict=True):
         assert loss.item() == pytest.approx(golden[name].item(), rel=1e-4), name
     losses.total.backward()
@@ -81,7 +83,7 @@ def test_golden_losses_and_gradients(golden):
 
 def test_a_batch_without_boxes_teaches_objectness_only():
     output = random_output()
-    losses = detection_loss(output, assign_both(output, torch.zeros(0, 6)), ORIGINAL)
+    losses = loss_of(output, torch.zeros(0, 6))
     assert losses.box.item() == losses.classes.item() == 0
     assert losses.total.item() == losses.objectness.item() > 0
     losses.total.backward()
@@ -90,7 +92,7 @@ def test_a_batch_without_boxes_teaches_objectness_only():
 
 def test_one_class_has_no_class_loss():
     output = random_output(batch=1, classes=1)
-    losses = detection_loss(output, assign_both(output, torch.tensor([[0, 0, 0.3, 0.4, 0.4, 0.5]])), ORIGINAL)
+    losses = loss_of(output, torch.tensor([[0, 0, 0.3, 0.4, 0.4, 0.5]]))
     assert losses.classes.item() == 0
     assert losses.box.item() > 0
 
@@ -98,14 +100,14 @@ def test_one_class_has_no_class_loss():
 def test_candidates_that_do_not_match_cost_nothing():
     output = random_output()
     # Too thin for any anchor.
-    losses = detection_loss(output, assign_both(output, torch.tensor([[0, 1, 0.5, 0.5, 1.0, 0.01]])), ORIGINAL)
+    losses = loss_of(output, torch.tensor([[0, 1, 0.5, 0.5, 1.0, 0.01]]))
     assert losses.box.item() == losses.classes.item() == 0
 
 
 @pytest.mark.parametrize("size", [(0.0, 0.0), (0.0, 0.4), (0.4, 0.0), (1e-30, 1e-30)])
 def test_a_box_without_area_teaches_objectness_only(size):
     output = random_output()
-    losses = detection_loss(output, assign_both(output, torch.tensor([[0, 1, 0.5, 0.5, *size]])), ORIGINAL)
+    losses = loss_of(output, torch.tensor([[0, 1, 0.5, 0.5, *size]]))
     losses.total.backward()
     assert losses.box.item() == losses.classes.item() == 0
     assert all(torch.isfinite(maps.grad).all() for maps in leaves(output))
@@ -117,7 +119,7 @@ def test_extreme_logits_give_finite_losses_and_gradients(logit):
     with torch.no_grad():
         for maps in leaves(output):
             maps.fill_(logit)
-    losses = detection_loss(output, assign_both(output, TARGETS), ORIGINAL)
+    losses = loss_of(output, TARGETS)
     losses.total.backward()
     assert all(torch.isfinite(loss) for loss in losses)
     assert all(torch.isfinite(maps.grad).all() for maps in leaves(output))
@@ -135,12 +137,9 @@ def test_values_worked_out_by_hand():
     side = (100.0, 250.0)
     anchors = (((10.0, 10.0),) * 3, ((10.0, 10.0), (10.0, 10.0), side))
     target = torch.tensor([[0, 2, 16 / 96, 16 / 96, side[0] / 96, side[1] / 96]])
-    assignments = [
-        assign(target, scale_anchors, stride, (96 // stride,) * 2)
-        for scale_anchors, stride in zip(anchors, STRIDES, strict=True)
-    ]
-    assert match_counts(assignments).tolist() == [0, 1]
-    losses = detection_loss(output, assignments, ORIGINAL)
+    loss = OriginalLoss(ORIGINAL, anchors)
+    assert loss.count(loss.prepare(target, (96, 96))).tolist() == [0, 1]
+    losses = loss_of(output, target, loss)
     # Logits of 0 mean the cell's middle, the anchor's size: the box itself.
     assert losses.box.item() == pytest.approx(0, abs=1e-5)
     # Binary cross-entropy of a half is ln 2 wherever it is; the scales weigh 1 and 0.4.
@@ -154,8 +153,8 @@ def test_the_box_loss_is_the_mean_over_the_matches():
     """A box given twice costs what it costs once."""
     output = random_output(batch=1)
     once = TARGETS[TARGETS[:, 0] == 0]
-    first = detection_loss(output, assign_both(output, once), ORIGINAL)
-    second = detection_loss(output, assign_both(output, once.repeat(2, 1)), ORIGINAL)
+    first = loss_of(output, once)
+    second = loss_of(output, once.repeat(2, 1))
     torch.testing.assert_close(first, second)
 
 
@@ -164,7 +163,7 @@ def test_nothing_waits_for_the_device():
     output = DetectorOutput(*(ScaleOutput(*(maps.detach().to("meta") for maps in scale)) for scale in random_output()))
     for maps in leaves(output):
         maps.requires_grad_()
-    losses = detection_loss(output, assign_both(output, TARGETS.to("meta")), ORIGINAL)
+    losses = loss_of(output, TARGETS.to("meta"))
     losses.total.backward()
     assert {loss.device.type for loss in losses} == {"meta"}
     assert all(maps.grad is not None for maps in leaves(output))
@@ -174,17 +173,17 @@ def test_nothing_waits_for_the_device():
 def test_half_precision_outputs_cost_nearly_the_same(dtype):
     output = random_output()
     halves = DetectorOutput(*(ScaleOutput(*(maps.to(dtype) for maps in scale)) for scale in output))
-    got = detection_loss(halves, assign_both(halves, TARGETS), ORIGINAL)
+    got = loss_of(halves, TARGETS)
     assert got.total.dtype == torch.float32
-    expected = detection_loss(output, assign_both(output, TARGETS), ORIGINAL)
+    expected = loss_of(output, TARGETS)
     torch.testing.assert_close(got, expected, rtol=0.02, atol=0)
 
 
 def test_the_parts_of_a_batch_add_up_to_it():
     whole = random_output(batch=2)
-    counts = match_counts(assign_both(whole, TARGETS))
+    counts = LOSS.count(LOSS.prepare(TARGETS, (96, 96)))
     assert (counts > 0).all()
-    expected = detection_loss(whole, assign_both(whole, TARGETS), ORIGINAL)
+    expected = loss_of(whole, TARGETS)
     expected_gradients = torch.autograd.grad(expected.total, leaves(whole))
 
     total = 0.0
@@ -192,7 +191,7 @@ def test_the_parts_of_a_batch_add_up_to_it():
         part = DetectorOutput(*(ScaleOutput(*(maps[image : image + 1] for maps in scale)) for scale in whole))
         targets = TARGETS[TARGETS[:, 0] == image].clone()
         targets[:, 0] = 0
-        total = total + detection_loss(part, assign_both(part, targets), ORIGINAL, counts, share=0.5).total
+        total = total + LOSS(part, LOSS.prepare(targets, (96, 96)), counts, share=0.5).total
     torch.testing.assert_close(total, expected.total)
     for got, wanted in zip(torch.autograd.grad(total, leaves(whole)), expected_gradients, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-7)
@@ -203,7 +202,7 @@ def test_following_the_gradient_lowers_the_loss():
     optimiser = torch.optim.Adam(leaves(output), lr=0.1)
     history = []
     for _ in range(60):
-        loss = detection_loss(output, assign_both(output, TARGETS), ORIGINAL).total
+        loss = loss_of(output, TARGETS).total
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

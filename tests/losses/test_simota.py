@@ -11,25 +11,33 @@ from torchvision.ops import box_convert, box_iou
 from model.detector import DetectorOutput, ScaleOutput
 from tests.losses.test_original import ANCHORS, TARGETS, leaves, random_output
 from utils.boxes import paired_iou
-from utils.losses.candidates import find_candidates
-from utils.losses.simota import COUNTED, IOU_COST, _decode, _flatten, box_count, choose, cost_loss
+from utils.losses.simota import (
+    IOU_COST,
+    TOP_IOUS,
+    SimotaLoss,
+    decode_matches,
+    find_possible_matches,
+    flatten_output,
+    select_matches,
+)
 from utils.postprocess import activate, decode
 from utils.training.recipe import DEFAULT, RECIPES
 
 RECIPE = RECIPES[DEFAULT]
+LOSS = SimotaLoss(RECIPE, ANCHORS)
 
 
 def loss_of(output, targets, side=96, **changes):
-    candidates = find_candidates(targets, ANCHORS, (side, side))
-    recipe = dataclasses.replace(RECIPE, **changes)
-    return cost_loss(output, candidates, recipe, box_count(candidates))
+    loss = SimotaLoss(dataclasses.replace(RECIPE, **changes), ANCHORS)
+    matches = loss.prepare(targets, (side, side))
+    return loss(output, matches, loss.count(matches))
 
 
 def parts_of_choice(output, targets, side=96):
-    candidates = find_candidates(targets, ANCHORS, (side, side))
-    boxes, objectness, logits = _flatten(output)
+    candidates = find_possible_matches(targets, ANCHORS, (side, side))
+    boxes, objectness, logits = flatten_output(output)
     overlap = paired_iou(
-        _decode(boxes, candidates), candidates.boxes[:, None].expand(*candidates.cell.shape, 4)
+        decode_matches(boxes, candidates), candidates.boxes[:, None].expand(*candidates.cell.shape, 4)
     ).detach()
     probability = logits.log_softmax(1)[candidates.cell]
     labels = candidates.labels[:, None, None].expand(*candidates.cell.shape, 1)
@@ -52,14 +60,14 @@ def test_choice_is_simota_s(seed, count):
     output = random_output(batch=2, classes=3, seed=seed)
     targets = random_targets(generator, count, 2, 3)
     candidates, overlap, class_costs, objectness = parts_of_choice(output, targets)
-    chosen = choose(candidates, overlap, class_costs, objectness)
+    chosen = select_matches(candidates, overlap, class_costs, objectness)
 
     wanted = []
     for box in range(count):
         allowed = candidates.allowed[box].nonzero().flatten().tolist()
         score = {k: objectness[candidates.anchor[box, k]].sigmoid().log() - class_costs[box, k] for k in allowed}
         cost = {k: float(-score[k] - IOU_COST * (overlap[box, k] + 1e-7).log()) for k in allowed}
-        best = sorted((float(overlap[box, k]) for k in allowed), reverse=True)[:COUNTED]
+        best = sorted((float(overlap[box, k]) for k in allowed), reverse=True)[:TOP_IOUS]
         number = max(1, round(sum(best)))
         wanted.append({k: cost[k] for k in sorted(cost, key=cost.get)[:number]})
         dearest = max(wanted[-1].values())
@@ -88,7 +96,7 @@ def test_an_anchor_has_one_box(seed, count):
     generator = torch.Generator().manual_seed(seed)
     targets = random_targets(generator, count, 2, 3)
     candidates, overlap, class_costs, objectness = parts_of_choice(random_output(batch=2, seed=seed), targets)
-    chosen = choose(candidates, overlap, class_costs, objectness)
+    chosen = select_matches(candidates, overlap, class_costs, objectness)
     taken, of_box = candidates.anchor[chosen], (class_costs - IOU_COST * (overlap + 1e-7).log())[chosen]
     for anchor in taken.unique():
         costs = of_box[taken == anchor]
@@ -107,13 +115,13 @@ def perfect_output(target, side=96, classes=3):
             for stride in (16, 32)
         )
     )
-    candidates = find_candidates(target, ANCHORS, (side, side))
+    candidates = find_possible_matches(target, ANCHORS, (side, side))
     cells16 = (side // 16) ** 2
     for k in candidates.allowed[0].nonzero().flatten().tolist():
         cell, anchor = int(candidates.cell[0, k]), int(candidates.anchor[0, k]) % 3
         scale, stride, cell = (output[0], 16, cell) if cell < cells16 else (output[1], 32, cell - cells16)
         row, column = divmod(cell, side // stride)
-        centre = (candidates.boxes[0, :2] - candidates.origins[0, k]) / stride
+        centre = (candidates.boxes[0, :2] - candidates.positions[0, k] * stride) / stride
         shape = (candidates.boxes[0, 2:] / candidates.anchor_sizes[k]).sqrt() / 2
         activated = torch.cat(((centre + 0.5) / 2, shape))
         scale.boxes[0, 4 * anchor : 4 * anchor + 4, row, column] = torch.logit(activated)
@@ -128,18 +136,18 @@ def test_what_is_predicted_exactly_costs_nothing():
     found = decode(activate(output), ANCHORS)
     best = box_convert(found.boxes[0, found.scores[0] > 0.9], "cxcywh", "xyxy")
     assert box_iou(best, box_convert(candidates.boxes, "cxcywh", "xyxy")).min() > 0.999
-    losses = cost_loss(output, candidates, RECIPE, box_count(candidates))
+    losses = LOSS(output, candidates, LOSS.count(candidates))
     assert losses.box.item() == pytest.approx(0, abs=1e-3)
     assert losses.classes.item() == pytest.approx(0, abs=1e-3)
-    # At most COUNTED anchors are chosen; the others that say they see the box are taught that they do not.
-    others = max(0, int(candidates.allowed.sum()) - COUNTED)
+    # At most TOP_IOUS anchors are chosen; the others that say they see the box are taught that they do not.
+    others = max(0, int(candidates.allowed.sum()) - TOP_IOUS)
     assert losses.objectness.item() == pytest.approx(20 * others, rel=1e-3, abs=1e-3)
 
 
 def test_objectness_learns_the_overlap():
     output = random_output(seed=3)
     candidates, overlap, class_costs, objectness = parts_of_choice(output, TARGETS)
-    chosen = choose(candidates, overlap, class_costs, objectness)
+    chosen = select_matches(candidates, overlap, class_costs, objectness)
     expected = torch.zeros_like(objectness)
     for box, k in chosen.nonzero().tolist():
         expected[candidates.anchor[box, k]] = overlap[box, k]
@@ -163,8 +171,8 @@ def test_fewer_boxes_than_images_weigh_as_many_as_images():
     """A batch with one box in hundreds of images must not outweigh all others."""
     output = random_output(batch=2)
     one = loss_of(output, TARGETS[:1])
-    candidates = find_candidates(TARGETS[:1], ANCHORS, (96, 96))
-    two = cost_loss(output, candidates, RECIPE, torch.tensor([2.0]))
+    candidates = find_possible_matches(TARGETS[:1], ANCHORS, (96, 96))
+    two = LOSS(output, candidates, torch.tensor([2.0]))
     assert one.total.item() == pytest.approx(two.total.item(), rel=1e-6)
 
 
@@ -177,8 +185,8 @@ def test_parts_add_up_to_the_batch():
         part = DetectorOutput(*(ScaleOutput(*(maps[image : image + 1] for maps in scale)) for scale in output))
         targets = TARGETS[TARGETS[:, 0] == image].clone()
         targets[:, 0] = 0
-        candidates = find_candidates(targets, ANCHORS, (96, 96))
-        totals.append(torch.stack(cost_loss(part, candidates, RECIPE, torch.tensor([4.0]), 0.5)))
+        candidates = find_possible_matches(targets, ANCHORS, (96, 96))
+        totals.append(torch.stack(LOSS(part, candidates, torch.tensor([4.0]), 0.5)))
     torch.testing.assert_close(sum(totals), torch.stack(whole))
     gradients = torch.autograd.grad(sum(totals)[0], leaves(output))
     for found, expected in zip(gradients, whole_gradients, strict=True):
@@ -203,7 +211,7 @@ def test_number_of_classes_does_not_change_its_weight():
         for scale in output:
             scale.classes.data.zero_()
         candidates, *parts = parts_of_choice(output, TARGETS)
-        chosen = choose(candidates, *parts).sum()
+        chosen = select_matches(candidates, *parts).sum()
         expected = RECIPE.class_weight * chosen * torch.tensor(float(classes)).log() / len(TARGETS)
         assert loss_of(output, TARGETS).classes.item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -232,6 +240,6 @@ def test_any_number_of_anchors_classes_and_boxes(seed, count, anchors, classes):
         )
     )
     sizes = (torch.rand(2, anchors, 2, generator=generator) * 90 + 4).tolist()
-    candidates = find_candidates(random_targets(generator, count, 2, classes), sizes, (96, 96))
-    losses = cost_loss(output, candidates, RECIPE, box_count(candidates))
+    candidates = find_possible_matches(random_targets(generator, count, 2, classes), sizes, (96, 96))
+    losses = LOSS(output, candidates, LOSS.count(candidates))
     assert torch.isfinite(torch.stack(losses)).all()

@@ -4,8 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from model import SIZE_MULTIPLE
 from utils import cli
-from utils.config import SIZE_MULTIPLE
 from utils.errors import InputError
 
 PLACES = ("link", "copy", "in-place")

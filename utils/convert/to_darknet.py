@@ -15,9 +15,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from model import SCALES
 from utils.anchor_files import format_anchors
 from utils.anchors import box_sizes, cluster, fit
-from utils.config import SCALES, read_names
+from utils.config import read_names
 from utils.convert.annotations import choose_classes, locate, split_images
 from utils.dataset.labels import label_candidates
 from utils.errors import InputError, warn

@@ -1,100 +1,188 @@
-"""Loss with an assignment by cost: what predicts a box best already is what is taught to predict it.
+"""The default recipe's loss: SimOTA (Ge et al. 2021, YOLOX, arXiv:2107.08430, section 2.1).
 
-The assignment is SimOTA's (Ge et al. 2021, YOLOX, arXiv:2107.08430, section 2.1) among `utils.losses.candidates`;
-objectness learns the IoU of what it speaks for, so that scores order boxes by how well they lie.
+Each box is matched to the predictions with the lowest matching cost. Objectness learns the IoU of its prediction, so
+that scores rank boxes by how accurate they are.
 """
+
+import itertools
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from utils.boxes import EPSILON, paired_iou
-from utils.losses.candidates import find_candidates
-from utils.losses.original import Losses, complete_iou
+from model import STRIDES
+from model.detector import DetectorOutput
+from utils.boxes import EPSILON, complete_iou, decode_boxes, paired_iou, shape_iou, side_ratio
+from utils.losses import Losses, constant, weighted
+from utils.postprocess import Anchors
+from utils.training.recipe import Recipe
 
-IOU_COST = 3.0  # weight of −log IoU beside −log score, as in YOLOX
-COUNTED = 10  # candidates whose IoU adds up to the number of anchors that a box gets
-_NEVER = 1e6  # cost of what is not allowed
-
-
-def candidates_of(images, targets, anchors):
-    """What of the loss does not depend on the network: [Candidates], see `find_candidates`."""
-    return find_candidates(targets, anchors, images.shape[2:])
-
-
-def box_count(candidates):
-    """[1]: boxes in the images."""
-    return torch.tensor([float(len(candidates.labels))], device=candidates.labels.device)
+MAX_RATIO = 4.0  # a decoded side is at most 4 times the anchor's; smaller boxes have the same limit
+IOU_COST = 3.0  # weight of −log IoU next to −log score in the matching cost, as in YOLOX
+TOP_IOUS = 10  # the IoUs of this many best predictions add up to the number of matches of a box
+_NEVER = 1e6  # matching cost of a pair that is not allowed
 
 
-def cost_loss(output, candidates, recipe, count, share=1.0):
-    """Loss of a batch, or of a part of one, a box.
+class PossibleMatches(NamedTuple):
+    """The K predictions that could be matched to each of M boxes, K = 4 cells · A anchors · scales.
 
-    Box loss is the sum of 1 − CIoU over the anchors chosen, class loss that of the cross-entropy over them; objectness
-    loss the sum of the binary cross-entropy over all anchors of all cells, against the IoU at those chosen and 0
-    elsewhere. Each is divided by the number of boxes, or by that of images where there are fewer boxes.
-
-    Args:
-        output: DetectorOutput.
-        candidates: Candidates.
-        recipe: Recipe, for the weights.
-        count: [1], boxes of the whole batch.
-        share: the images here as a fraction of those of the whole batch.
-    Returns:
-        Losses; those of a batch's parts add up to the whole batch's.
+    Predictions and cells are indexed over the whole batch in the order of `utils.postprocess.Predictions`: image,
+    scale, row, column, anchor. K is constant, so nothing here waits for the device.
     """
-    images = len(output[0].objectness) / share
-    count = count.clamp(min=images).squeeze()
-    box_logits, objectness, class_logits = _flatten(output)
-    boxes = _decode(box_logits, candidates)  # [M, K, 4]
-    logits = class_logits.index_select(0, candidates.cell.flatten()).view(*candidates.cell.shape, class_logits.shape[1])
-    truth = candidates.boxes[:, None].expand_as(boxes)
-    labels = candidates.labels[:, None].expand_as(candidates.cell)
-    class_costs = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
-    overlap = paired_iou(boxes.detach(), truth)
-    chosen = choose(candidates, overlap, class_costs.detach(), objectness.detach())
 
-    box = torch.where(chosen, 1 - complete_iou(boxes.flatten(0, 1), truth.flatten(0, 1)).view_as(overlap), 0).sum()
-    classes = torch.where(chosen, class_costs, 0).sum()
-    target = torch.zeros_like(objectness)
-    target.scatter_reduce_(0, candidates.anchor.flatten(), torch.where(chosen, overlap, 0).flatten(), "amax")
-    objectness = F.binary_cross_entropy_with_logits(objectness, target, reduction="sum")
+    allowed: torch.Tensor  # [M, K] bool; the others only fill the table
+    anchor: torch.Tensor  # [M, K] index of the prediction
+    cell: torch.Tensor  # [M, K] index of the cell
+    positions: torch.Tensor  # [M, K, 2] column and row of the cell
+    strides: torch.Tensor  # [K, 1] input pixels per cell
+    anchor_sizes: torch.Tensor  # [K, 2] width and height in input pixels
+    boxes: torch.Tensor  # [M, 4] (cx, cy, w, h) in input pixels
+    labels: torch.Tensor  # [M] class ids
 
-    box = box * (recipe.box_weight / count)
-    objectness = objectness * (recipe.objectness_weight / count)
-    classes = classes * (recipe.class_weight / count)
-    return Losses(box + objectness + classes, box, objectness, classes)
+
+class SimotaLoss:
+    """CIoU, objectness and class loss per box.
+
+    The box loss is the sum of 1 − CIoU over the matches; the class loss is the sum of the cross-entropy over them; the
+    objectness loss is the sum of the binary cross-entropy over all anchors of all cells, with the IoU as target at the
+    matches and 0 elsewhere. Each is divided by the number of boxes, or of images where there are fewer boxes than
+    images.
+    """
+
+    def __init__(self, recipe: Recipe, anchors: Anchors) -> None:
+        self.recipe, self.anchors = recipe, anchors
+
+    def prepare(self, targets: torch.Tensor, image_size: tuple[int, int]) -> PossibleMatches:
+        """Find the possible matches of a batch.
+
+        Args:
+            targets: [M, 6] (image, class id, cx, cy, w, h), normalized.
+            image_size: (height, width) in pixels.
+        """
+        return find_possible_matches(targets, self.anchors, image_size)
+
+    def count(self, prepared: PossibleMatches) -> torch.Tensor:
+        """Count the boxes: [1]."""
+        return torch.tensor([float(len(prepared.labels))], device=prepared.labels.device)
+
+    def __call__(
+        self, output: DetectorOutput, prepared: PossibleMatches, count: torch.Tensor, share: float = 1.0
+    ) -> Losses:
+        """Compute the losses of a batch, or of a part of one; the parts add up to the whole batch.
+
+        Args:
+            count: [1] boxes in the whole batch.
+            share: images in this part as a fraction of the images in the whole batch.
+        """
+        images = len(output[0].objectness) / share
+        count = count.clamp(min=images).squeeze()
+        box_logits, objectness, class_logits = flatten_output(output)
+        boxes = decode_matches(box_logits, prepared)  # [M, K, 4]
+        logits = class_logits.index_select(0, prepared.cell.flatten()).view(*prepared.cell.shape, class_logits.shape[1])
+        targets = prepared.boxes[:, None].expand_as(boxes)
+        labels = prepared.labels[:, None].expand_as(prepared.cell)
+        class_losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+        iou = paired_iou(boxes.detach(), targets)
+        matched = select_matches(prepared, iou, class_losses.detach(), objectness.detach())
+
+        box_losses = 1 - complete_iou(boxes.flatten(0, 1), targets.flatten(0, 1)).view_as(iou)
+        box = torch.where(matched, box_losses, 0).sum()
+        classes = torch.where(matched, class_losses, 0).sum()
+        target = torch.zeros_like(objectness)
+        target.scatter_reduce_(0, prepared.anchor.flatten(), torch.where(matched, iou, 0).flatten(), "amax")
+        objectness = F.binary_cross_entropy_with_logits(objectness, target, reduction="sum")
+
+        recipe = self.recipe
+        return weighted(
+            box * (recipe.box_weight / count),
+            objectness * (recipe.objectness_weight / count),
+            classes * (recipe.class_weight / count),
+        )
+
+
+def find_possible_matches(targets: torch.Tensor, anchors: Anchors, image_size: tuple[int, int]) -> PossibleMatches:
+    """Find the predictions that can reach each box.
+
+    A decoded center lies at most half a cell outside its cell, so two columns and two rows reach a box. The box's sides
+    must be within MAX_RATIO of the anchor's. A box that no anchor fits is left to the anchors with the highest shape
+    IoU, so that each box has a possible match.
+    """
+    height, width = image_size
+    size = constant((width, height), targets)
+    centers, sizes = targets[:, 2:4] * size, targets[:, 4:6] * size
+    grids = [(height // stride, width // stride) for stride in STRIDES]
+    cell_counts = [rows * columns for rows, columns in grids]
+    image_cells = targets[:, :1].long() * sum(cell_counts)  # [M, 1] index of the first cell of the image
+    neighbors = constant(list(itertools.product((-1, 0), repeat=2)), targets)
+    by_scale = []
+    for scale, (scale_anchors, stride, (rows, columns)) in enumerate(zip(anchors, STRIDES, grids, strict=True)):
+        column, row = ((centers / stride + 0.5).floor()[:, None] + neighbors).unbind(2)  # [M, 4] each
+        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        column, row = column.clamp(0, columns - 1), row.clamp(0, rows - 1)
+        cell = image_cells + sum(cell_counts[:scale]) + (row * columns + column).long()
+        count = len(scale_anchors)
+        by_scale.append(
+            (
+                inside.repeat_interleave(count, 1),
+                (cell[..., None] * count + torch.arange(count, device=targets.device)).flatten(1),
+                cell.repeat_interleave(count, 1),
+                torch.stack((column, row), 2).repeat_interleave(count, 1),
+                torch.full((1, 4 * count, 1), float(stride), device=targets.device),
+                constant(scale_anchors, targets).repeat(4, 1)[None],
+            )
+        )
+    inside, anchor, cell, positions, strides, anchor_sizes = (
+        torch.cat(parts, 1) for parts in zip(*by_scale, strict=True)
+    )
+    return PossibleMatches(
+        allowed=_allowed(inside, sizes, anchor_sizes[0]),
+        anchor=anchor,
+        cell=cell,
+        positions=positions,
+        strides=strides[0],
+        anchor_sizes=anchor_sizes[0],
+        boxes=torch.cat((centers, sizes), 1),
+        labels=targets[:, 1].long(),
+    )
+
+
+def _allowed(inside: torch.Tensor, sizes: torch.Tensor, anchor_sizes: torch.Tensor) -> torch.Tensor:
+    """[M, K] bool: cells inside the image whose anchor has a similar shape, or else the most similar one."""
+    fits = inside & (side_ratio(sizes, anchor_sizes) < MAX_RATIO)
+    iou = torch.where(inside, shape_iou(sizes, anchor_sizes), -1)
+    nearest = inside & (iou == iou.amax(1, keepdim=True))
+    return fits | (nearest & ~fits.any(1, keepdim=True))
 
 
 @torch.no_grad()
-def choose(candidates, overlap, class_costs, objectness):
-    """The anchors that each box gets.
+def select_matches(
+    possible: PossibleMatches, iou: torch.Tensor, class_losses: torch.Tensor, objectness: torch.Tensor
+) -> torch.Tensor:
+    """Select the matches of each box: [M, K] bool.
 
-    A box gets as many as the IoUs of its best COUNTED candidates add up to, at least one, and takes those of least
-    cost: −log score − IOU_COST · log IoU. An anchor that several boxes want goes to the one for which it costs least
-    (to each of them if that is equal).
+    The number of matches of a box is the sum of its TOP_IOUS best IoUs, at least one. It gets the predictions with the
+    lowest cost: −log score − IOU_COST · log IoU. A prediction that several boxes want goes to the one with the lowest
+    cost (to all of them if the costs are equal).
 
     Args:
-        candidates: Candidates.
-        overlap: [M, K], IoU of what the candidates predict.
-        class_costs: [M, K], −log of the probability that they give the box's class.
-        objectness: [anchors of the batch], logits.
-    Returns:
-        [M, K] bool.
+        iou: [M, K] of the predictions with the box.
+        class_losses: [M, K] −log of the probability of the box's class.
+        objectness: [predictions of the batch] logits.
     """
-    logits = objectness.index_select(0, candidates.anchor.flatten()).view_as(overlap)
-    cost = class_costs - F.logsigmoid(logits) - IOU_COST * (overlap + EPSILON).log()
-    cost = torch.where(candidates.allowed, cost, _NEVER)
-    counted = torch.where(candidates.allowed, overlap, 0).topk(min(COUNTED, overlap.shape[1]), 1).values
-    wanted = counted.sum(1, keepdim=True).round().clamp(min=1)
-    chosen = candidates.allowed & (cost.argsort(dim=1, stable=True).argsort(dim=1) < wanted)
-    offers = torch.where(chosen, cost, _NEVER).flatten()
-    least = torch.full_like(objectness, _NEVER).scatter_reduce_(0, candidates.anchor.flatten(), offers, "amin")
-    return chosen & (cost <= least.index_select(0, candidates.anchor.flatten()).view_as(cost))
+    index = possible.anchor.flatten()
+    logits = objectness.index_select(0, index).view_as(iou)
+    cost = class_losses - F.logsigmoid(logits) - IOU_COST * (iou + EPSILON).log()
+    cost = torch.where(possible.allowed, cost, _NEVER)
+    top = torch.where(possible.allowed, iou, 0).topk(min(TOP_IOUS, iou.shape[1]), 1).values
+    count = top.sum(1, keepdim=True).round().clamp(min=1)
+    wanted = possible.allowed & (cost.argsort(dim=1, stable=True).argsort(dim=1) < count)
+    lowest = torch.full_like(objectness, _NEVER)
+    lowest.scatter_reduce_(0, index, torch.where(wanted, cost, _NEVER).flatten(), "amin")
+    return wanted & (cost <= lowest.index_select(0, index).view_as(cost))
 
 
-def _flatten(output):
-    """Logits over the whole batch, in the order of Candidates: boxes [anchors, 4], objectness [anchors], classes
-    [cells, C]."""
+def flatten_output(output: DetectorOutput) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits of the whole batch in the order of PossibleMatches: boxes [P, 4], objectness [P], classes [cells, C]."""
     boxes, objectness, classes = [], [], []
     for scale in output:
         batch, count, rows, columns = scale.objectness.shape
@@ -109,11 +197,8 @@ def _flatten(output):
     )
 
 
-def _decode(box_logits, candidates):
-    """[M, K, 4], (cx, cy, w, h) in input pixels, as `utils.postprocess.decode_boxes` has them."""
-    # index_select, because its gradient is summed in a fixed order; advanced indexing's is not, on many cores.
-    logits = box_logits.index_select(0, candidates.anchor.flatten())
-    activated = logits.sigmoid().view(*candidates.anchor.shape, 4)
-    centres = (activated[..., :2] * 2 - 0.5) * candidates.strides + candidates.origins
-    sizes = (activated[..., 2:] * 2).square() * candidates.anchor_sizes
-    return torch.cat((centres, sizes), 2)
+def decode_matches(box_logits: torch.Tensor, possible: PossibleMatches) -> torch.Tensor:
+    """[M, K, 4] predicted boxes (cx, cy, w, h) in input pixels."""
+    # index_select sums its gradient in a fixed order; indexing with a tensor does not, with many threads.
+    activated = box_logits.index_select(0, possible.anchor.flatten()).sigmoid().view(*possible.anchor.shape, 4)
+    return decode_boxes(activated, possible.positions, possible.anchor_sizes, possible.strides)

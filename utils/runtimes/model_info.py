@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.config import SCALES, SIZE_MULTIPLE, STRIDES
+from model import SCALES, SIZE_MULTIPLE, STRIDES
 from utils.errors import InputError
 from utils.files import read_text
 from utils.postprocess import MAX_DETECTIONS

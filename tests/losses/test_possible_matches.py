@@ -6,10 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model import STRIDES
 from tests.losses.test_original import ANCHORS, random_output
-from utils.config import STRIDES
-from utils.losses.candidates import MAX_RATIO, find_candidates
-from utils.losses.simota import _decode, _flatten
+from utils.losses.simota import MAX_RATIO, decode_matches, find_possible_matches, flatten_output
 from utils.postprocess import activate, decode
 
 SIZE = (96, 128)  # height, width
@@ -24,6 +23,11 @@ boxes = st.tuples(
 )
 
 
+def origins_of(candidates):
+    """[M, K, 2] upper left corners of the cells in input pixels."""
+    return candidates.positions * candidates.strides
+
+
 def targets_of(rows):
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
 
@@ -33,11 +37,11 @@ def test_numbered_and_decoded_as_predictions_are():
     targets = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
     targets[:, 0] = torch.arange(40) % 3
     targets[:, 1] = 1
-    candidates = find_candidates(targets, ANCHORS, (96, 96))
+    candidates = find_possible_matches(targets, ANCHORS, (96, 96))
     found = decode(activate(output), ANCHORS)
-    box_logits, objectness, class_logits = _flatten(output)
+    box_logits, objectness, class_logits = flatten_output(output)
     expected = found.boxes.flatten(0, 1)[candidates.anchor]
-    assert torch.equal(_decode(box_logits, candidates), expected)
+    assert torch.equal(decode_matches(box_logits, candidates), expected)
     assert torch.equal(objectness.sigmoid(), found.objectness.flatten())
     # An anchor's class is its cell's; all anchors of a cell come one after the other.
     assert torch.equal(candidates.cell, candidates.anchor // len(ANCHORS[0]))
@@ -47,19 +51,19 @@ def test_numbered_and_decoded_as_predictions_are():
 @given(st.lists(boxes, max_size=12))
 def test_what_is_allowed_can_predict_its_box(rows):
     targets = targets_of(rows)
-    candidates = find_candidates(targets, ANCHORS, SIZE)
+    candidates = find_possible_matches(targets, ANCHORS, SIZE)
     assert candidates.allowed.shape == (len(rows), 24)
     centres = candidates.boxes[:, None, :2]
-    offset = (centres - candidates.origins) / candidates.strides
+    offset = (centres - origins_of(candidates)) / candidates.strides
     reached = ((offset >= -0.5 - 1e-5) & (offset <= 1.5 + 1e-5)).all(2)
     assert reached[candidates.allowed].all()
-    origins = candidates.origins[candidates.allowed]
+    origins = origins_of(candidates)[candidates.allowed]
     assert ((origins >= 0) & (origins < torch.tensor([SIZE[1], SIZE[0]]))).all()
 
 
 @given(st.lists(boxes, min_size=1, max_size=12))
 def test_every_box_has_a_candidate(rows):
-    candidates = find_candidates(targets_of(rows), ANCHORS, SIZE)
+    candidates = find_possible_matches(targets_of(rows), ANCHORS, SIZE)
     assert candidates.allowed.any(1).all()
     ratio = candidates.boxes[:, None, 2:] / candidates.anchor_sizes
     fits = torch.maximum(ratio, 1 / ratio).amax(2) < MAX_RATIO
@@ -72,11 +76,11 @@ def test_all_cells_that_reach_a_box_are_candidates():
     """Against a search through all cells of one scale."""
     rng = np.random.default_rng(0)
     targets = targets_of([(0, 0, x, y, 0.3, 0.3) for x, y in rng.uniform(0.02, 0.98, (50, 2))])
-    candidates = find_candidates(targets, ANCHORS, SIZE)
+    candidates = find_possible_matches(targets, ANCHORS, SIZE)
     first = 0
     for stride in STRIDES:
         rows, columns = SIZE[0] // stride, SIZE[1] // stride
-        for box, cells, origins in zip(candidates.boxes, candidates.cell, candidates.origins, strict=True):
+        for box, cells, origins in zip(candidates.boxes, candidates.cell, origins_of(candidates), strict=True):
             x, y = (box[:2] / stride).tolist()
             expected = {
                 first + row * columns + column
@@ -93,12 +97,12 @@ def test_all_cells_that_reach_a_box_are_candidates():
 @pytest.mark.parametrize("side", [0.0005, 1.0])
 def test_a_box_that_fits_no_anchor_is_left_to_the_nearest(side):
     anchors = (((40, 40), (42, 42)), ((44, 44), (48, 48)))
-    candidates = find_candidates(targets_of([(0, 0, 0.5, 0.5, side, side * 0.7)]), anchors, (352, 352))
+    candidates = find_possible_matches(targets_of([(0, 0, 0.5, 0.5, side, side * 0.7)]), anchors, (352, 352))
     sizes = candidates.anchor_sizes[candidates.allowed[0]].unique(dim=0)
     assert sizes.tolist() == [[40, 40] if side < 1 else [48, 48]]
 
 
 def test_no_boxes():
-    candidates = find_candidates(torch.zeros(0, 6), ANCHORS, SIZE)
+    candidates = find_possible_matches(torch.zeros(0, 6), ANCHORS, SIZE)
     assert candidates.allowed.shape == (0, 24)
     assert candidates.boxes.shape == (0, 4)

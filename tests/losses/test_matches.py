@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.config import STRIDES
-from utils.losses.assign import assign
+from model import STRIDES
+from utils.losses.original import match_targets
 
 ANCHORS = (
     ((12.64, 19.39), (37.88, 51.48), (55.71, 138.31)),
@@ -16,10 +16,10 @@ ANCHORS = (
 GRID = (22, 22)
 
 
-def matches(assignment):
+def matches(found_matches):
     """[matches, 5]: image, anchor, row, column, class."""
-    columns = (assignment.image, assignment.anchor, assignment.row, assignment.column, assignment.label)
-    return torch.stack(columns, 1)[assignment.matched]
+    columns = (found_matches.image, found_matches.anchor, found_matches.row, found_matches.column, found_matches.label)
+    return torch.stack(columns, 1)[found_matches.matched]
 
 
 def one_target(cx, cy, width, height, label=0, image=0):
@@ -30,8 +30,10 @@ def one_target(cx, cy, width, height, label=0, image=0):
 def test_golden_matches(shared, scale):
     golden = np.load(shared / "reference" / "loss.npz")
     stride = STRIDES[scale]
-    assignment = assign(torch.from_numpy(golden["targets"]), ANCHORS[scale], stride, (352 // stride, 352 // stride))
-    assert matches(assignment).tolist() == golden[f"match{stride}"].tolist()
+    found_matches = match_targets(
+        torch.from_numpy(golden["targets"]), ANCHORS[scale], stride, (352 // stride, 352 // stride)
+    )
+    assert matches(found_matches).tolist() == golden[f"match{stride}"].tolist()
 
 
 def cells(cx, cy, grid=GRID):
@@ -39,7 +41,7 @@ def cells(cx, cy, grid=GRID):
     rows, columns = grid
     frame = torch.tensor([columns * 16.0, rows * 16.0])
     width, height = (torch.tensor(ANCHORS[0][1]) / frame).tolist()
-    found = matches(assign(one_target(cx / columns, cy / rows, width, height), ANCHORS[0], 16, grid))
+    found = matches(match_targets(one_target(cx / columns, cy / rows, width, height), ANCHORS[0], 16, grid))
     found = found[found[:, 1] == 1]
     return sorted(map(tuple, found[:, 2:4].tolist()))
 
@@ -59,23 +61,23 @@ def test_a_box_is_given_to_its_cell_and_the_nearer_neighbours(cx, cy, expected):
 
 
 def test_places_are_relative_to_the_responsible_cell_also_on_the_far_edge():
-    assignment = assign(one_target(1.0, 1.0, 40 / 352, 40 / 352), ((40.0, 40.0),), 16, GRID)
-    found = assignment.matched
-    assert assignment.boxes[found, :2].tolist() == [[1.0, 1.0]] * 3
-    torch.testing.assert_close(assignment.boxes[found, 2:], torch.full((3, 2), 40 / 16))
-    torch.testing.assert_close(assignment.anchor_sizes[found], torch.full((3, 2), 40 / 16))
+    found_matches = match_targets(one_target(1.0, 1.0, 40 / 352, 40 / 352), ((40.0, 40.0),), 16, GRID)
+    found = found_matches.matched
+    assert found_matches.boxes[found, :2].tolist() == [[1.0, 1.0]] * 3
+    torch.testing.assert_close(found_matches.boxes[found, 2:], torch.full((3, 2), 40 / 16))
+    torch.testing.assert_close(found_matches.anchor_sizes[found], torch.full((3, 2), 40 / 16))
 
 
 def test_two_boxes_may_share_a_cell_and_an_anchor():
     targets = torch.cat([one_target(0.5 / 22, 0.5 / 22, 40 / 352, 40 / 352, label=label) for label in (3, 5)])
-    assert matches(assign(targets, ((40.0, 40.0),), 16, GRID)).tolist() == [[0, 0, 0, 0, 3], [0, 0, 0, 0, 5]]
+    assert matches(match_targets(targets, ((40.0, 40.0),), 16, GRID)).tolist() == [[0, 0, 0, 0, 3], [0, 0, 0, 0, 5]]
 
 
 def test_nothing_waits_for_the_device():
     """On the meta device tensors have no values, so whatever would need one on the host fails."""
-    assignment = assign(torch.zeros(7, 6, device="meta"), ANCHORS[0], 16, GRID)
-    assert {tensor.device.type for tensor in assignment} == {"meta"}
-    assert {len(tensor) for tensor in assignment} == {5 * 3 * 7}
+    found_matches = match_targets(torch.zeros(7, 6, device="meta"), ANCHORS[0], 16, GRID)
+    assert {tensor.device.type for tensor in found_matches} == {"meta"}
+    assert {len(tensor) for tensor in found_matches} == {5 * 3 * 7}
 
 
 def test_a_grid_that_is_not_square():
@@ -86,12 +88,12 @@ def test_a_grid_that_is_not_square():
 def test_a_side_twice_the_anchors_is_too_much(factor, count):
     # The centre is in the middle of the border cell, so that one cell alone is responsible.
     target = one_target(0.5 / 22, 0.5 / 22, 40 * factor / 352, 40 / 352)
-    found = matches(assign(target, ((40.0, 40.0),), 16, GRID))
+    found = matches(match_targets(target, ((40.0, 40.0),), 16, GRID))
     assert len(found) == count
 
 
 def test_no_targets():
-    assert matches(assign(torch.zeros(0, 6), ANCHORS[0], 16, GRID)).shape == (0, 5)
+    assert matches(match_targets(torch.zeros(0, 6), ANCHORS[0], 16, GRID)).shape == (0, 5)
 
 
 fractions = st.floats(0.001, 0.999)
@@ -103,14 +105,14 @@ def test_matches_lie_on_the_grid_and_within_reach_of_their_box(boxes):
     targets = torch.tensor([[i, 0, *box] for i, box in enumerate(boxes)])
     for anchors, stride in zip(ANCHORS, STRIDES, strict=True):
         side = 352 // stride
-        assignment = assign(targets, anchors, stride, (side, side))
-        found = assignment.matched
-        assert ((assignment.row >= 0) & (assignment.row < side)).all()
-        assert ((assignment.column >= 0) & (assignment.column < side)).all()
+        found_matches = match_targets(targets, anchors, stride, (side, side))
+        found = found_matches.matched
+        assert ((found_matches.row >= 0) & (found_matches.row < side)).all()
+        assert ((found_matches.column >= 0) & (found_matches.column < side)).all()
         # What 2σ − 0.5 can reach.
-        relative = assignment.boxes[found, :2]
+        relative = found_matches.boxes[found, :2]
         assert ((relative >= -0.5 - 1e-4) & (relative <= 1.5 + 1e-4)).all()
-        ratio = assignment.boxes[found, 2:] / assignment.anchor_sizes[found]
+        ratio = found_matches.boxes[found, 2:] / found_matches.anchor_sizes[found]
         assert (torch.maximum(ratio, 1 / ratio) < 2).all()
         # Own cell, one neighbour along x, one along y.
         assert found.sum() <= 3 * len(anchors) * len(boxes)
