@@ -5,101 +5,110 @@
     python3 train.py --data data/coco.data --resume
     torchrun --nproc_per_node=2 train.py --data data/coco.data
 
-Weights go to weights/, everything else that a run leaves to runs/train/NAME/.
+Weights go to weights/, everything else to runs/train/NAME/.
 """
 
 import argparse
-import sys
 
 from utils import cli
 from utils.training.recipe import DEFAULT, RECIPES
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
+    """Options without a value are None: with --resume they keep the run's value, else TrainOptions has the default."""
     parser = cli.parser(
-        "Train a detector on the train list of a .data file. What is given here wins over the .data file.",
+        "Train a detector on the train list of a .data file. Options override the .data file.",
         ["python3 train.py --data data/coco.data", "python3 train.py --data data/coco.data --resume"],
     )
-    parser.add_argument("--data", metavar="FILE", help=".data file: lists, classes, anchors, epochs, batch, rate")
-    parser.add_argument("--recipe", choices=RECIPES, default=DEFAULT, help="how to train")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--data", metavar="FILE", help=".data file with lists, class names, anchors, epochs, batch size, learning rate")
+    add("--recipe", choices=RECIPES, help=f"loss, optimizer and augmentation to train with (default: {DEFAULT})")
+    add(
         "--weights",
         metavar="FILE",
-        help="weights to start from, also a backbone alone or of other classes; 'scratch' for random "
-        "(default: pre_weights in the .data file, else the ImageNet backbone)",
+        help="weights file to start from: a detector, also with other classes, or a backbone; 'scratch' starts from "
+        "random weights (default: pre_weights of the .data file, or else the ImageNet backbone)",
     )
-    parser.add_argument("--epochs", type=cli.positive_int, metavar="N", help="(default: from the .data file)")
-    parser.add_argument(
+    add("--epochs", type=cli.positive_int, metavar="N", help="train for N epochs (default: from the .data file)")
+    add(
         "--batch-size",
         type=cli.positive_int,
         metavar="N",
-        help="images an optimiser step, over all processes (default: from the .data file)",
+        help="images per optimizer step, over all processes (default: from the .data file)",
     )
-    parser.add_argument(
+    add(
         "--lr",
         type=cli.positive_float,
         metavar="RATE",
-        help="(default: the .data file's, times a factor of the recipe's)",
+        help="learning rate after the warm-up (default: the .data file's, times the recipe's factor)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
-    parser.add_argument("--seed", type=cli.natural_int, default=0, metavar="N", help="of weights, order, augmentation")
-    parser.add_argument("--cache", choices=("ram", "disk"), help="keep the decoded images in memory or in one file")
-    parser.add_argument("--amp", action="store_true", help="mixed precision, on CUDA")
-    parser.add_argument(
+    add("--device", help="device to train on: auto, cpu, cuda, cuda:1, … (default: auto)")
+    add(
+        "--workers",
+        type=cli.natural_int,
+        metavar="N",
+        help="processes that read images; 0 reads in this one (default: 2)",
+    )
+    add("--seed", type=cli.natural_int, metavar="N", help="seed of weights, order and augmentation (default: 0)")
+    add("--cache", choices=("ram", "disk"), help="keep the decoded images in memory, or in one file on disk")
+    add("--amp", action="store_true", default=None, help="train in mixed precision; needs CUDA")
+    add(
         "--ema",
         action=argparse.BooleanOptionalAction,
-        help="evaluate and save an average of the weights (default: as the recipe says)",
+        help="evaluate and save an exponential moving average of the weights (default: as the recipe says)",
     )
-    parser.add_argument("--compile", action="store_true", help="torch.compile, for CUDA: minutes to start")
-    parser.add_argument(
-        "--eval-interval", type=cli.positive_int, metavar="N", help="epochs between evaluations (default: a tenth)"
+    add("--compile", action="store_true", default=None, help="use torch.compile; for CUDA, takes minutes to start")
+    add(
+        "--eval-interval",
+        type=cli.positive_int,
+        metavar="N",
+        help="evaluate every N epochs (default: a tenth of the epochs)",
     )
-    parser.add_argument(
+    add(
         "--patience",
         type=cli.natural_int,
-        default=0,
         metavar="N",
-        help="stop after N epochs without better AP50; 0: never",
+        help="stop after N epochs without a better AP50; 0 never stops (default: 0)",
     )
-    parser.add_argument(
+    add(
         "--save-interval",
         type=cli.natural_int,
-        default=600,
         metavar="SECONDS",
-        help="save what --resume needs so often within an epoch, as well as after it",
+        help="within an epoch, save a checkpoint this often (default: 600)",
     )
-    parser.add_argument("--freeze-backbone", action="store_true", help="train the heads alone")
-    parser.add_argument("--output", default="runs/train", metavar="DIR", help="folder for the run's own folder")
-    parser.add_argument(
+    add("--freeze-backbone", action="store_true", default=None, help="train only the layers after the backbone")
+    add("--output", metavar="DIR", help="folder for the folders of runs (default: runs/train)")
+    add(
         "--resume",
         nargs="?",
         const="",
         metavar="FILE",
-        help="go on with a run from its NAME-last.pth (default: the newest in weights/), with its options",
+        help="continue a run from its NAME-last.pth, with its options unless they are given "
+        "(default: the newest one in weights/)",
     )
     return parser
 
 
-def main(options):
+def main(options: argparse.Namespace) -> int:
     from utils.errors import InputError
     from utils.training.distributed import main_first, process_group
-    from utils.training.run import Run, newest_checkpoint
-    from utils.training.settings import read_settings
+    from utils.training.paths import newest_checkpoint
+    from utils.training.run import Run
+    from utils.training.settings import TrainOptions, read_settings
     from utils.weights.checkpoint import read_training
 
+    given = {
+        name: value for name, value in vars(options).items() if name not in ("resume", "debug") and value is not None
+    }
     with process_group():
         with main_first():
-            saved = None
-            if options.resume is not None:
-                saved = read_training(options.resume or newest_checkpoint())
-                # Options given now win over those of the run.
-                options, _ = build_parser().parse_known_args(sys.argv[1:], argparse.Namespace(**saved["options"]))
-            if not options.data:
+            saved = None if options.resume is None else read_training(options.resume or newest_checkpoint())
+            values = {**saved["options"], **given} if saved else given
+            if not values.get("data"):
                 raise InputError("--data: expected a .data file, for example --data data/coco.data")
-            kept = {name: value for name, value in vars(options).items() if name not in ("resume", "debug")}
-            run = Run(read_settings(options), kept, saved)
-        return run.train()
+            train_options = TrainOptions(**values)
+            settings = read_settings(train_options)
+        return Run(settings, train_options, saved).train()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ does that with a run of train.py. `time` measures steps of all variants in turn.
 from what it finds there.
 """
 
-import argparse
 import csv
 import dataclasses
 import json
@@ -40,7 +39,7 @@ def taken(start, *names):
 OPTIMISER = ("optimiser", "rate_factor", "momentum", "weight_decay", "decay_all")
 SCHEDULE = ("schedule", "warmup_epochs", "warmup_share", "warmup_power")
 LOSS = ("assignment", "box_weight", "objectness_weight", "class_weight", "scale_balance")
-AUGMENTATION = ("augmentation", "ending_augmentation", "ending_share")
+AUGMENTATION = ("augmentation", "last_augmentation", "last_share")
 FLIP = {"augmentation": "flip_colour"}
 SGD = taken("original", *OPTIMISER)
 # Name: (recipe it starts from, what is changed in it).
@@ -48,7 +47,7 @@ VARIANTS = {
     "original": ("original", {}),
     "original, class loss / 16": ("original", {"class_weight": 2.0}),
     "original, objectness prior": ("original", {"objectness_prior": 0.02}),
-    "original, flip and mild colour": ("original", FLIP | {"ending_augmentation": "flip_colour"}),
+    "original, flip and mild colour": ("original", FLIP | {"last_augmentation": "flip_colour"}),
     "original, flip, zoom and mild colour": ("original", taken("default", *AUGMENTATION)),
     "original, cosine": ("original", taken("default", *SCHEDULE)),
     "original, SGD at ten times the rate": ("original", {"rate_factor": 10.0}),
@@ -62,7 +61,7 @@ VARIANTS = {
     "default, average of weights": ("default", {"ema": True}),
     "default, the original's augmentation": ("default", taken("original", *AUGMENTATION)),
     "default, no zoom": ("default", FLIP),
-    "default, zoom to the end": ("default", {"ending_share": 0}),
+    "default, zoom to the end": ("default", {"last_share": 0}),
     "default, no objectness prior": ("default", {"objectness_prior": None}),
     "default, warm-up and steps of the original": ("default", taken("original", *SCHEDULE)),
     "default, assignment by ratio": ("default", taken("original", *LOSS) | {"class_weight": 4.0}),
@@ -112,28 +111,26 @@ def main(options):
 
 def variant_settings(options, variant):
     """(Settings, train.py's options) of a variant."""
-    from train import build_parser as train_parser
-    from utils.training.settings import read_settings
+    from utils.training.settings import TrainOptions, read_settings
 
     start, changes = VARIANTS[variant]
-    given = vars(train_parser().parse_args(["--data", options.data, "--recipe", start]))
-    kept = {name: value for name, value in vars(options).items() if name in given and value is not None}
-    settings = read_settings(argparse.Namespace(**{**given, **kept}))
+    names = ("data", "epochs", "seed", "workers", "cache")
+    train_options = TrainOptions(recipe=start, **{name: getattr(options, name) for name in names})
+    settings = read_settings(train_options)
     recipe = dataclasses.replace(settings.recipe, **changes)
     rate = settings.config.learning_rate * recipe.rate_factor
     return dataclasses.replace(
         settings, recipe=recipe, recipe_name=variant, learning_rate=rate, ema=recipe.ema, eval_interval=settings.epochs
-    ), {**given, **kept}
+    ), train_options
 
 
 def train_variant(options):
     from utils.training.run import Run
 
-    settings, given = variant_settings(options, options.variant)
-    run = Run(settings, given)
+    run = Run(*variant_settings(options, options.variant))
     status = run.train()
     if status == 0:
-        keep(run.folder)
+        keep(run.paths.folder)
     return status
 
 
@@ -158,24 +155,23 @@ def time_variants(options):
     from utils.provenance import versions
     from utils.runtimes.loading import select_device
     from utils.training.data import load_data
-    from utils.training.engine import update
-    from utils.training.learner import build_learner
+    from utils.training.engine import train_step
+    from utils.training.state import build_state
 
-    learners, settings = {}, {}
+    states = {}
     for variant in VARIANTS:
-        settings[variant], _ = variant_settings(options, variant)
-        device = select_device(settings[variant].device)
+        settings, _ = variant_settings(options, variant)
+        device = select_device(settings.device)
         torch.manual_seed(0)
-        config = settings[variant].config
-        learners[variant] = build_learner(Detector(config.classes, config.anchor_num), settings[variant], device)
-        learners[variant].detector.train()
+        states[variant] = build_state(Detector(settings.config.classes, settings.config.anchor_num), settings, device)
+        states[variant].model.train()
     # Reading and augmenting happen in other processes and are not timed, so all may have the same images.
-    parts = [next(iter(load_data(settings["default"], device).train_loader))]
+    parts = [next(iter(load_data(settings, device).train_loader))]
     seconds = defaultdict(list)
     for _ in range(ROUNDS + 2):
-        for variant, learner in learners.items():
+        for variant, state in states.items():
             started = time.perf_counter()
-            update(learner, parts, len(parts[0][0]), settings[variant].recipe, settings[variant].config.anchors)
+            train_step(state, parts, len(parts[0][0]))
             seconds[variant].append(time.perf_counter() - started)
     medians = {variant: round(statistics.median(values[2:]) * 1000, 1) for variant, values in seconds.items()}
     RUNS.mkdir(exist_ok=True)

@@ -165,7 +165,6 @@ def our_side(task, options):
 
     from evaluation import build_parser as evaluation_parser
     from model.detector import Detector
-    from train import build_parser as train_parser
     from utils.config import read_config
     from utils.evaluation.compare import read_val
     from utils.evaluation.detect import detect_images
@@ -173,22 +172,21 @@ def our_side(task, options):
     from utils.postprocess import detect
     from utils.runtimes.loading import load_runtime
     from utils.training.data import load_data
-    from utils.training.engine import update
-    from utils.training.learner import build_learner
-    from utils.training.settings import read_settings
+    from utils.training.engine import train_step
+    from utils.training.settings import TrainOptions, read_settings
+    from utils.training.state import build_state
 
     if task == "train":
         recipe = "original" if options.side == "ours" else "default"
-        arguments = ["--data", options.data, "--recipe", recipe, "--lr", "1e-5", "--batch-size", str(BATCH)]
-        settings = read_settings(train_parser().parse_args(arguments))
+        settings = read_settings(TrainOptions(data=options.data, recipe=recipe, lr=1e-5, batch_size=BATCH))
         config, device = settings.config, torch.device("cpu")
         torch.manual_seed(0)
-        learner = build_learner(Detector(config.classes, config.anchor_num), settings, device)
+        state = build_state(Detector(config.classes, config.anchor_num), settings, device)
         data = load_data(settings, device)
-        learner.network.train()
+        state.network.train()
 
         def step(*part):
-            return update(learner, [part], BATCH, settings.recipe, config.anchors).tolist()
+            return train_step(state, [part], BATCH).tolist()
 
         return training_figures(endless(data.train_loader, data), step, options.steps)
     config = read_config(options.eval_data)

@@ -41,40 +41,33 @@ def build_parser():
 
 def main(options):
     from utils.runtimes.loading import select_device
-    from utils.training.console import detector_size
+    from utils.training.console import model_size
     from utils.training.data import load_data
-    from utils.training.learner import build_learner, join_processes
-    from utils.training.settings import read_settings
+    from utils.training.settings import TrainOptions, read_settings
+    from utils.training.state import build_state, join_processes
 
-    settings = read_settings(train_options(options))
+    names = ("data", "batch_size", "recipe", "device", "workers", "cache", "amp", "compile")
+    settings = read_settings(TrainOptions(**{name: getattr(options, name) for name in names}))
     config = settings.config
     device = select_device(settings.device)
     data = load_data(settings, device)
-    learner = build_learner(new_detector(config), settings, device)
-    join_processes(learner, settings)
+    state = build_state(new_detector(config), settings, device)
+    join_processes(state, settings)
 
     peak = sgemm_peak(device)
-    seconds = measure(learner, data, settings, options.steps)
+    seconds = measure(state, data, options.steps)
     peak = max(peak, sgemm_peak(device))
     images = options.steps * data.batches.batch_size
     total = sum(seconds.values())
     print(f"{images / total:.1f} images/s: {options.steps} steps of {data.batches.batch_size} images on {device}")
     for name, spent in seconds.items():
         print(f"  {name:18}{spent / options.steps * 1000:8.1f} ms a step  {spent / total:6.1%}")
-    macs = detector_size(config)[1]
+    macs = model_size(config)[1]
     used = images / total * 3 * 2 * macs
     print(
         f"{used / 1e9:.1f} GFLOP/s of {peak / 1e9:.1f} at {MATRIX}x{MATRIX} float32 multiplications: {used / peak:.1%}"
     )
     print(f"  {macs / 1e6:.2f} MMAC forward at {config.width}x{config.height}, times 3 for training")
-
-
-def train_options(options):
-    """train.py's options with these in their place."""
-    from train import build_parser as train_parser
-
-    given = train_parser().parse_args([])
-    return argparse.Namespace(**{**vars(given), **vars(options)})
 
 
 def new_detector(config):
@@ -99,26 +92,24 @@ def sgemm_peak(device):
     return 2 * MATRIX**3 / best
 
 
-def measure(learner, data, settings, steps):
+def measure(state, data, steps):
     """{part of a step: seconds} over `steps` optimiser steps, after a warm-up."""
     import dataclasses
 
-    from utils.training.engine import update
+    from utils.training.engine import train_step
 
-    clock = Clock(learner.device)
-    timed = dataclasses.replace(
-        learner, network=clock.around(learner.network, "forward"), scaler=TimedScaler(learner, clock)
-    )
-    learner.detector.train()
+    clock = Clock(state.device)
+    timed = dataclasses.replace(state, network=clock.around(state.network, "forward"), scaler=TimedScaler(state, clock))
+    state.model.train()
     parts = endless(data)
     for step in range(WARM_UP + steps):
         if step == WARM_UP:
             clock.seconds = dict.fromkeys(clock.seconds, 0.0)
-            started = now(learner.device)
+            started = now(state.device)
         with clock.time("waiting for data"):
-            own = [next(parts) for _ in range(settings.subdivisions)]
-        update(timed, own, data.batches.batch_size, settings.recipe, settings.config.anchors)
-    total = now(learner.device) - started
+            own = [next(parts) for _ in range(data.batches.subdivisions)]
+        train_step(timed, own, data.batches.batch_size)
+    total = now(state.device) - started
     return {**clock.seconds, "assignment, loss": total - sum(clock.seconds.values())}
 
 
@@ -137,7 +128,7 @@ class Clock:
 
     def __init__(self, device):
         self.device = device
-        self.seconds = dict.fromkeys(("waiting for data", "forward", "backward", "optimiser"), 0.0)
+        self.seconds = dict.fromkeys(("waiting for data", "forward", "backward", "optimizer"), 0.0)
 
     @contextlib.contextmanager
     def time(self, name):
@@ -156,12 +147,12 @@ class Clock:
 
 
 class TimedScaler:
-    """A learner's GradScaler that counts the time of what goes through it: the backward pass and the optimiser."""
+    """A GradScaler that measures the time of the backward pass and of the optimizer."""
 
-    def __init__(self, learner, clock):
-        self.scaler, self.clock = learner.scaler, clock
-        self.step = clock.around(learner.scaler.step, "optimiser")
-        self.unscale_, self.update = learner.scaler.unscale_, learner.scaler.update
+    def __init__(self, state, clock):
+        self.scaler, self.clock = state.scaler, clock
+        self.step = clock.around(state.scaler.step, "optimizer")
+        self.unscale_, self.update = state.scaler.unscale_, state.scaler.update
 
     def scale(self, loss):
         scaled = self.scaler.scale(loss)

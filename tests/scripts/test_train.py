@@ -14,9 +14,6 @@ import train
 from model.detector import Detector
 from tests.helpers.training_files import assert_equal, results, write_shapes
 from utils.errors import InputError, RunError
-from utils.training.ema import average_of, update_average
-from utils.training.progress import Progress
-from utils.training.signals import Interrupt
 from utils.weights import pretrained as start_module
 from utils.weights.pretrained import start_weights
 
@@ -152,14 +149,6 @@ def test_resumed_run_that_was_finished_draws_again(run, tmp_path):
     assert len(results(folder)) == 1
     assert (folder / "val_predictions.jpg").exists()
     assert not list((tmp_path / "weights").glob(".*"))
-
-
-def test_other_batch_size_goes_on_at_the_same_share_of_the_epoch(capsys):
-    progress = Progress(epoch=2, step=3, steps=6, sums=[6.0, 3.0, 1.5, 1.5])
-    progress.fit(12)
-    assert (progress.epoch, progress.step, progress.steps) == (2, 6, 12)
-    assert list(progress.mean_losses().values()) == [2.0, 1.0, 0.5, 0.5]
-    assert "an epoch has 12 steps, it had 6; the run goes on after 50% of its epoch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -401,34 +390,3 @@ def test_script_names_its_failure_in_one_line(run_script, tmp_path):
     assert done.returncode == 2
     assert done.stderr == "error: absent.data: cannot read: No such file or directory\n"
     assert done.stdout == ""
-
-
-# Smaller parts
-
-
-def test_average_follows_the_weights():
-    network = torch.nn.Linear(1, 1)
-    torch.nn.init.zeros_(network.weight)
-    average = average_of(network)
-    torch.nn.init.ones_(network.weight)
-    values = []
-    for step in range(1, 3000):
-        update_average(average, network, step)
-        values.append(float(average.weight))
-    assert values == sorted(values)
-    assert 0.9 < values[0] < values[-1] <= 1  # the first step's decay is near 0: early weights are forgotten soon
-    assert not average.weight.requires_grad
-
-
-def test_signals_outside_of_a_run_are_as_before():
-    import signal
-
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with Interrupt() as stop:
-        assert not stop
-        signal.raise_signal(signal.SIGTERM)
-        assert stop
-        assert stop.number == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -69,8 +69,8 @@ def test_two_processes_compute_what_one_does(shapes, alone, recipe):
     assert done.returncode == 0, done.stderr
     together = torch.load(result, weights_only=False)
     assert_same_step(alone["change"], together["change"])
-    assert sum(map(len, alone["figures"]["detections"])) > 100
-    assert_equal(alone["figures"], together["figures"])
+    assert sum(map(len, alone["metrics"]["detections"])) > 100
+    assert_equal(alone["metrics"], together["metrics"])
     # What is doubtful in the data is said once.
     assert done.stderr.count("classes with fewer than") == alone_warnings(shapes)
 
@@ -124,7 +124,7 @@ def test_run_ends_and_can_be_resumed_when_a_process_dies(shapes, tmp_path):
     assert sum(line.startswith("epoch 1/500") for line in lines) == 1  # the main process alone prints
     errors = [line for line in lines if line.startswith("error: ")]
     assert errors == [
-        "error: another process of this run has ended; go on with: "
+        "error: another process of this run has ended; continue with: "
         "torchrun --nproc_per_node=2 train.py --resume weights/small-last.pth\n"
     ]
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.dataset.augment import AUGMENTATIONS
-from utils.losses.objectives import OBJECTIVES
-from utils.training.recipe import DEFAULT, RECIPES, learning_rate
+from utils.losses import build_loss
+from utils.training.optimizer import learning_rate_at
+from utils.training.recipe import DEFAULT, RECIPES
 
 ORIGINAL = RECIPES["original"]
 
@@ -30,28 +31,28 @@ ORIGINAL = RECIPES["original"]
 )
 def test_original_schedule(step, expected):
     # 10 steps an epoch: a warm-up of 50 steps, a tenth from epochs 20 and 27 on.
-    assert learning_rate(ORIGINAL, 0.001, (20, 27), step, 10, 31) == pytest.approx(expected, rel=1e-12)
+    assert learning_rate_at(step, ORIGINAL, 0.001, (20, 27), 10, 31) == pytest.approx(expected, rel=1e-12)
 
 
 def test_no_warm_up():
     recipe = dataclasses.replace(ORIGINAL, warmup_epochs=0)
-    assert learning_rate(recipe, 0.5, (), 0, 10, 31) == 0.5
+    assert learning_rate_at(0, recipe, 0.5, (), 10, 31) == 0.5
 
 
 def test_steps_in_any_order():
-    rates = {learning_rate(ORIGINAL, 1, steps, 300, 10, 31) for steps in ((20, 27), (27, 20))}
+    rates = {learning_rate_at(300, ORIGINAL, 1, steps, 10, 31) for steps in ((20, 27), (27, 20))}
     assert len(rates) == 1
 
 
 @pytest.mark.parametrize("name", RECIPES)
 @given(step=st.integers(0, 10_000), an_epoch=st.integers(1, 500), base=st.floats(1e-6, 1), epochs=st.integers(1, 300))
 def test_rate_is_never_above_its_base(name, step, an_epoch, base, epochs):
-    assert 0 <= learning_rate(RECIPES[name], base, (3, 9), step, an_epoch, epochs) <= base
+    assert 0 <= learning_rate_at(step, RECIPES[name], base, (3, 9), an_epoch, epochs) <= base
 
 
 def test_default_schedule():
     """A twentieth of the run to the full rate in a straight line, then half a cosine to nothing."""
-    rates = [learning_rate(RECIPES[DEFAULT], 2.0, (3, 9), step, 10, 20) for step in range(201)]
+    rates = [learning_rate_at(step, RECIPES[DEFAULT], 2.0, (3, 9), 10, 20) for step in range(201)]
     assert rates[0] == 0
     assert rates[5] == pytest.approx(1)
     assert rates[10] == max(rates) == pytest.approx(2)
@@ -61,18 +62,18 @@ def test_default_schedule():
 
 
 def test_original_recipe_is_the_original_one():
-    assert (ORIGINAL.momentum, ORIGINAL.weight_decay, ORIGINAL.nesterov) == (0.949, 0.0005, False)
+    assert (ORIGINAL.momentum, ORIGINAL.weight_decay, ORIGINAL.decay_all) == (0.949, 0.0005, True)
     assert (ORIGINAL.box_weight, ORIGINAL.objectness_weight, ORIGINAL.class_weight) == (3.2, 64, 32)
     assert ORIGINAL.scale_balance == (1.0, 0.4)
-    assert ORIGINAL.augmentation == ORIGINAL.ending_augmentation == "contrast_brightness"
-    assert (ORIGINAL.optimiser, ORIGINAL.assignment, ORIGINAL.schedule) == ("sgd", "ratio", "steps")
+    assert ORIGINAL.augmentation == ORIGINAL.last_augmentation == "contrast_brightness"
+    assert (ORIGINAL.optimizer, ORIGINAL.loss, ORIGINAL.schedule) == ("sgd", "original", "steps")
     assert (ORIGINAL.rate_factor, ORIGINAL.objectness_prior, ORIGINAL.ema) == (1.0, None, False)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_name_what_there_is(name):
     recipe = RECIPES[name]
-    assert {recipe.augmentation, recipe.ending_augmentation} <= AUGMENTATIONS.keys()
-    assert recipe.assignment in OBJECTIVES
-    assert recipe.optimiser in ("sgd", "adamw")
+    assert {recipe.augmentation, recipe.last_augmentation} <= AUGMENTATIONS.keys()
+    assert build_loss(recipe, (((10.0, 10.0),), ((30.0, 30.0),)))
+    assert recipe.optimizer in ("sgd", "adamw")
     assert recipe.schedule in ("steps", "cosine")

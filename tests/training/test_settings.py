@@ -7,11 +7,13 @@ import pytest
 import train
 from tests.helpers.dataset_files import write_data
 from utils.errors import InputError
-from utils.training.settings import EVALUATIONS, describe, read_settings
+from utils.training.settings import EVALUATIONS, TrainOptions, describe, read_settings
 
 
 def settings(data, *arguments):
-    return read_settings(train.build_parser().parse_args(["--data", str(data), *arguments]))
+    options = vars(train.build_parser().parse_args(["--data", str(data), *arguments]))
+    given = {name: value for name, value in options.items() if value is not None}
+    return read_settings(TrainOptions(**given))
 
 
 def change(data, old, new):

@@ -1,18 +1,15 @@
 """What learns: its layout in memory, in which BatchNorm is exact."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
 
-import train
 from model.detector import Detector
 from tests.helpers.training_files import write_shapes
-from utils.training.engine import update
-from utils.training.learner import build_learner, prepare_layout
+from utils.training.engine import train_step
 from utils.training.run import Run
-from utils.training.settings import read_settings
+from utils.training.settings import TrainOptions, read_settings
+from utils.training.state import build_state, choose_memory_format
 
 CPU = torch.device("cpu")
 
@@ -29,8 +26,8 @@ def test_batchnorm_sums_exactly_in_the_layout_that_is_trained_in(monkeypatch, ca
         network = nn.Sequential(nn.BatchNorm2d(4)).to(dtype)
         layout = torch.contiguous_format
         if dtype == torch.float32:
-            layout = prepare_layout(network, CPU, compiled=False)
-            warned = "for want of a compiled BatchNorm: no C++ compiler" in capsys.readouterr().err
+            layout = choose_memory_format(network, CPU, compiled=False)
+            warned = "no C++ compiler" in capsys.readouterr().err
             assert warned == (layout == torch.contiguous_format)
             # Without a compiler on the machine the second case is all there is to see.
             assert layout == expected or (compiler is None and warned)
@@ -41,7 +38,7 @@ def test_batchnorm_sums_exactly_in_the_layout_that_is_trained_in(monkeypatch, ca
 
 def test_a_network_that_is_compiled_whole_stays_contiguous():
     network = nn.Sequential(nn.BatchNorm2d(4))
-    assert prepare_layout(network, CPU, compiled=True) == torch.contiguous_format
+    assert choose_memory_format(network, CPU, compiled=True) == torch.contiguous_format
     assert type(network[0]) is nn.BatchNorm2d
 
 
@@ -51,55 +48,54 @@ def test_the_layout_stays_through_steps_and_evaluations(tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     if compiler:
         monkeypatch.setenv("CXX", compiler)
-    options = train.build_parser().parse_args(["--data", str(write_shapes(tmp_path)), "--workers", "0"])
+    options = TrainOptions(data=str(write_shapes(tmp_path)), workers=0)
     settings = read_settings(options)
-    run = Run(settings, vars(options))
+    run = Run(settings, options)
     seen = []
-    for module in run.learner.detector.modules():
+    for module in run.state.model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_hook(
-                lambda module, _, output: seen.append(output.is_contiguous(memory_format=run.learner.memory_format))
+                lambda module, _, output: seen.append(output.is_contiguous(memory_format=run.state.memory_format))
             )
     # As a loader gives them: channels last in memory.
     images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.3, 0.3]])
     for _ in range(2):
-        run.learner.detector.train()
+        run.state.model.train()
         seen.clear()
-        update(run.learner, [(images, targets)], len(images), settings.recipe, settings.config.anchors)
+        train_step(run.state, [(images, targets)], len(images))
         assert len(seen) > 50
         assert all(seen)
-        evaluation, _ = run.evaluate(run.learner.best_network)
+        evaluation, _ = run.evaluate(run.state.best_model)
         assert evaluation is not None
 
 
 @pytest.mark.parametrize("limit", [None, 0.5])
 def test_a_long_gradient_is_shortened(tmp_path, monkeypatch, limit):
     monkeypatch.chdir(tmp_path)
-    options = train.build_parser().parse_args(["--data", str(write_shapes(tmp_path)), "--workers", "0"])
+    options = TrainOptions(data=str(write_shapes(tmp_path)), workers=0)
     settings = read_settings(options)
-    run = Run(settings, vars(options))
+    run = Run(settings, options)
     lengths = []
 
     def step():
-        lengths.append(torch.cat([weight.grad.flatten() for weight in run.learner.detector.parameters()]).norm().item())
+        lengths.append(torch.cat([weight.grad.flatten() for weight in run.state.model.parameters()]).norm().item())
 
-    monkeypatch.setattr(run.learner.optimiser, "step", step)
+    monkeypatch.setattr(run.state.optimizer, "step", step)
     images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.3, 0.3]])
-    recipe = dataclasses.replace(settings.recipe, clip_norm=limit)
-    run.learner.detector.train()
-    update(run.learner, [(images, targets)], len(images), recipe, settings.config.anchors)
+    run.state.clip_norm = limit
+    run.state.model.train()
+    train_step(run.state, [(images, targets)], len(images))
     (length,) = lengths
     assert length > 1 if limit is None else length == pytest.approx(limit, rel=1e-3)
 
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_compiling_for_a_cpu_is_warned_of(tmp_path, capsys, wanted):
-    arguments = ["--data", str(write_shapes(tmp_path)), *(["--compile"] if wanted else [])]
-    settings = read_settings(train.build_parser().parse_args(arguments))
+    settings = read_settings(TrainOptions(data=str(write_shapes(tmp_path)), compile=wanted))
     detector = Detector(settings.config.classes, settings.config.anchor_num)
-    learner = build_learner(detector, settings, torch.device("cpu"))
+    state = build_state(detector, settings, torch.device("cpu"))
     assert ("half as fast" in capsys.readouterr().err) == wanted
     # The kernels of utils.kernels cannot be compiled around, and PyTorch's BatchNorm is exact in this layout.
-    assert not wanted or learner.memory_format == torch.contiguous_format
+    assert not wanted or state.memory_format == torch.contiguous_format

@@ -300,3 +300,17 @@ def _read_cache(path, source, names, states):
     starts = [0, *ends[:-1]]
     labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
     return DatasetIndex(source, PathList(names), labels, sizes, missing_labels, polygons, scores, states.image_key)
+
+
+def open_list(config, key):
+    """Open the list that a .data file names under "train" or "val".
+
+    Raises:
+        InputError: there is no such list, or it cannot be read.
+    """
+    from utils.dataset.shapes import prepare
+
+    source = getattr(prepare(config), key)
+    if source is None:
+        raise InputError(f"{config.path}: {key}: expected a list of images, got None")
+    return load_index(source, config.classes)

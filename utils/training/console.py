@@ -1,60 +1,60 @@
-"""What a training run shows: what it is going to do, a bar, a line an epoch, what it wrote."""
+"""What a training run prints: its settings, a progress bar, one line per epoch."""
 
 import datetime
 import sys
 import time
 
+import torch
 from tqdm import tqdm
 
-from utils.losses.original import Losses
+from utils.config import Config
+from utils.losses import Losses
+from utils.training.data import RunData
+from utils.training.progress import Progress
+from utils.training.settings import Settings
 
-FIRST_ESTIMATE = 60  # seconds after which the whole run's time is told
+FIRST_ESTIMATE = 60  # seconds after which the remaining time is printed for the first time
 
 
-def detector_size(config):
-    """(parameters, multiply-accumulates of one image) of a .data file's network, counted by thop."""
-    import torch
+def model_size(config: Config) -> tuple[int, float]:
+    """Parameters, and multiply-accumulates per image, of a .data file's network, counted by thop."""
     from thop import profile
 
     from model.detector import Detector
 
-    # A network of its own, because thop leaves its counters behind.
+    # A separate network, because thop leaves its counters in it.
     detector = Detector(config.classes, config.anchor_num).eval()
     macs, parameters = profile(detector, (torch.zeros(1, 3, config.height, config.width),), verbose=False)
     return int(parameters), macs
 
 
-def describe_run(settings, data, start, device, processes):
-    """Lines that say what a run is going to do.
+def describe_run(settings: Settings, data: RunData, start: str, device: torch.device, processes: int) -> list[str]:
+    """Lines that describe a run before it starts.
 
     Args:
-        settings: Settings.
-        data: RunData.
-        start: what it starts from, a line.
-        device: torch.device.
-        processes: number of them.
+        start: one line that says which weights the run starts from.
     """
     config, batches = settings.config, data.batches
     lines = []
     for key, index in data.indices.items():
         boxes = sum(map(len, index.labels))
         lines.append(f"{key:9}{len(index)} images, {boxes} boxes, {config.classes} classes: {index.source}")
-    parameters, macs = detector_size(config)
+    parameters, macs = model_size(config)
     lines.append(f"model    {parameters:,} parameters, {macs / 1e6:.2f} MMAC at {config.width}x{config.height}")
     lines.append(f"start    {start}")
     parts = f" in {settings.subdivisions} parts" if settings.subdivisions > 1 else ""
     shared = f" over {processes} processes" if processes > 1 else ""
+    interval = f"{settings.eval_interval} epochs" if settings.eval_interval > 1 else "epoch"
     lines.append(
         f"run      recipe {settings.recipe_name}, {settings.epochs} epochs of {batches.steps} steps, "
-        f"batch {batches.batch_size}{parts}{shared}, evaluation every "
-        f"{f'{settings.eval_interval} epochs' if settings.eval_interval > 1 else 'epoch'}"
+        f"batch {batches.batch_size}{parts}{shared}, evaluation every {interval}"
     )
     options = [
         f"learning rate {settings.learning_rate:g} ({settings.recipe.schedule})",
         f"seed {settings.seed}",
         f"device {device}",
+        f"{settings.workers} workers",
     ]
-    options += [f"{settings.workers} workers"]
     options += [f"cache {settings.cache}"] if settings.cache else []
     options += [name for name in ("amp", "ema", "compile") if getattr(settings, name)]
     options += ["backbone frozen"] if settings.freeze_backbone else []
@@ -63,68 +63,75 @@ def describe_run(settings, data, start, device, processes):
     return lines
 
 
-class Screen:
-    """A run's bar and lines; silent on all processes but the main one.
+class Console:
+    """The progress bar and the lines of a run.
 
     Args:
-        progress: Progress.
         epochs: of the run.
-        batch_size: images a step.
-        shown: whether this process is the one that prints.
+        batch_size: images per step.
+        shown: False prints nothing, for processes other than the main one.
     """
 
-    def __init__(self, progress, epochs, batch_size, shown):
+    def __init__(self, progress: Progress, epochs: int, batch_size: int, shown: bool) -> None:
         self.progress, self.epochs, self.batch_size, self.shown = progress, epochs, batch_size, shown
-        self._started, self._first = time.monotonic(), progress.done_steps
-        self._told = False
+        self._started, self._first_step = time.monotonic(), progress.total_steps
+        self._estimated = False
         self._bar = tqdm(
             total=epochs * progress.steps,
-            initial=self._first,
+            initial=self._first_step,
             unit="step",
             disable=None if shown else True,
             dynamic_ncols=True,
+            delay=1e-3,  # not before the first step
         )
 
-    def close(self):
+    def start(self) -> None:
+        """Start to measure the time."""
+        self._started = time.monotonic()
+
+    def close(self) -> None:
+        """Close the progress bar."""
         self._bar.close()
 
-    def say(self, line):
-        """A line above the bar."""
+    def print(self, line: str) -> None:
+        """Print a line above the progress bar."""
         if self.shown:
             self._bar.write(line)
             sys.stdout.flush()
 
-    def step(self, rate):
-        """Show what `progress` says after more steps, the last with this learning rate."""
+    def after_step(self, rate: float) -> None:
+        """Update the bar from the progress; `rate` is the learning rate of the last step."""
         progress = self.progress
-        self._bar.update(progress.done_steps - self._bar.n)
+        self._bar.update(progress.total_steps - self._bar.n)
         self._bar.set_description(f"epoch {progress.epoch + 1}/{self.epochs}")
         shown = {name: f"{value:.3f}" for name, value in progress.mean_losses().items()}
-        self._bar.set_postfix(shown | {"lr": f"{rate:.2g}", "images/s": f"{self.speed():.1f}"}, refresh=False)
-        if not self._told and time.monotonic() - self._started > FIRST_ESTIMATE:
-            self._told = True
-            self.say(f"about {self.time_left()} left")
+        self._bar.set_postfix(
+            shown | {"lr": f"{rate:.2g}", "images/s": f"{self.images_per_second():.1f}"}, refresh=False
+        )
+        if not self._estimated and time.monotonic() - self._started > FIRST_ESTIMATE:
+            self._estimated = True
+            self.print(f"about {self.time_left()} left")
 
-    def epoch(self, row, better):
-        """A line for a finished epoch, a second one if it was evaluated."""
+    def after_epoch(self, row: dict, better: bool) -> None:
+        """Print one line for a finished epoch, and a second one if it was evaluated."""
         losses = "  ".join(f"{name} {row[name]:.4f}" for name in Losses._fields)
-        self.say(
+        self.print(
             f"epoch {row['epoch']}/{self.epochs}  {losses}  lr {row['learning_rate']:.3g}  "
             f"{row['images_per_second']:.1f} images/s  {self.time_left()} left"
         )
         if "AP50" in row:
-            self.say(
+            self.print(
                 f"  AP50 {row['AP50']:.4f}  AP {row['AP']:.4f}{'  (best so far)' if better else ''}  "
                 f"Precision:{row['precision']:.6f} Recall:{row['recall']:.6f} "
                 f"AP:{row['original_AP']:.6f} F1:{row['F1']:.6f}"
             )
 
-    def speed(self):
-        """Images a second in this epoch's training."""
+    def images_per_second(self) -> float:
+        """Training speed in this epoch."""
         return self.progress.step * self.batch_size / max(self.progress.seconds, 1e-9)
 
-    def time_left(self):
-        """As text, judged by this session of the run, evaluations included."""
-        done, total = self.progress.done_steps, self.epochs * self.progress.steps
-        seconds = (time.monotonic() - self._started) / max(done - self._first, 1) * (total - done)
+    def time_left(self) -> str:
+        """Remaining time of the run, from the time per step since it was started or resumed."""
+        done, total = self.progress.total_steps, self.epochs * self.progress.steps
+        seconds = (time.monotonic() - self._started) / max(done - self._first_step, 1) * (total - done)
         return str(datetime.timedelta(seconds=round(seconds)))

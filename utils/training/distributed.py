@@ -1,7 +1,7 @@
-"""Training on several processes with torch.distributed, and the same calls on one, where they do nothing.
+"""Training in several processes with torch.distributed. With one process the same calls do nothing.
 
-`torchrun --nproc_per_node=N train.py …` starts the processes and tells each its rank in the environment. Rank 0 is the
-main process, the only one that prints and writes.
+`torchrun --nproc_per_node=N train.py …` starts the processes and sets RANK and the like in their environment. Rank 0 is
+the main process, the only one that prints and writes.
 """
 
 import contextlib
@@ -9,24 +9,29 @@ import datetime
 import io
 import os
 import re
+from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from utils.errors import RunError
 
-# The others wait for what the main process does alone, such as reading a large data set for the first time.
+# The other processes wait for what the main process does alone, such as reading a large data set for the first time.
 TIMEOUT = datetime.timedelta(hours=2)
 _LOST = re.compile(r"gloo|nccl|peer|connection", re.IGNORECASE)
 
+T = TypeVar("T")
+
 
 @contextlib.contextmanager
-def process_group():
-    """Join the group that torchrun started, for the length of the block; without torchrun there is none."""
+def process_group() -> Iterator[None]:
+    """Join torchrun's process group for the duration of the block. Without torchrun there is no group."""
     if "RANK" not in os.environ:
         yield
         return
-    # Without a name of its own PyTorch takes nccl for tensors on CUDA and gloo for those on the CPU.
+    # Without a backend argument PyTorch uses nccl for CUDA tensors and gloo for CPU tensors.
     dist.init_process_group(timeout=TIMEOUT)
     try:
         yield
@@ -34,17 +39,17 @@ def process_group():
         dist.destroy_process_group()
 
 
-def is_lost_process(error):
-    """Whether a RuntimeError was raised because another process of the group has gone."""
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether an error was raised because another process of the group has ended."""
     return dist.is_initialized() and not isinstance(error, RunError) and bool(_LOST.search(str(error)))
 
 
 @contextlib.contextmanager
-def main_first():
-    """The main process runs the block; then the others do, silently. They exit where it failed.
+def main_first() -> Iterator[None]:
+    """Run the block in the main process first, then silently in the others. They exit if it failed.
 
-    So what the block says is said once, and what it writes (a data set's cache, a downloaded file) is there for the
-    others. The block must not call the other functions of this file that wait.
+    So each message is printed once, and files that the block writes (caches, downloads) exist for the others. The block
+    must not call the functions below that communicate.
     """
     if is_main():
         try:
@@ -56,38 +61,40 @@ def main_first():
         return
     if not from_main(None):
         raise SystemExit(1)
-    nowhere = io.StringIO()
-    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         yield
 
 
-def rank():
+def rank() -> int:
+    """Index of this process, 0 for the main process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world_size():
+def world_size() -> int:
+    """Count of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_main():
-    """Whether this process is the one that prints and writes."""
+def is_main() -> bool:
+    """Whether this is the process that prints and writes."""
     return rank() == 0
 
 
-def local_rank():
-    """This process's number on its machine, which is also the number of its GPU."""
+def local_rank() -> int:
+    """Index of this process on its machine, which is also the index of its GPU."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def sum_over_processes(tensor):
-    """The sum of every process's tensor; one process gets its own back."""
+def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """Sum a tensor over all processes, in place."""
     if dist.is_initialized():
         dist.all_reduce(tensor)
     return tensor
 
 
-def gather_lists(items):
-    """Every process's list, one after the other in the order of ranks, on the main process; None on the others."""
+def gather_lists(items: list[T]) -> list[T] | None:
+    """Concatenate the lists of all processes, in the order of their ranks; None except on the main process."""
     if not dist.is_initialized():
         return items
     parts = [None] * world_size() if is_main() else None
@@ -95,8 +102,8 @@ def gather_lists(items):
     return [item for part in parts for item in part] if is_main() else None
 
 
-def from_main(value):
-    """The main process's value, on every process."""
+def from_main(value: T) -> T:
+    """Return the main process's value in every process."""
     if not dist.is_initialized():
         return value
     values = [value]
@@ -104,15 +111,15 @@ def from_main(value):
     return values[0]
 
 
-def any_process(flag, device="cpu"):
-    """Whether the flag is set in any process; all of them must ask."""
+def any_process(flag: bool, device: torch.device | str = "cpu") -> bool:
+    """Whether the flag is set in any process. All processes must call this."""
     if not dist.is_initialized():
         return flag
     return bool(sum_over_processes(torch.tensor(int(flag), device=device)))
 
 
-def same_everywhere(module):
-    """Give every process the main one's weights and statistics: those of BatchNorm differ after a step."""
+def broadcast_state(module: nn.Module) -> None:
+    """Copy the main process's weights and BatchNorm statistics to every process; the statistics differ after a step."""
     if dist.is_initialized():
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)

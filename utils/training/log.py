@@ -1,42 +1,36 @@
-"""What a training run writes beside its weights: results.csv, TensorBoard events, results.png, args.json."""
+"""Files of a training run: args.json, results.csv, TensorBoard events."""
+
+from __future__ import annotations
 
 import csv
 import hashlib
 import io
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from utils.errors import warn
 from utils.files import atomic_path, write_text
+from utils.losses import Losses
 from utils.provenance import git_state, versions
-from utils.training.settings import describe
+from utils.training.progress import Progress
+from utils.training.settings import Settings, describe
 
-COLUMNS = (
-    "epoch",
-    "step",
-    "learning_rate",
-    "total",
-    "box",
-    "objectness",
-    "classes",
-    "images_per_second",
-    "AP50",
-    "AP",
-    "precision",
-    "recall",
-    "original_AP",
-    "F1",
-)
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+METRICS = ("AP50", "AP", "precision", "recall", "original_AP", "F1")
+COLUMNS = ("epoch", "step", "learning_rate", *Losses._fields, "images_per_second", *METRICS)
 LOSSES = ("total", "box", "objectness", "classes")
 FIGURES = {"AP50": "AP50", "AP": "AP", "original_AP": "AP, original's definition", "F1": "F1, original's"}
 FEW_EPOCHS = 40  # up to here each gets a dot
 
 
-def write_arguments(folder, settings, progress):
-    """args.json: the settings in force and what else made the run what it is.
+def write_arguments(folder: Path, settings: Settings, progress: Progress) -> None:
+    """Write args.json: the settings in force since this progress, and what else made the run.
 
     Args:
         folder: of the run.
-        settings: Settings.
-        progress: Progress at which these settings came into force.
     """
     lists = {
         name: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -54,8 +48,8 @@ def write_arguments(folder, settings, progress):
     write_text(folder / "args.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_results(folder, history):
-    """results.csv: a row an epoch; figures of epochs that were not evaluated stay empty."""
+def write_results(folder: Path, history: list[dict]) -> None:
+    """Write results.csv, one row per epoch; metrics of epochs without evaluation stay empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -63,25 +57,23 @@ def write_results(folder, history):
     write_text(folder / "results.csv", text.getvalue())
 
 
-def open_events(folder, step):
-    """A TensorBoard writer that takes over after `step`; None, with a warning, where tensorboard is not installed."""
+def open_events(folder: Path, step: int) -> SummaryWriter | None:
+    """Open a TensorBoard writer that continues after `step`; None, with a warning, if tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        from utils.errors import warn
-
         warn("no TensorBoard events: the package tensorboard is not installed (pip install tensorboard)")
         return None
     return SummaryWriter(folder, purge_step=step + 1)
 
 
-def write_events(events, row):
-    """One epoch's row to TensorBoard."""
+def write_events(events: SummaryWriter | None, row: dict) -> None:
+    """Write one epoch's row to TensorBoard."""
     if events is None:
         return
     for name, value in row.items():
         if name not in ("epoch", "step"):
-            group = "loss" if name in LOSSES else "figures"
+            group = "loss" if name in Losses._fields else "figures"
             events.add_scalar(f"{group}/{name}", value, row["step"])
     events.flush()
 

@@ -1,52 +1,54 @@
-"""How far a training run is: with the weights and the optimiser's state, all that going on needs."""
+"""How far a training run is. Together with the weights and the optimizer's state this is all that resuming needs."""
 
 from dataclasses import dataclass, field
 
 from utils.errors import warn
-from utils.losses.original import Losses
+from utils.losses import Losses
 
 
 @dataclass
 class Progress:
-    """Plain values, so that it can be kept in a checkpoint."""
+    """Plain values, which are saved in the checkpoint."""
 
-    epoch: int = 0  # epochs that are done
-    step: int = 0  # steps of the next one that are done
-    steps: int = 0  # an epoch has
-    sums: list[float] = field(default_factory=lambda: [0.0] * len(Losses._fields))  # of this epoch's losses
-    seconds: float = 0.0  # that this epoch's training took
+    epoch: int = 0  # finished epochs
+    step: int = 0  # finished steps of the current epoch
+    steps: int = 0  # steps per epoch
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(Losses._fields))  # of the losses in this epoch
+    seconds: float = 0.0  # training time in this epoch
     best_ap50: float = -1.0
-    best_epoch: int = 0  # 0: none was evaluated
-    history: list[dict] = field(default_factory=list)  # a row of results.csv an epoch
+    best_epoch: int = 0  # 0 if no epoch was evaluated
+    history: list[dict] = field(default_factory=list)  # rows of results.csv, one per epoch
 
     @property
-    def fresh(self):
-        """Whether nothing is done yet."""
+    def fresh(self) -> bool:
+        """Whether the run has made no step yet."""
         return self.epoch == self.step == 0
 
     @property
-    def done_steps(self):
+    def total_steps(self) -> int:
+        """Finished steps of the whole run."""
         return self.epoch * self.steps + self.step
 
-    def add(self, losses):
-        """Count a step with its losses, a float each."""
+    def add(self, losses: list[float]) -> None:
+        """Count one step with its losses."""
         self.step += 1
         self.sums = [total + value for total, value in zip(self.sums, losses, strict=True)]
 
-    def mean_losses(self):
-        """{name: mean over this epoch's steps so far}"""
+    def mean_losses(self) -> dict[str, float]:
+        """Mean losses of this epoch's steps so far, by name."""
         steps = max(self.step, 1)
         return dict(zip(Losses._fields, (total / steps for total in self.sums), strict=True))
 
-    def next_epoch(self):
+    def next_epoch(self) -> None:
+        """Start counting the next epoch."""
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.sums = [0.0] * len(Losses._fields)
 
-    def fit(self, steps):
-        """Fit the place in the epoch to how many steps it has now: a run may go on with another batch size or list."""
+    def set_steps_per_epoch(self, steps: int) -> None:
+        """Set the steps per epoch. If a resumed run has another number, it keeps the fraction of the epoch."""
         if self.steps not in (0, steps):
             share = self.step / self.steps
-            warn(f"an epoch has {steps} steps, it had {self.steps}; the run goes on after {share:.0%} of its epoch")
+            warn(f"an epoch has {steps} steps, it had {self.steps}; the run continues after {share:.0%} of its epoch")
             before, self.step = self.step, int(share * steps)
             self.sums = [total * self.step / max(before, 1) for total in self.sums]
         self.steps = steps

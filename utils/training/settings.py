@@ -1,47 +1,75 @@
-"""What is in force in a training run: the .data file, the command line over it, and the recipe."""
+"""The settings of a training run: options of train.py, then the .data file, then the recipe."""
 
 import dataclasses
 from dataclasses import dataclass
 
 from utils.config import Config, read_config
-from utils.dataset.shapes import prepare
 from utils.errors import InputError
-from utils.training.recipe import RECIPES, Recipe
+from utils.training.recipe import DEFAULT, RECIPES, Recipe
 
-EVALUATIONS = 10  # a run has at least so many, unless --eval-interval says otherwise
+EVALUATIONS = 10  # a run is evaluated at least this many times, unless eval_interval says otherwise
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of train.py and their defaults. None leaves the choice to the .data file or the recipe.
+
+    They are saved in the checkpoint, so that --resume needs none of them.
+    """
+
+    data: str
+    recipe: str = DEFAULT
+    weights: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    device: str = "auto"
+    workers: int = 2
+    seed: int = 0
+    cache: str | None = None
+    amp: bool = False
+    ema: bool | None = None
+    compile: bool = False
+    eval_interval: int | None = None
+    patience: int = 0
+    save_interval: int = 600
+    freeze_backbone: bool = False
+    output: str = "runs/train"
 
 
 @dataclass(frozen=True)
 class Settings:
+    """What is in force in a run."""
+
     config: Config
     recipe_name: str
     recipe: Recipe
     epochs: int
-    batch_size: int  # images an optimiser step, over all processes and subdivisions
+    batch_size: int  # images per optimizer step, over all processes and subdivisions
     subdivisions: int
     learning_rate: float  # after the warm-up
-    weights: str | None  # to start from; None: the ImageNet backbone; "scratch": random
+    weights: str | None  # weights file to start from; None is the ImageNet backbone, "scratch" random weights
     device: str
-    workers: int
+    workers: int  # processes that read images
     seed: int
-    cache: str | None
+    cache: str | None  # "ram", "disk" or None
     amp: bool
     ema: bool
     compile: bool
-    eval_interval: int
-    patience: int  # epochs without a better AP50 before the run ends; 0: never
-    save_interval: int  # seconds after which a long epoch is saved in between
+    eval_interval: int  # epochs
+    patience: int  # epochs without a better AP50 before the run ends; 0 is never
+    save_interval: int  # seconds between checkpoints within an epoch
     freeze_backbone: bool
-    output: str
+    output: str  # folder for the folders of runs
 
 
-def read_settings(options):
-    """Settings from train.py's options; what they leave open comes from the .data file and the recipe.
+def read_settings(options: TrainOptions) -> Settings:
+    """Combine the options with the .data file and the recipe.
 
     Raises:
-        InputError: as `read_config`, or values that do not go together.
+        InputError: the .data file is wrong, or the batch size is not a multiple of its subdivisions.
     """
-    config = prepare(read_config(options.data))
+    config = read_config(options.data)
     recipe = RECIPES[options.recipe]
     epochs = options.epochs or config.epochs
     batch_size = options.batch_size or config.batch_size
@@ -49,6 +77,7 @@ def read_settings(options):
         raise InputError(
             f"--batch-size {batch_size}: expected a multiple of subdivisions ({config.subdivisions} in {config.path})"
         )
+    same = ("device", "workers", "seed", "cache", "amp", "compile", "patience", "save_interval", "freeze_backbone")
     return Settings(
         config=config,
         recipe_name=options.recipe,
@@ -58,29 +87,20 @@ def read_settings(options):
         subdivisions=config.subdivisions,
         learning_rate=options.lr or config.learning_rate * recipe.rate_factor,
         weights=options.weights or config.pre_weights,
-        device=options.device,
-        workers=options.workers,
-        seed=options.seed,
-        cache=options.cache,
-        amp=options.amp,
         ema=recipe.ema if options.ema is None else options.ema,
-        compile=options.compile,
         eval_interval=options.eval_interval or max(1, epochs // EVALUATIONS),
-        patience=options.patience,
-        save_interval=options.save_interval,
-        freeze_backbone=options.freeze_backbone,
         output=options.output,
+        **{name: getattr(options, name) for name in same},
     )
 
 
-def describe(settings):
-    """The settings as plain values by name, for a file or a screen."""
+def describe(settings: Settings) -> dict[str, object]:
+    """The settings as a flat dict of plain values, for args.json."""
     values = dataclasses.asdict(settings)
     config = values.pop("config")
     recipe = values.pop("recipe")
     flat = {**config, **values, **{f"recipe.{key}": value for key, value in recipe.items()}}
-    return {key: _plain(value) for key, value in flat.items() if key != "class_names"}
-
-
-def _plain(value):
-    return value if isinstance(value, int | float | str | bool | list | tuple | None) else str(value)
+    plain = int | float | str | bool | list | tuple | None
+    return {
+        key: value if isinstance(value, plain) else str(value) for key, value in flat.items() if key != "class_names"
+    }

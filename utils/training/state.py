@@ -1,141 +1,116 @@
-"""What learns in a training run: network, optimiser, average of the weights, on one process or several."""
+"""Model, optimizer and EMA of a training run, on one process or several."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from model.detector import Detector
 from utils.errors import warn
 from utils.kernels.build import BuildError
 from utils.kernels.library import Kernels
 from utils.kernels.use import use_kernels
+from utils.losses import build_loss
+from utils.losses.original import OriginalLoss
+from utils.losses.simota import SimotaLoss
 from utils.memory import keep_freed_memory
 from utils.training import distributed
-from utils.training.ema import average_of
+from utils.training.ema import build_ema
+from utils.training.optimizer import build_optimizer
+from utils.training.settings import Settings
 
-SECOND_BETA = 0.999  # of AdamW
-SMALL_PART = 16  # images a process and part below which BatchNorm needs the other processes' images too
+SMALL_PART = 16  # images per process and part; below this BatchNorm also needs the images of the other processes
 
 
 @dataclass
-class Learner:
-    """What learns: the network and what moves its weights."""
+class TrainingState:
+    """What changes during training, and how it is computed."""
 
-    detector: nn.Module  # holds the weights
-    network: nn.Module  # what is called: the detector itself, or wrapped for several processes or compiled
-    optimiser: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler  # does nothing unless training in half precision
-    average: nn.Module | None
+    model: nn.Module  # the detector; it has the weights
+    network: Callable  # what is called: the model, or the model wrapped for several processes or compiled
+    loss: OriginalLoss | SimotaLoss
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler  # does nothing unless `amp`
+    ema: nn.Module | None
+    clip_norm: float | None  # longest gradient of a step
     device: torch.device
     amp: bool
-    memory_format: torch.memory_format  # of the network's weights and images
-    frozen: tuple[nn.Module, ...] = ()  # keep their BatchNorm statistics
+    memory_format: torch.memory_format  # of the weights and images
+    frozen: tuple[nn.Module, ...] = ()  # modules that keep their BatchNorm statistics
 
     @property
-    def best_network(self):
-        """The weights that are evaluated and saved: the average if there is one."""
-        return self.detector if self.average is None else self.average
+    def best_model(self) -> nn.Module:
+        """The weights to evaluate and save: the EMA if there is one."""
+        return self.model if self.ema is None else self.ema
 
 
-def prepare_layout(detector, device, compiled):
-    """Give a network the layout in memory in which it trains best on a device.
+def build_state(model: Detector, settings: Settings, device: torch.device) -> TrainingState:
+    """Set up a model with its initial weights for training in one process."""
+    keep_freed_memory()
+    model.to(device)
+    memory_format = choose_memory_format(model, device, settings.compile)
+    if settings.freeze_backbone:
+        model.backbone.requires_grad_(False)
+    amp = settings.amp and device.type == "cuda"
+    if settings.amp and not amp:
+        warn("--amp: mixed precision needs CUDA; training in float32")
+    if settings.compile and device.type == "cpu":
+        warn("--compile: on a CPU training is half as fast with it, see benchmarks/README.md")
+    return TrainingState(
+        model=model,
+        network=model,
+        loss=build_loss(settings.recipe, settings.config.anchors),
+        optimizer=build_optimizer(model, settings.recipe, settings.learning_rate),
+        scaler=torch.amp.GradScaler(device.type, enabled=amp),
+        ema=build_ema(model) if settings.ema else None,
+        clip_norm=settings.recipe.clip_norm,
+        device=device,
+        amp=amp,
+        memory_format=memory_format,
+        frozen=(model.backbone,) if settings.freeze_backbone else (),
+    )
 
-    On a CPU channels last takes half the time, but there PyTorch's BatchNorm is so coarse that the network learns
-    visibly slower; so it is given the exact one of utils.kernels. Where that cannot be compiled, or the network is
-    to be compiled around it, the layout stays contiguous, in which PyTorch's is exact.
 
-    Args:
-        detector: Detector, on the device.
-        compiled: whether torch.compile will be applied to it.
-    Returns:
-        the torch.memory_format.
+def choose_memory_format(model: nn.Module, device: torch.device, compiled: bool) -> torch.memory_format:
+    """Convert a model to the memory format in which it trains best on a device, and return that format.
+
+    On a CPU, channels last takes half the time, but PyTorch's BatchNorm is so imprecise in it that the detector learns
+    visibly slower. So the model gets the exact BatchNorm of utils.kernels. Where that cannot be compiled, or the model
+    is compiled with torch.compile, the format is contiguous, in which PyTorch's BatchNorm is exact.
     """
-    layout = torch.channels_last
-    if device.type == "cpu" and (compiled or not _use_exact_batchnorm(detector)):
-        layout = torch.contiguous_format
-    detector.to(memory_format=layout)
-    return layout
+    memory_format = torch.channels_last
+    if device.type == "cpu" and (compiled or not _use_kernels(model)):
+        memory_format = torch.contiguous_format
+    model.to(memory_format=memory_format)
+    return memory_format
 
 
-def _use_exact_batchnorm(detector):
-    """Whether the detector has the BatchNorm of utils.kernels now; if not, a warning says why."""
+def _use_kernels(model: nn.Module) -> bool:
     try:
-        use_kernels(detector, Kernels())
+        use_kernels(model, Kernels())
     except BuildError as error:
-        warn(f"training takes twice as long, for want of a compiled BatchNorm: {error}")
+        warn(f"could not compile the CPU kernels; training will be about 2x slower: {error}")
         return False
     return True
 
 
-def build_optimiser(detector, settings):
-    """The recipe's optimiser over all weights of a network.
+def join_processes(state: TrainingState, settings: Settings) -> None:
+    """Wrap the network for all processes of the run, and compile it if asked. All processes must call this.
 
-    Also over frozen ones, which have no gradient and are left alone: so the optimiser's state fits a run that goes on
-    with or without --freeze-backbone.
-    """
-    recipe = settings.recipe
-    weights = list(detector.parameters())
-    if recipe.decay_all:
-        groups = [{"params": weights, "weight_decay": recipe.weight_decay}]
-    else:
-        groups = [
-            {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [weight for weight in weights if weight.ndim == 1], "weight_decay": 0.0},
-        ]
-    if recipe.optimiser == "adamw":
-        betas = (recipe.momentum, SECOND_BETA)
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, foreach=True)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
-
-
-def build_learner(detector, settings, device):
-    """Network, optimiser and average as the settings and the recipe say, for one process.
-
-    Args:
-        detector: Detector with the weights to start from.
-        settings: Settings.
-        device: torch.device.
-    Returns:
-        Learner.
-    """
-    keep_freed_memory()
-    detector.to(device)
-    layout = prepare_layout(detector, device, settings.compile)
-    if settings.freeze_backbone:
-        detector.backbone.requires_grad_(False)
-    amp = settings.amp and device.type == "cuda"
-    if settings.amp and not amp:
-        warn("--amp: mixed precision is for CUDA; training goes on in float32")
-    if settings.compile and device.type == "cpu":
-        warn("--compile: on a CPU training is half as fast with it as without, see benchmarks/README.md")
-    optimiser = build_optimiser(detector, settings)
-    return Learner(
-        detector=detector,
-        network=detector,
-        optimiser=optimiser,
-        scaler=torch.amp.GradScaler(device.type, enabled=amp),
-        average=average_of(detector) if settings.ema else None,
-        device=device,
-        amp=amp,
-        memory_format=layout,
-        frozen=(detector.backbone,) if settings.freeze_backbone else (),
-    )
-
-
-def join_processes(learner, settings):
-    """Wrap the learner's network for all processes of the run, which must all call this, and compile it if asked to.
-
-    Every process gets the main one's weights.
+    Each process gets the weights of the main process.
     """
     processes = distributed.world_size()
     if processes > 1:
-        for module in (learner.detector, learner.average):
+        for module in (state.model, state.ema):
             if module is not None:
-                distributed.same_everywhere(module)
-        cuda = learner.device.type == "cuda"
-        # On the CPU PyTorch has no SyncBatchNorm: there BatchNorm sees the images of one process and part.
+                distributed.broadcast_state(module)
+        cuda = state.device.type == "cuda"
+        # PyTorch has no SyncBatchNorm on the CPU: there BatchNorm sees the images of one process and part.
         if cuda and settings.batch_size // (processes * settings.subdivisions) < SMALL_PART:
-            nn.SyncBatchNorm.convert_sync_batchnorm(learner.detector)
-        learner.network = nn.parallel.DistributedDataParallel(learner.detector, [learner.device] if cuda else None)
+            nn.SyncBatchNorm.convert_sync_batchnorm(state.model)
+        state.network = nn.parallel.DistributedDataParallel(state.model, [state.device] if cuda else None)
     if settings.compile:
-        learner.network = torch.compile(learner.network)
+        state.network = torch.compile(state.network)

@@ -121,20 +121,20 @@ def save_weights(path, network):
     _save(path, _plain_state(network))
 
 
-def save_training(path, learner, state):
+def save_training(path, training, state):
     """Write everything that a training run needs to go on.
 
     Args:
-        learner: Learner.
+        training: TrainingState.
         state: dict of plain values, merged in.
     Raises:
         RunError: as `save_weights`.
     """
     content = {
-        "model": _plain_state(learner.detector),
-        "ema": None if learner.average is None else _plain_state(learner.average),
-        "optimiser": learner.optimiser.state_dict(),
-        "scaler": learner.scaler.state_dict(),
+        "model": _plain_state(training.model),
+        "ema": None if training.ema is None else _plain_state(training.ema),
+        "optimiser": training.optimizer.state_dict(),
+        "scaler": training.scaler.state_dict(),
         **state,
     }
     _save(path, content)
@@ -153,27 +153,27 @@ def read_training(path):
     return {**content, "path": str(path)}
 
 
-def restore_training(learner, saved, asked_by):
-    """Give a learner the weights, the average and the optimiser's state of `read_training`.
+def restore_training(training, saved, asked_by):
+    """Give a TrainingState the weights, the average and the optimiser's state of `read_training`.
 
     An average is begun with the weights where the checkpoint has none.
 
     Args:
-        learner: Learner that is not wrapped for several processes yet.
+        training: TrainingState that is not wrapped for several processes yet.
         asked_by: who fixed the number of classes and anchors, for the error.
     Raises:
         InputError: the tensors are not the detector's.
     """
-    path, expected = saved["path"], learner.detector.state_dict()
-    for network, state in ((learner.detector, saved["model"]), (learner.average, saved["ema"] or saved["model"])):
+    path, expected = saved["path"], training.model.state_dict()
+    for network, state in ((training.model, saved["model"]), (training.ema, saved["ema"] or saved["model"])):
         if network is not None:
             _check_heads(path, state, expected, asked_by)
             _check_tensors(path, state, expected)
             network.load_state_dict(state)
     try:
-        learner.optimiser.load_state_dict(saved["optimiser"])
-        if saved["scaler"] and learner.scaler.is_enabled():
-            learner.scaler.load_state_dict(saved["scaler"])
+        training.optimizer.load_state_dict(saved["optimiser"])
+        if saved["scaler"] and training.scaler.is_enabled():
+            training.scaler.load_state_dict(saved["scaler"])
     except (ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{path}: its optimiser's state does not fit this recipe: {error}") from error
 
