@@ -4,23 +4,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.backbone.shufflenetv2 import STAGE_CHANNELS
+WIDTH = 72  # channels of all features after the pyramid
 
-WIDTH = 72
+Features = tuple[torch.Tensor, torch.Tensor]  # class features, box features
 
 
 class Head(nn.Module):
     """Two depthwise-separable 5×5 convolutions: [N, C, H, W] to the same shape."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.block = nn.Sequential(*_separable5x5(channels), *_separable5x5(channels))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.block(x)
 
 
-def _separable5x5(channels):
+def _separable5x5(channels: int) -> tuple[nn.Module, ...]:
     return (
         nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=False),
         nn.BatchNorm2d(channels),
@@ -30,7 +30,7 @@ def _separable5x5(channels):
     )
 
 
-def _reduce(channels_in, channels_out):
+def _reduce(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 1, bias=False),
         nn.BatchNorm2d(channels_out),
@@ -39,10 +39,16 @@ def _reduce(channels_in, channels_out):
 
 
 class LightFPN(nn.Module):
-    """Features of both scales to what the class and the box layers read. `_2` is stride 16, `_3` stride 32."""
+    """Convert the backbone's features to the inputs of the output layers. `_2` is stride 16, `_3` is stride 32.
 
-    def __init__(self, channels16=STAGE_CHANNELS[-2], channels32=STAGE_CHANNELS[-1], width=WIDTH):
+    Args:
+        channels16, channels32: channels of the backbone's features at each stride.
+        width: channels of the result.
+    """
+
+    def __init__(self, channels16: int, channels32: int, width: int = WIDTH) -> None:
         super().__init__()
+        self.out_channels = width
         self.conv1x1_2 = _reduce(channels16 + channels32, width)
         self.conv1x1_3 = _reduce(channels32, width)
         self.cls_head_2 = Head(width)
@@ -50,13 +56,12 @@ class LightFPN(nn.Module):
         self.reg_head_3 = Head(width)
         self.cls_head_3 = Head(width)
 
-    def forward(self, stride16, stride32):
-        """
+    def forward(self, stride16: torch.Tensor, stride32: torch.Tensor) -> tuple[Features, Features]:
+        """Compute class and box features at stride 16 and at stride 32, each [N, width, ·, ·].
+
         Args:
-            stride16: [N, 96, H/16, W/16].
-            stride32: [N, 192, H/32, W/32].
-        Returns:
-            ((class features, box features) at stride 16, the same at stride 32), each [N, 72, ·, ·].
+            stride16: [N, channels16, H/16, W/16].
+            stride32: [N, channels32, H/32, W/32].
         """
         reduced32 = self.conv1x1_3(stride32)
         upsampled = F.interpolate(stride32, scale_factor=2.0, mode="nearest")
