@@ -1,15 +1,16 @@
-"""What every script's command line shares: the parser's looks and how failures reach the user."""
+"""Command line of every script: help format, argument types, and how errors are reported."""
 
 import argparse
 import os
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 
 from utils.errors import InputError, RunError
 
 
-def parser(description, examples):
-    """An ArgumentParser whose help shows defaults and ends with examples; `--debug` is added by `run`."""
+def parser(description: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+    """Create a parser whose help shows defaults and ends with examples; `run` adds `--debug`."""
     return argparse.ArgumentParser(
         description=description,
         epilog="example:\n" + "\n".join(f"  {line}" for line in examples),
@@ -18,22 +19,22 @@ def parser(description, examples):
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    def _get_help_string(self, action):
-        # "(default: None)" and "(default: False)" say nothing to a reader.
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # "(default: None)" and "(default: False)" do not help.
         if action.default is None or action.default is False:
             return action.help
         return super()._get_help_string(action)
 
 
-def run(arguments, main):
+def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int | None]) -> None:
     """Parse the command line, call `main(options)`, and exit.
 
-    Exit status: what `main` returns (None is 0); 2 for an InputError, 1 for a RunError or anything
-    unexpected, 130 for Ctrl-C. Each prints one line; with `--debug` the traceback comes first.
+    The exit status is the return value of `main` (None is 0); 2 for an InputError, 1 for a RunError or any unexpected
+    error, 130 for Ctrl-C. An error is printed in one line; with `--debug` the traceback comes first.
     """
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = arguments.parse_args()
-    # Class and file names may hold characters that the output's encoding has not: shown escaped, not an error.
+    # Class and file names may have characters that the output's encoding lacks. They are escaped.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main(options) or 0
@@ -43,7 +44,7 @@ def run(arguments, main):
     except KeyboardInterrupt as error:
         status = _report(error, "interrupted", options.debug, 130)
     except BrokenPipeError:
-        # The reader of a pipe has gone (`… | head`): not our failure. Keep Python's exit from flushing into it.
+        # The reader of a pipe has ended (`… | head`). Python must not flush into the pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:
@@ -55,14 +56,14 @@ def run(arguments, main):
     sys.exit(status)
 
 
-def _report(error, message, debug, status):
+def _report(error: BaseException, message: str, debug: bool, status: int) -> int:
     if debug:
         traceback.print_exception(error)
     print(f"error: {message}", file=sys.stderr)
     return status
 
 
-def fraction(text):
+def fraction(text: str) -> float:
     """argparse type: a number from 0 to 1."""
     value = _number(text, float)
     if not 0 <= value <= 1:
@@ -70,7 +71,7 @@ def fraction(text):
     return value
 
 
-def positive_float(text):
+def positive_float(text: str) -> float:
     """argparse type: a finite number above 0."""
     value = _number(text, float)
     if not 0 < value < float("inf"):
@@ -78,7 +79,7 @@ def positive_float(text):
     return value
 
 
-def positive_int(text):
+def positive_int(text: str) -> int:
     """argparse type: a whole number, 1 or more."""
     value = _number(text, int)
     if value < 1:
@@ -86,7 +87,7 @@ def positive_int(text):
     return value
 
 
-def natural_int(text):
+def natural_int(text: str) -> int:
     """argparse type: a whole number, 0 or more."""
     value = _number(text, int)
     if value < 0:
@@ -94,7 +95,7 @@ def natural_int(text):
     return value
 
 
-def _number(text, kind):
+def _number(text: str, kind: type) -> int | float:
     try:
         return kind(text)
     except ValueError:

@@ -1,17 +1,17 @@
 """The .data file: darknet-style `key=value` lines, read and checked into one frozen dataclass.
 
-    [name]
-    model_name=coco
-    epochs=300   # a comment
-
-Everything that a script needs to know about a model and its data comes from here.
+[name]
+model_name=coco
+epochs=300   # a comment
 """
 
 import difflib
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from model import SCALES, SIZE_MULTIPLE
 from utils.errors import InputError, warn
@@ -20,48 +20,42 @@ from utils.files import find_path, read_text
 
 @dataclass(frozen=True)
 class Config:
-    """A checked .data file.
-
-    `anchors` is [SCALES][anchor_num] of (width, height) in input pixels, stride 16 first.
-    `train` and `val` are where the lists would be; whether they exist is checked by who opens them.
-    """
+    """A checked .data file."""
 
     path: Path
     model_name: str
     epochs: int
-    steps: tuple[int, ...]
-    batch_size: int
-    subdivisions: int
+    steps: tuple[int, ...]  # epochs after which the learning rate drops
+    batch_size: int  # images per optimizer step
+    subdivisions: int  # parts in which a batch is computed
     learning_rate: float
     pre_weights: str | None
     classes: int
-    width: int
+    width: int  # of the network's input in pixels
     height: int
-    anchor_num: int
-    anchors: tuple[tuple[tuple[float, float], ...], ...]
-    train: Path | None
+    anchor_num: int  # per scale
+    anchors: tuple[tuple[tuple[float, float], ...], ...]  # [SCALES][anchor_num] (width, height) in input pixels
+    train: Path | None  # the lists may not exist: whoever opens them checks that
     val: Path | None
     names: Path
     class_names: tuple[str, ...]
 
 
-def read_config(path):
-    """Read and check a .data file.
-
-    Unknown keys are warned about, with the nearest known key.
+def read_config(path: Path | str) -> Config:
+    """Read and check a .data file. Unknown keys cause a warning that names the nearest known key.
 
     Raises:
-        InputError: naming file, line, key, what was read and what was expected.
+        InputError: with file, line, key, what was read and what was expected.
     """
     path = Path(path)
     entries = _read_entries(path)
-    values = {key: _parse(path, key, *entries[key]) for key in entries}
+    values = {key: _parse(path, key, *entry) for key, entry in entries.items()}
     values.setdefault("pre_weights", None)
     missing = [key for key in _PARSERS if key not in values]
     if missing:
         raise InputError(f"{path}: missing key {', '.join(repr(key) for key in missing)}")
 
-    def fail(key, expected):
+    def fail(key: str, expected: str) -> NoReturn:
         line, text = entries[key]
         raise InputError(f"{path}:{line}: {key}: expected {expected}, got {text!r}")
 
@@ -70,44 +64,39 @@ def read_config(path):
             fail(key, f"a multiple of {SIZE_MULTIPLE}")
     if values["batch_size"] % values["subdivisions"]:
         fail("batch_size", f"a multiple of subdivisions ({values['subdivisions']})")
-    count = SCALES * values["anchor_num"] * 2
-    if len(values["anchors"]) != count:
-        fail(
-            "anchors",
-            f"{count} numbers ({SCALES} scales x anchor_num {values['anchor_num']} x width,height), "
-            f"found {len(values['anchors'])}",
-        )
+    anchor_num, anchors = values["anchor_num"], values["anchors"]
+    count = SCALES * anchor_num * 2
+    if len(anchors) != count:
+        expected = f"{count} numbers ({SCALES} scales x anchor_num {anchor_num} x width,height)"
+        fail("anchors", f"{expected}, found {len(anchors)}")
+    pairs = tuple(zip(anchors[0::2], anchors[1::2], strict=True))
+    values["anchors"] = tuple(pairs[scale * anchor_num : (scale + 1) * anchor_num] for scale in range(SCALES))
 
-    folders = (Path(), path.parent)
     for key in ("train", "val", "names"):
         if values[key] is not None:
-            values[key] = find_path(values[key], folders)
+            values[key] = find_path(values[key], (Path(), path.parent))
     if values["names"] is None or not os.path.exists(values["names"]):
-        fail("names", f"a file, one class name a line, in the working directory or in {path.parent}")
+        fail("names", f"a file with one class name per line, in the working directory or in {path.parent}")
     class_names = read_names(values["names"])
     if len(class_names) != values["classes"]:
         fail("classes", f"{len(class_names)}, the number of lines in {values['names']}")
-
-    pairs = tuple(zip(values["anchors"][0::2], values["anchors"][1::2], strict=True))
-    per_scale = values["anchor_num"]
-    values["anchors"] = tuple(pairs[scale * per_scale : (scale + 1) * per_scale] for scale in range(SCALES))
     return Config(path=path, class_names=class_names, **values)
 
 
-def read_names(path):
-    """Class names, one a line; blank lines at the end do not count.
+def read_names(path: Path | str) -> tuple[str, ...]:
+    """Read class names, one per line. Blank lines at the end are ignored.
 
     Raises:
         InputError: no names, or a blank line between names.
     """
     names = [line.strip() for line in read_text(path).rstrip().split("\n")]
-    for number, name in enumerate(names, 1):
+    for line, name in enumerate(names, 1):
         if not name:
-            raise InputError(f"{path}:{number}: expected a class name, got a blank line")
+            raise InputError(f"{path}:{line}: expected a class name, got a blank line")
     return tuple(names)
 
 
-def _read_entries(path):
+def _read_entries(path: Path) -> dict[str, tuple[int, str]]:
     """{key: (line number, text of the value)} in the order of the file."""
     entries = {}
     for number, line in enumerate(read_text(path).split("\n"), 1):
@@ -128,8 +117,8 @@ def _read_entries(path):
     return entries
 
 
-def _strip_comment(key, text):
-    """A path may hold '#', so in text values a comment needs a blank before it; in numbers it does not."""
+def _strip_comment(key: str, text: str) -> str:
+    """Remove a comment. A path may contain '#', so in text values a comment needs a blank before it."""
     if _PARSERS[key] not in (_parse_text, _parse_optional_text):
         return text.split("#", 1)[0]
     for position, character in enumerate(text):
@@ -138,7 +127,7 @@ def _strip_comment(key, text):
     return text
 
 
-def _parse(path, key, line, text):
+def _parse(path: Path, key: str, line: int, text: str) -> object:
     try:
         return _PARSERS[key](text)
     except ValueError as error:
@@ -148,17 +137,17 @@ def _parse(path, key, line, text):
 # Each parser raises ValueError with what it expected.
 
 
-def _parse_text(text):
+def _parse_text(text: str) -> str:
     if not text:
         raise ValueError("a value")
     return text
 
 
-def _parse_optional_text(text):
+def _parse_optional_text(text: str) -> str | None:
     return None if text in ("", "None") else text
 
 
-def _parse_count(text):
+def _parse_count(text: str) -> int:
     try:
         value = int(text)
     except ValueError:
@@ -168,32 +157,32 @@ def _parse_count(text):
     return value
 
 
-def _parse_rate(text):
+def _parse_rate(text: str) -> float:
     value = _to_float(text)
     if not value > 0:
         raise ValueError("a number above 0")
     return value
 
 
-def _parse_steps(text):
-    """Epochs, whole numbers; the original read them as floats, so `150.0` is one too."""
+def _parse_steps(text: str) -> tuple[int, ...]:
+    """Parse epochs. The original read them as floats, so `150.0` is valid too."""
     if text in ("", "None"):
         return ()
     values = [_to_float(item) for item in text.split(",")]
     if not all(value >= 0 and value == int(value) for value in values):
-        raise ValueError("epochs, whole numbers with commas between")
+        raise ValueError("epochs, whole numbers separated by commas")
     return tuple(int(value) for value in values)
 
 
-def _parse_anchors(text):
+def _parse_anchors(text: str) -> tuple[float, ...]:
     values = tuple(_to_float(item) for item in text.split(","))
     if not all(value > 0 for value in values):
-        raise ValueError("numbers above 0 with commas between")
+        raise ValueError("numbers above 0 separated by commas")
     return values
 
 
-def _to_float(text):
-    """A finite float, or NaN, which passes no comparison and so no check."""
+def _to_float(text: str) -> float:
+    """Parse a finite float; otherwise NaN, which fails every comparison."""
     try:
         value = float(text)
     except ValueError:
@@ -201,7 +190,7 @@ def _to_float(text):
     return value if math.isfinite(value) else math.nan
 
 
-_PARSERS = {
+_PARSERS: dict[str, Callable[[str], object]] = {
     "model_name": _parse_text,
     "epochs": _parse_count,
     "steps": _parse_steps,

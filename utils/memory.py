@@ -1,25 +1,27 @@
-"""How a process keeps the memory that it will need again, and when it looks for what nobody needs."""
+"""Tune glibc malloc for repeated large allocations, and pause Python's garbage collector."""
 
 import contextlib
 import ctypes
 import gc
 import sys
+from collections.abc import Iterator
 
-# Numbers of mallopt's parameters in glibc's malloc.h.
+# Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
-def keep_freed_memory():
-    """Let glibc keep what is freed instead of giving it back to the system; elsewhere nothing happens.
+def keep_freed_memory() -> None:
+    """Make glibc keep freed memory instead of returning it to the system. Other C libraries are left alone.
 
-    A training step, or a batch of an evaluation, allocates the same large tensors again and again. By default each
-    comes from the system as fresh pages, which it fills with zeros one by one: a third of a step's time.
+    Each training step and each evaluated batch allocates the same large tensors again. By default each of them gets
+    fresh
+    pages from the system, which first fills them with zeros: one third of the time of a step.
     """
     if sys.platform != "linux":
         return
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # another C library
+    except (OSError, AttributeError):
         return
     mallopt(_MMAP_MAX, 0)
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
@@ -27,8 +29,8 @@ def keep_freed_memory():
 
 
 @contextlib.contextmanager
-def without_collector():
-    """Python's search for garbage goes through all of PyTorch's objects, for each ten thousand small ones made here."""
+def without_collector() -> Iterator[None]:
+    """Pause the garbage collector, which visits all of PyTorch's objects for each ten thousand small new ones."""
     enabled = gc.isenabled()
     gc.disable()
     try:

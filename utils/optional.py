@@ -1,18 +1,20 @@
-"""Packages that only one feature needs, imported when it is used."""
+"""Packages that only one feature needs, imported when that feature is used."""
 
 import importlib
+from types import ModuleType
 
 from utils.errors import RunError
 
 
-def require(name, purpose):
-    """The module of that name.
+def require(name: str, purpose: str) -> ModuleType:
+    """Import a module.
 
     Args:
-        name: of the module, which is also the package's.
-        purpose: what needs it, for the error.
+        name: of the module; its first part is also the name of the package.
+        purpose: the feature that needs it, for the error.
+
     Raises:
-        RunError: it is not installed, or fails to load.
+        RunError: the package is not installed, or fails to load.
     """
     try:
         return importlib.import_module(name)

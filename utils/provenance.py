@@ -1,12 +1,12 @@
-"""What a result was made with: versions of the packages and the state of this code."""
+"""How a result was made: package versions and the commit of this code."""
 
 import platform
 import subprocess
 from pathlib import Path
 
 
-def versions():
-    """Versions of what a figure depends on, by name."""
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
     import cv2
     import numpy
     import torch
@@ -16,8 +16,8 @@ def versions():
     return {"python": platform.python_version(), "platform": platform.platform(), **packages}
 
 
-def git_state():
-    """Commit of this code, with `-dirty` when files differ from it; None where there is no git or no repository."""
+def git_state() -> str | None:
+    """Commit of this code, with `-dirty` if files differ from it; None without git or a repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
