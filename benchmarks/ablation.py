@@ -15,12 +15,9 @@ import dataclasses
 import json
 import shutil
 import statistics
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils import cli
 from utils.training.recipe import RECIPES

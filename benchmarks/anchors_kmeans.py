@@ -11,9 +11,6 @@ times are compared per box and iteration. Exit status 1 when a target is missed.
 import math
 import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project, from whatever folder this is run
 
 from utils import cli
 from utils.errors import RunError

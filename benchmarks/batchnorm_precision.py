@@ -7,11 +7,7 @@ that of forward and backward alone, the median of the steps after the first.
 """
 
 import statistics
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils import cli
 

@@ -7,11 +7,6 @@ after its imports (reading the .data file, weights, labels and images, network, 
 one process, so that whatever else the machine does slows both.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from utils import cli
 
 

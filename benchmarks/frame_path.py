@@ -6,11 +6,6 @@ Resizing, the input's conversion, decoding, suppression, scaling and drawing, as
 itself takes in NCNN on one thread. Every image is gone through several times, all in turn; medians of each.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from utils import cli
 
 WARM_UP = 2  # rounds that do not count

@@ -8,10 +8,7 @@ its .bin beside it. --others is the folder of NCNN's own benchmark files; as in 
 zeros, which take as long as any. The input is random and lies ready as floats.
 """
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils import cli
 

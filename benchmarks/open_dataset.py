@@ -6,10 +6,7 @@
 A list of small generated images with labels is made in a temporary folder, which is removed at the end.
 """
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import parser, positive_int, run
 

@@ -8,10 +8,7 @@ python3 benchmarks/results.py
 """
 
 import json
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils import cli
 

@@ -9,8 +9,6 @@ take turns.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from utils import cli
 
 SCRIPTS = ("train.py", "test.py", "evaluation.py", "genanchors.py", "pytorch2onnx.py")

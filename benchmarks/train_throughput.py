@@ -9,11 +9,7 @@ weights. The peak is what one large float32 matrix multiplication reaches, measu
 
 import argparse
 import contextlib
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils import cli
 

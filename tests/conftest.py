@@ -1,5 +1,6 @@
 """What the tests share: where things are, and scripts run as a user runs them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,12 @@ from typing import NamedTuple
 import hypothesis
 import pytest
 
-# A machine that does other things as well is no failure.
+# Test processes that run in parallel share the cores: with several OpenMP threads each, they wait for each other. This is
+# set before anything imports torch, and scripts that tests start inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No deadline: a test is not wrong because the machine is busy.
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("project")
 

@@ -7,10 +7,7 @@ Every image is decoded and every label line read. Exit status 1 if anything is a
 cannot be read, pictures that are in train and in val.
 """
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project, from whatever folder this is run
 
 from utils import cli
 

@@ -6,10 +6,7 @@
 The one in data/shapes, which data/shapes.data trains on, is drawn on first use without this script.
 """
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project, from whatever folder this is run
 
 from utils import cli
 from utils.dataset import shapes
