@@ -33,12 +33,12 @@ def taken(start, *names):
     return {name: getattr(RECIPES[start], name) for name in names}
 
 
-OPTIMISER = ("optimiser", "rate_factor", "momentum", "weight_decay", "decay_all")
+OPTIMIZER = ("optimizer", "rate_factor", "momentum", "weight_decay", "decay_all")
 SCHEDULE = ("schedule", "warmup_epochs", "warmup_share", "warmup_power")
-LOSS = ("assignment", "box_weight", "objectness_weight", "class_weight", "scale_balance")
+LOSS = ("loss", "box_weight", "objectness_weight", "class_weight", "scale_balance")
 AUGMENTATION = ("augmentation", "last_augmentation", "last_share")
 FLIP = {"augmentation": "flip_colour"}
-SGD = taken("original", *OPTIMISER)
+SGD = taken("original", *OPTIMIZER)
 # Name: (recipe it starts from, what is changed in it).
 VARIANTS = {
     "original": ("original", {}),
@@ -48,8 +48,8 @@ VARIANTS = {
     "original, flip, zoom and mild colour": ("original", taken("default", *AUGMENTATION)),
     "original, cosine": ("original", taken("default", *SCHEDULE)),
     "original, SGD at ten times the rate": ("original", {"rate_factor": 10.0}),
-    "original, AdamW": ("original", taken("default", *OPTIMISER)),
-    "original, AdamW and cosine": ("original", taken("default", *OPTIMISER, *SCHEDULE)),
+    "original, AdamW": ("original", taken("default", *OPTIMIZER)),
+    "original, AdamW and cosine": ("original", taken("default", *OPTIMIZER, *SCHEDULE)),
     "original, assignment by cost": ("original", taken("default", *LOSS)),
     "default": ("default", {}),
     "default, half the rate": ("default", {"rate_factor": 3.0}),

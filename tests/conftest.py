@@ -9,8 +9,8 @@ from typing import NamedTuple
 import hypothesis
 import pytest
 
-# Test processes that run in parallel share the cores: with several OpenMP threads each, they wait for each other. This is
-# set before anything imports torch, and scripts that tests start inherit it.
+# Test processes that run in parallel share the cores: with several OpenMP threads each, they wait for each other. This
+# is set before anything imports torch, and scripts that tests start inherit it.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
