@@ -1,8 +1,9 @@
-"""train.py in this process, on a few small pictures: what it starts from, what it leaves, how it fails."""
+"""train.py on a few small images: what it writes, how it is resumed, how it fails."""
 
 import errno
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,8 +15,6 @@ import train
 from model.detector import Detector
 from tests.helpers.training_files import assert_equal, results, write_shapes
 from utils.errors import InputError, RunError
-from utils.weights import pretrained as start_module
-from utils.weights.pretrained import start_weights
 
 CLASSES = 6
 
@@ -39,6 +38,23 @@ def run(shapes, tmp_path, monkeypatch):
         return train.main(train.build_parser().parse_args(arguments))
 
     return start
+
+
+@pytest.fixture(scope="module")
+def finished(shapes, tmp_path_factory):
+    """Folder of a finished run of one epoch with seed 1."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        arguments = ["--data", str(shapes / "small.data"), "--workers", "0", "--epochs", "1", "--seed", "1"]
+        assert train.main(train.build_parser().parse_args(arguments)) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """Copy the finished run into the empty folder."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
 
 
 def load(path):
@@ -86,10 +102,10 @@ def test_run_leaves_weights_figures_and_pictures(run, tmp_path, capsys):
     assert "warning: train: classes with fewer than 100 boxes" in output.err
 
 
-def test_same_seed_same_weights_other_seed_others(run, tmp_path):
-    for seed in (1, 1, 2):
+def test_same_seed_same_weights_other_seed_others(run, copy, tmp_path):
+    for seed in (1, 2):
         run("--epochs", 1, "--seed", seed)
-    first, again, other = (load(tmp_path / f"weights/small{number}-best.pth") for number in ("", "-2", "-3"))
+    first, again, other = (load(tmp_path / f"weights/small{suffix}-best.pth") for suffix in ("", "-2", "-3"))
     assert_equal(first, again)
     assert not torch.equal(first["fpn.conv1x1_2.0.weight"], other["fpn.conv1x1_2.0.weight"])
 
@@ -119,7 +135,7 @@ def test_patience_ends_a_run(run, tmp_path, capsys):
     best = 2 * (figures.index(max(figures)) + 1)
     # Four epochs, because evaluations are two apart.
     assert len(rows) == best + 4 < 40
-    assert f"no better AP50 since epoch {best}, 4 epochs ago" in capsys.readouterr().out
+    assert f"epoch {best}, 4 epochs ago" in capsys.readouterr().out
 
 
 def test_evaluations_are_as_far_apart_as_asked(run, tmp_path):
@@ -131,16 +147,14 @@ def test_evaluations_are_as_far_apart_as_asked(run, tmp_path):
 # Going on
 
 
-def test_more_epochs_of_a_finished_run(run, tmp_path, capsys):
-    run("--epochs", 1)
-    assert run("--resume", "--epochs", 2, "--ema") == 0  # an average begins with the weights
+def test_more_epochs_of_a_finished_run(run, copy, tmp_path, capsys):
+    assert run("--resume", "--epochs", 2, "--ema") == 0  # the EMA starts with the weights
     assert "continued from weights/small-last.pth" in capsys.readouterr().out
     assert len(results(tmp_path / "runs/train/small")) == 2
     assert load(tmp_path / "weights/small-last.pth")["ema"] is not None
 
 
-def test_resumed_run_that_was_finished_draws_again(run, tmp_path):
-    run("--epochs", 1)
+def test_a_finished_run_that_is_resumed_plots_again(run, copy, tmp_path):
     folder = tmp_path / "runs/train/small"
     for name in ("results.csv", "val_predictions.jpg"):
         (folder / name).unlink()
@@ -154,12 +168,12 @@ def test_resumed_run_that_was_finished_draws_again(run, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"weights/none-last.pth: cannot read these weights: No such file"),
-        (b"", r"expected a weights file, got an empty file"),
-        (b"no checkpoint", r"expected a PyTorch weights file"),
-        ({"w": torch.zeros(2)}, r"expected a training checkpoint \(NAME-last.pth\) to go on from, got weights only"),
-        ([1, 2], r"expected a training checkpoint"),
-        ({"model": {}, "optimiser": {}}, r"expected a training checkpoint"),
+        (None, r"weights/none-last.pth: .*No such file"),
+        (b"", r"none-last.pth: .*empty"),
+        (b"no checkpoint", r"none-last.pth: expected "),
+        ({"w": torch.zeros(2)}, r"none-last.pth: expected .*NAME-last.pth"),
+        ([1, 2], r"none-last.pth: expected .*NAME-last.pth"),
+        ({"model": {}, "optimiser": {}}, r"none-last.pth: expected .*NAME-last.pth"),
     ],
 )
 def test_what_cannot_be_resumed(run, tmp_path, content, message):
@@ -175,12 +189,11 @@ def test_what_cannot_be_resumed(run, tmp_path, content, message):
 
 
 def test_nothing_to_resume(run):
-    with pytest.raises(InputError, match=r"--resume: expected a run's NAME-last.pth in weights/, found none"):
+    with pytest.raises(InputError, match=r"^--resume: .*NAME-last.pth"):
         run("--resume")
 
 
-def test_resume_with_other_classes(run, tmp_path):
-    run("--epochs", 1)
+def test_resume_with_other_classes(run, copy, tmp_path):
     folder = tmp_path / "other"
     folder.mkdir()
     (folder / "small.names").write_text("a\nb\n", encoding="utf-8")
@@ -189,7 +202,7 @@ def test_resume_with_other_classes(run, tmp_path):
     cv2.imwrite(str(folder / "one.png"), torch.zeros(64, 64, 3, dtype=torch.uint8).numpy())
     (folder / "one.txt").write_text("0 0.5 0.5 0.5 0.5\n", encoding="utf-8")
     data = write_data_file(folder, classes=2, train="train.txt", val="val.txt", batch_size=1)
-    with pytest.raises(InputError, match=r"small-last.pth: has 6 classes, .*small.data says 2"):
+    with pytest.raises(InputError, match=r"small-last.pth: .*\\b6\\b.*small.data.*\\b2\\b"):
         run("--resume", "--data", data)
 
 
@@ -203,90 +216,6 @@ def write_data_file(folder, **changes):
     path = folder / "small.data"
     path.write_text("".join(f"{key}={value}\n" for key, value in lines.items()), encoding="utf-8")
     return path
-
-
-# Weights to start from
-
-
-def filled(classes=CLASSES, anchors=3, seed=1):
-    """State dict of a detector whose weights are those of no new one."""
-    torch.manual_seed(seed)
-    return {name: torch.rand(tensor.shape) for name, tensor in Detector(classes, anchors).state_dict().items()}
-
-
-def test_full_checkpoint(tmp_path):
-    state = filled()
-    torch.save(state, tmp_path / "w.pth")
-    detector = Detector(CLASSES, 3)
-    assert start_weights(detector, "w.pth", tmp_path) == str(tmp_path / "w.pth")
-    for name, tensor in detector.state_dict().items():
-        assert torch.equal(tensor, state[name].to(tensor.dtype)), name
-
-
-def test_backbone_alone(tmp_path):
-    state = {name.removeprefix("backbone."): t for name, t in filled().items() if name.startswith("backbone.")}
-    torch.save(state, tmp_path / "b.pth")
-    detector = Detector(CLASSES, 3)
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    assert "skipped" not in start_weights(detector, "b.pth", tmp_path)
-    for name, tensor in detector.state_dict().items():
-        expected = state[name.removeprefix("backbone.")] if name.startswith("backbone.") else before[name]
-        assert torch.equal(tensor, expected.to(tensor.dtype)), name
-
-
-@pytest.mark.parametrize(
-    ("classes", "anchors", "skipped"),
-    [
-        (80, 3, "skipped 2 tensors that do not fit: output_cls_layers.weight, output_cls_layers.bias"),
-        (CLASSES, 4, "skipped 4 tensors that do not fit: output_reg_layers.weight, output_reg_layers.bias, "),
-        (2, 5, "skipped 6 tensors that do not fit: output_reg_layers.weight, .*, output_obj_layers.bias and 2 more"),
-    ],
-)
-def test_other_classes_and_anchors_take_what_fits(tmp_path, classes, anchors, skipped):
-    state = filled(classes, anchors)
-    torch.save(state, tmp_path / "w.pth")
-    detector = Detector(CLASSES, 3)
-    assert re.search(skipped, start_weights(detector, str(tmp_path / "w.pth"), Path()))
-    for name, tensor in detector.state_dict().items():
-        assert torch.equal(tensor, state[name].to(tensor.dtype)) == (tensor.shape == state[name].shape), name
-
-
-def test_imagenet_backbone_unless_something_else_is_asked_for(tmp_path, monkeypatch):
-    state = {name.removeprefix("backbone."): t for name, t in filled().items() if name.startswith("backbone.")}
-    torch.save(state, tmp_path / "backbone.pth")
-    monkeypatch.setattr(start_module, "BACKBONE", tmp_path / "backbone.pth")
-    detector = Detector(CLASSES, 3)
-    assert start_weights(detector, None, Path()) == "backbone.pth: the ImageNet backbone; the rest is random"
-    assert torch.equal(detector.backbone.first_conv[0].weight, state["first_conv.0.weight"])
-
-
-def test_random_weights_with_a_warning_where_the_backbone_cannot_be_had(tmp_path, monkeypatch, capsys):
-    def no_network(path):
-        raise RunError(f"{path}: not there, and the download failed; save it as {path}")
-
-    monkeypatch.setattr(start_module, "obtain", no_network)
-    line = start_weights(Detector(CLASSES, 3), None, Path())
-    assert line == "random weights, for want of the ImageNet backbone"
-    warnings = capsys.readouterr().err.splitlines()
-    assert len(warnings) == 1
-    assert "starting from random weights, which costs many epochs and much accuracy" in warnings[0]
-    assert "backbone.pth: not there" in warnings[0]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, r"w.pth: cannot read these weights: No such file"),
-        ({"w": torch.zeros(2)}, r"w.pth: none of its 1 tensors fits the detector: w"),
-        ({"w": "text"}, r"w.pth: expected a dict of tensors by name, got 'w': a str"),
-        ({}, r"w.pth: expected a dict of tensors by name, got an empty one"),
-    ],
-)
-def test_weights_that_nothing_can_start_from(tmp_path, content, message):
-    if content is not None:
-        torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=message):
-        start_weights(Detector(CLASSES, 3), "w.pth", tmp_path)
 
 
 # Failures
@@ -303,8 +232,7 @@ def test_loss_that_is_not_finite_ends_the_run(run, tmp_path):
         assert torch.isfinite(tensor).all()
 
 
-def test_full_disk_leaves_the_previous_checkpoint(run, tmp_path, monkeypatch):
-    run("--epochs", 1)
+def test_full_disk_leaves_the_previous_checkpoint(run, copy, tmp_path, monkeypatch):
     path = tmp_path / "weights/small-last.pth"
     before = path.read_bytes()
     whole = Path.write_bytes
@@ -316,7 +244,7 @@ def test_full_disk_leaves_the_previous_checkpoint(run, tmp_path, monkeypatch):
         return whole(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", fail_half_way)
-    with pytest.raises(RunError, match=r"^weights/small-\S+\.pth: cannot write .* was there before is whole: No space"):
+    with pytest.raises(RunError, match=r"^weights/small-\S+\.pth: .*No space"):
         run("--resume", "--epochs", 2)
     monkeypatch.undo()
     assert path.read_bytes() == before
@@ -326,15 +254,15 @@ def test_full_disk_leaves_the_previous_checkpoint(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": "None"}, r"small.data: train: expected a list of images, got None"),
-        ({"val": "None"}, r"small.data: val: expected a list of images, got None"),
+        ({"train": "None"}, r"small.data: train: .*None"),
+        ({"val": "None"}, r"small.data: val: .*None"),
         ({"train": "absent.txt"}, r"absent.txt"),
         (
             {"batch_size": 32, "subdivisions": 16},
-            r"expected at least 16 images a batch \(subdivisions 16 x 1 processes",
+            r"expected at least 16 images",
         ),
-        ({"train": "empty/train.txt"}, r"expected images with boxes to learn from, got 1 without"),
-        ({"pre_weights": "absent.pth"}, r"absent.pth: cannot read these weights"),
+        ({"train": "empty/train.txt"}, r"empty/train.txt: expected .*boxes"),
+        ({"pre_weights": "absent.pth"}, r"absent.pth: "),
     ],
 )
 def test_data_that_cannot_be_trained_on(run, shapes, tmp_path, changes, message):
@@ -349,26 +277,26 @@ def test_data_that_cannot_be_trained_on(run, shapes, tmp_path, changes, message)
 
 
 def test_no_data(run, monkeypatch):
-    with pytest.raises(InputError, match=r"--data: expected a .data file, for example --data data/coco.data"):
+    with pytest.raises(InputError, match=r"^--data: expected"):
         train.main(train.build_parser().parse_args([]))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--epochs", "0"], "argument --epochs: expected a whole number of 1 or more, got '0'"),
-        (["--epochs", "many"], "argument --epochs: expected a whole number, got 'many'"),
-        (["--batch-size", "-4"], "argument --batch-size: expected a whole number of 1 or more, got '-4'"),
-        (["--lr", "0"], "argument --lr: expected a number above 0, got '0'"),
-        (["--lr", "nan"], "argument --lr: expected a number above 0, got 'nan'"),
-        (["--lr", "inf"], "argument --lr: expected a number above 0, got 'inf'"),
-        (["--workers", "-1"], "argument --workers: expected a whole number of 0 or more, got '-1'"),
-        (["--seed", "x"], "argument --seed: expected a whole number, got 'x'"),
-        (["--eval-interval", "0"], "argument --eval-interval: expected a whole number of 1 or more"),
-        (["--patience", "-1"], "argument --patience: expected a whole number of 0 or more"),
-        (["--save-interval", "1.5"], "argument --save-interval: expected a whole number, got '1.5'"),
-        (["--cache", "tape"], "argument --cache: invalid choice: 'tape'"),
-        (["--recipe", "soup"], "argument --recipe: invalid choice: 'soup'"),
+        (["--epochs", "0"], "argument --epochs: "),
+        (["--epochs", "many"], "argument --epochs: "),
+        (["--batch-size", "-4"], "argument --batch-size: "),
+        (["--lr", "0"], "argument --lr: "),
+        (["--lr", "nan"], "argument --lr: "),
+        (["--lr", "inf"], "argument --lr: "),
+        (["--workers", "-1"], "argument --workers: "),
+        (["--seed", "x"], "argument --seed: "),
+        (["--eval-interval", "0"], "argument --eval-interval: "),
+        (["--patience", "-1"], "argument --patience: "),
+        (["--save-interval", "1.5"], "argument --save-interval: "),
+        (["--cache", "tape"], "argument --cache: "),
+        (["--recipe", "soup"], "argument --recipe: "),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
     ],
 )
@@ -381,12 +309,13 @@ def test_options_that_mean_nothing(capsys, arguments, message):
 
 @pytest.mark.parametrize("device", ["tpu9", "cuda:99"])
 def test_device_that_is_not_there(run, device):
-    with pytest.raises(InputError, match=rf"--device {device}: expected a device of this machine"):
+    with pytest.raises(InputError, match=rf"^--device {device}: expected"):
         run("--device", device)
 
 
 def test_script_names_its_failure_in_one_line(run_script, tmp_path):
     done = run_script("train.py", "--data", "absent.data", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "error: absent.data: cannot read: No such file or directory\n"
+    assert done.stderr.startswith("error: absent.data: ")
+    assert done.stderr.count("\n") == 1
     assert done.stdout == ""

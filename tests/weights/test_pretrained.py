@@ -1,0 +1,95 @@
+"""The weights that a training run starts from."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.detector import Detector
+from utils.errors import InputError, RunError
+from utils.weights import pretrained
+from utils.weights.pretrained import start_weights
+
+CLASSES = 6
+
+
+def filled(classes=CLASSES, anchors=3, seed=1):
+    """State dict of a detector whose weights are those of no new one."""
+    torch.manual_seed(seed)
+    return {name: torch.rand(tensor.shape) for name, tensor in Detector(classes, anchors).state_dict().items()}
+
+
+def test_full_checkpoint(tmp_path):
+    state = filled()
+    torch.save(state, tmp_path / "w.pth")
+    detector = Detector(CLASSES, 3)
+    assert start_weights(detector, "w.pth", tmp_path) == str(tmp_path / "w.pth")
+    for name, tensor in detector.state_dict().items():
+        assert torch.equal(tensor, state[name].to(tensor.dtype)), name
+
+
+def test_backbone_alone(tmp_path):
+    state = {name.removeprefix("backbone."): t for name, t in filled().items() if name.startswith("backbone.")}
+    torch.save(state, tmp_path / "b.pth")
+    detector = Detector(CLASSES, 3)
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    assert "skipped" not in start_weights(detector, "b.pth", tmp_path)
+    for name, tensor in detector.state_dict().items():
+        expected = state[name.removeprefix("backbone.")] if name.startswith("backbone.") else before[name]
+        assert torch.equal(tensor, expected.to(tensor.dtype)), name
+
+
+@pytest.mark.parametrize(
+    ("classes", "anchors", "skipped"),
+    [
+        (80, 3, r"skipped 2 .*output_cls_layers.weight, output_cls_layers.bias"),
+        (CLASSES, 4, r"skipped 4 .*output_reg_layers.weight, output_reg_layers.bias, "),
+        (2, 5, r"skipped 6 .*output_reg_layers.weight, .*, output_obj_layers.bias and 2 more"),
+    ],
+)
+def test_other_classes_and_anchors_take_what_fits(tmp_path, classes, anchors, skipped):
+    state = filled(classes, anchors)
+    torch.save(state, tmp_path / "w.pth")
+    detector = Detector(CLASSES, 3)
+    assert re.search(skipped, start_weights(detector, str(tmp_path / "w.pth"), Path()))
+    for name, tensor in detector.state_dict().items():
+        assert torch.equal(tensor, state[name].to(tensor.dtype)) == (tensor.shape == state[name].shape), name
+
+
+def test_imagenet_backbone_unless_something_else_is_asked_for(tmp_path, monkeypatch):
+    state = {name.removeprefix("backbone."): t for name, t in filled().items() if name.startswith("backbone.")}
+    torch.save(state, tmp_path / "backbone.pth")
+    monkeypatch.setattr(pretrained, "BACKBONE", tmp_path / "backbone.pth")
+    detector = Detector(CLASSES, 3)
+    assert start_weights(detector, None, Path()).startswith("backbone.pth: ")
+    assert torch.equal(detector.backbone.first_conv[0].weight, state["first_conv.0.weight"])
+
+
+def test_random_weights_with_a_warning_where_the_backbone_cannot_be_had(tmp_path, monkeypatch, capsys):
+    def no_network(path):
+        raise RunError(f"{path}: not there, and the download failed; save it as {path}")
+
+    monkeypatch.setattr(pretrained, "obtain", no_network)
+    line = start_weights(Detector(CLASSES, 3), None, Path())
+    assert "random" in line
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 1
+    assert "random" in warnings[0]
+    assert "backbone.pth: not there" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"w.pth: .*No such file"),
+        ({"w": torch.zeros(2)}, r"w.pth: .*: w$"),
+        ({"w": "text"}, r"w.pth: expected .*'w': a str"),
+        ({}, r"w.pth: expected .*empty"),
+    ],
+)
+def test_weights_that_nothing_can_start_from(tmp_path, content, message):
+    if content is not None:
+        torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=message):
+        start_weights(Detector(CLASSES, 3), "w.pth", tmp_path)
