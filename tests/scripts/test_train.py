@@ -202,7 +202,7 @@ def test_resume_with_other_classes(run, copy, tmp_path):
     cv2.imwrite(str(folder / "one.png"), torch.zeros(64, 64, 3, dtype=torch.uint8).numpy())
     (folder / "one.txt").write_text("0 0.5 0.5 0.5 0.5\n", encoding="utf-8")
     data = write_data_file(folder, classes=2, train="train.txt", val="val.txt", batch_size=1)
-    with pytest.raises(InputError, match=r"small-last.pth: .*\\b6\\b.*small.data.*\\b2\\b"):
+    with pytest.raises(InputError, match=r"small-last.pth: .*\b6\b.*small.data.*\b2\b"):
         run("--resume", "--data", data)
 
 

@@ -64,7 +64,7 @@ def test_two_processes_compute_what_one_does(shapes, alone, recipe):
         recipe,
     ]
     done = subprocess.run(
-        command, env=ENVIRONMENT, cwd=shapes, capture_output=True, text=True, timeout=300, check=False
+        command, env=ENVIRONMENT, cwd=shapes, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     together = torch.load(result, weights_only=False)
@@ -117,7 +117,7 @@ def test_run_ends_and_can_be_resumed_when_a_process_dies(shapes, tmp_path):
             break
     other = next(pid for pid in children(process.pid) if rank_of(pid) == 1)
     os.kill(other, 9)
-    lines += process.communicate(timeout=120)[0].splitlines(keepends=True)
+    lines += process.communicate(timeout=600)[0].splitlines(keepends=True)
     output = "".join(lines)
     assert process.returncode != 0
     assert "batch 8 over 2 processes" in output
@@ -132,7 +132,7 @@ def test_run_ends_and_can_be_resumed_when_a_process_dies(shapes, tmp_path):
     epochs = saved["progress"]["epoch"] + 1
     command = [sys.executable, str(REPO / "train.py"), "--resume", "--epochs", str(epochs)]
     done = subprocess.run(
-        command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert len(results(tmp_path / "runs/train/small")) == epochs
@@ -142,7 +142,7 @@ def test_run_ends_and_can_be_resumed_when_a_process_dies(shapes, tmp_path):
 def test_bad_input_is_said_once(tmp_path):
     command = [*TORCHRUN, str(REPO / "train.py"), "--data", "absent.data"]
     done = subprocess.run(
-        command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode != 0
     assert done.stderr.count("absent.data: cannot read") == 1

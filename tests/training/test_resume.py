@@ -33,7 +33,7 @@ def start(folder, *arguments):
 
 def finish(process):
     """(exit status, output) of a process."""
-    output = process.communicate(timeout=300)[0]
+    output = process.communicate(timeout=600)[0]
     return process.returncode, output
 
 
