@@ -28,10 +28,10 @@ def main(options):
         write_text(options.json, json.dumps(as_dictionary(report, config), indent=1, ensure_ascii=False))
         print(f"wrote {options.json}")
     if options.plots:
-        from utils.plots.dataset import draw_plots
+        from utils.plots.dataset import save_plots
 
         folder = new_folder(options.output, config.model_name)
-        for path in draw_plots(report.sets, config, folder, options.seed):
+        for path in save_plots(report.sets, config, folder, options.seed):
             print(f"wrote {path}")
     return 1 if report.errors else 0
 

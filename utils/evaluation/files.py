@@ -8,7 +8,7 @@ import os
 
 from utils.errors import InputError
 from utils.evaluation.coco import MAX_DET
-from utils.evaluation.confusion import confusion_matrix
+from utils.evaluation.confusion import confusion_matrix, count_mistakes
 from utils.files import check_writable, new_folder, write_text
 from utils.provenance import git_state, versions
 from utils.weights.checkpoint import weights_hash
@@ -60,9 +60,11 @@ def write_plots(folder, evaluation, config, index):
 
     frame = (config.width, config.height)
     matrix = confusion_matrix(evaluation.detections, index.labels, frame, config.classes)
-    written = save_plots(folder, evaluation.coco, matrix)
+    labels = class_labels(config.class_names)
+    written = save_plots(folder, evaluation.coco, matrix, labels)
     worst = folder / "worst.jpg"
-    save_worst(worst, index, evaluation.detections, frame, class_labels(config.class_names))
+    mistakes = count_mistakes(evaluation.detections, index.labels, frame, config.classes)
+    save_worst(worst, index, evaluation.detections, frame, labels, mistakes)
     return [*written, worst] if worst.exists() else written
 
 

@@ -1,51 +1,47 @@
-"""A picture of box sizes and the anchors among them."""
+"""A plot of box sizes and of the anchors for them."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from utils.anchors import MATCH_RATIO
+from utils.plots.figure import saved_figure
 
 
-def draw_anchors(axes, sizes, anchors, earlier=None):
-    """Draw box sizes as a density, anchors as dots, and around each the sizes that the loss trains it on.
+def save_anchor_plot(
+    path: Path, sizes: np.ndarray, anchors: np.ndarray, title: str, previous: np.ndarray | None = None
+) -> None:
+    """Draw the density of box sizes, the anchors as dots, and a square around each anchor.
 
-    Both axes are logarithmic, so a factor is a distance: what an anchor matches is a square of one size
-    everywhere, and a box outside all squares is matched by none.
+    The square holds the box sizes that the loss assigns to the anchor. Both axes are logarithmic, so all squares
+    have the same size. A box size outside all squares is assigned to no anchor.
 
     Args:
-        axes: matplotlib axes to draw on.
-        sizes: [n, 2], box widths and heights in pixels.
-        anchors: [k, 2].
-        earlier: [m, 2], other anchors to compare with, or None.
+        path: the suffix selects the format.
+        sizes: [n, 2] widths and heights of boxes in pixels.
+        anchors: [k, 2] widths and heights in pixels.
+        title: of the plot.
+        previous: [m, 2] anchors to compare with.
     """
-    density = axes.hexbin(*sizes.T, xscale="log", yscale="log", bins="log", gridsize=60, mincnt=1, cmap="Blues")
-    axes.figure.colorbar(density, ax=axes, label="boxes")
-    for width, height in anchors:
-        corner = (width / MATCH_RATIO, height / MATCH_RATIO)
-        sides = (width * MATCH_RATIO - corner[0], height * MATCH_RATIO - corner[1])
-        axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor="tab:red", linewidth=0.8, alpha=0.6))
-    axes.plot(*anchors.T, "o", color="tab:red", label=f"anchors, squares: within a factor of {MATCH_RATIO:g}")
-    if earlier is not None:
-        axes.plot(*earlier.T, "x", color="black", label="anchors before")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("width (pixels)")
-    axes.set_ylabel("height (pixels)")
-    axes.set_aspect("equal")
-    axes.legend(loc="upper left", fontsize="small")
-
-
-def save_anchor_plot(path, sizes, anchors, title, earlier=None):
-    """Draw as `draw_anchors` does into a file whose suffix says its format."""
-    from matplotlib.figure import Figure
-
-    from utils.files import atomic_path
-
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.add_subplot()
-    draw_anchors(axes, sizes, anchors, earlier)
-    axes.set_title(title)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    with saved_figure(path, size=(7, 6), dpi=120) as figure:
+        axes = figure.add_subplot(xlabel="width (pixels)", ylabel="height (pixels)", title=title)
+        density = axes.hexbin(*sizes.T, xscale="log", yscale="log", bins="log", gridsize=60, mincnt=1, cmap="Blues")
+        ticks = LogLocator(subs=(1, 2, 5))
+        colorbar = figure.colorbar(density, ax=axes, label="boxes", ticks=ticks, format="{x:g}")
+        colorbar.minorticks_off()
+        for anchor in anchors:
+            corner, sides = anchor / MATCH_RATIO, anchor * (MATCH_RATIO - 1 / MATCH_RATIO)
+            axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor="tab:red", linewidth=0.8, alpha=0.6))
+        axes.plot(*anchors.T, "o", color="tab:red", label=f"anchors; squares: within a factor of {MATCH_RATIO:g}")
+        if previous is not None:
+            axes.plot(*previous.T, "x", color="black", label="previous anchors")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+        axes.set_aspect("equal")
+        axes.legend(loc="upper left", fontsize="small")

@@ -1,150 +1,114 @@
-"""Pictures of what a data set holds: classes, box sizes, where boxes lie, and images with their labels."""
+"""Plots of a data set: boxes per class, box sizes, box centers, and example images with their labels."""
 
-import math
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from matplotlib.figure import Figure
 
 from utils.dataset.images import read_image
 from utils.errors import InputError
-from utils.files import atomic_path
 from utils.plots.anchors import save_anchor_plot
-from utils.plots.draw import draw_detections
-from utils.plots.fonts import class_labels, default_font, find_font
+from utils.plots.draw import draw_labels
+from utils.plots.figure import saved_figure
+from utils.plots.fonts import ClassLabel, class_labels
+from utils.plots.mosaic import Tile, fit_to_side, save_mosaic
 
-HEAT_CELLS = 22  # a side, as the finer scale has at 352 pixels
-MOSAIC = 4  # images a side
-TILE = 576  # pixels of the longer side of an image in the mosaic
-CAPTION = 24  # pixels above it for its name
+if TYPE_CHECKING:
+    from utils.config import Config
+    from utils.dataset.index import DatasetIndex
+    from utils.dataset.statistics import SetFacts
+
+HEATMAP_CELLS = 22  # per side: the grid of stride 16 at 352 pixels
+EXAMPLES = 16
+EXAMPLE_COLUMNS = 4
+EXAMPLE_SIDE = 576  # pixels of the longer side of an example image
 DPI = 110
 
 
-def draw_plots(sets, config, folder, seed=0):
-    """Draw everything.
+def save_plots(sets: Mapping[str, SetFacts], config: Config, folder: Path, seed: int = 0) -> list[Path]:
+    """Write classes.png, mosaic.png and, if there are boxes, box_sizes.png and box_centres.png.
 
     Args:
-        sets: {set: SetFacts}.
-        config: Config.
-        folder: to write to.
-        seed: of the choice of images for the mosaic.
+        sets: statistics of each set, by the name of the set; box sizes and examples are those of the first one.
+        config: class names, input size and anchors.
+        folder: where the files go.
+        seed: selects the example images.
+
     Returns:
-        list of the files written.
+        The paths of the files.
     """
-    first, facts = next(iter(sets.items()))
-    path = folder / "classes.png"
-    tags = class_labels(config.class_names)
-    save_class_counts(path, {key: found.class_boxes for key, found in sets.items()}, tags)
-    written = [path]
-    if len(facts.sizes):
+    name, first = next(iter(sets.items()))
+    labels = class_labels(config.class_names)
+    written = [folder / "classes.png"]
+    save_class_counts(written[-1], {key: facts.class_boxes for key, facts in sets.items()}, labels)
+    if len(first.sizes):
         written.append(folder / "box_sizes.png")
-        title = f"{first}: {len(facts.sizes)} boxes at {config.width}×{config.height}"
-        save_anchor_plot(written[-1], facts.sizes, np.array(config.anchors).reshape(-1, 2), title)
+        title = f"{name}: {len(first.sizes)} boxes at {config.width}×{config.height}"
+        save_anchor_plot(written[-1], first.sizes, np.array(config.anchors).reshape(-1, 2), title)
         written.append(folder / "box_centres.png")
-        save_centres(written[-1], {key: found.index.labels for key, found in sets.items()})
+        save_box_centers(written[-1], {key: facts.index.labels for key, facts in sets.items()})
     written.append(folder / "mosaic.png")
-    save_mosaic(written[-1], facts.index, tags, seed)
-    return written
+    save_examples(written[-1], first.index, labels, seed)
+    return [path for path in written if path.exists()]
 
 
-def save_class_counts(path, counts, tags):
-    """Bars of boxes a class, a colour a set; the axis is logarithmic, as classes differ by orders of magnitude.
+def save_class_counts(path: Path, counts: Mapping[str, np.ndarray], labels: Sequence[ClassLabel]) -> None:
+    """Plot the number of boxes per class, one bar per set.
+
+    The axis is logarithmic because the counts of classes often differ by orders of magnitude.
 
     Args:
-        path: file to write.
-        counts: {set: [classes] boxes}.
-        tags: a ClassLabel a class.
+        path: the suffix selects the format.
+        counts: [C] boxes of each class, by the name of the set.
+        labels: one per class, in the default font.
     """
     height = 0.8 / len(counts)
-    figure = Figure(figsize=(9, 1.5 + 0.26 * max(len(tags), 4)), layout="constrained")
-    axes = figure.add_subplot()
-    rows = np.arange(len(tags))
-    for number, (key, boxes) in enumerate(counts.items()):
-        bars = axes.barh(rows + (number - (len(counts) - 1) / 2) * height, boxes, height, label=key)
-        axes.bar_label(bars, fontsize=7, padding=2)
-    axes.set_yticks(rows, [tag.text for tag in tags])
-    for tick, tag in zip(axes.get_yticklabels(), tags, strict=True):
-        tick.set_font(Path(tag.font))
-    axes.set_ylim(len(tags) - 0.4, -0.6)
-    axes.set_xscale("symlog", linthresh=1)
-    axes.set_xlim(0, 3 * max(1, *(boxes.max() for boxes in counts.values())))  # room for the numbers
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("boxes")
-    figure.legend(loc="outside upper right", ncols=len(counts))
-    _save(figure, path)
+    with saved_figure(path, size=(9, 1.5 + 0.26 * max(len(labels), 4)), dpi=DPI) as figure:
+        axes = figure.add_subplot(xlabel="boxes")
+        rows = np.arange(len(labels))
+        for index, (name, boxes) in enumerate(counts.items()):
+            bars = axes.barh(rows + (index - (len(counts) - 1) / 2) * height, boxes, height, label=name)
+            axes.bar_label(bars, fontsize=7, padding=2)
+        axes.set_yticks(rows, [label.text for label in labels])
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(0, 3 * max(1, *(boxes.max() for boxes in counts.values())))  # leaves room for the numbers
+        axes.xaxis.set_major_formatter("{x:g}")
+        figure.legend(loc="outside upper right", ncols=len(counts))
 
 
-def save_centres(path, labels):
-    """Heat maps of box centres in the image, one a set.
+def save_box_centers(path: Path, labels: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Plot how many box centers lie in each part of the image, one heat map per set.
 
     Args:
-        path: file to write.
-        labels: {set: list of [n, 5] labels}.
+        path: the suffix selects the format.
+        labels: one [n, 5] array per image, by the name of the set.
     """
-    figure = Figure(figsize=(5.2 * len(labels), 4.6), layout="constrained")
-    for axes, (key, rows) in zip(np.atleast_1d(figure.subplots(1, len(labels))), labels.items(), strict=True):
-        centres = np.concatenate([np.empty((0, 5), np.float32), *rows])[:, 1:3]
-        edges = np.linspace(0, 1, HEAT_CELLS + 1)
-        heat = np.histogram2d(centres[:, 1], centres[:, 0], (edges, edges))[0]
-        drawn = axes.imshow(heat, cmap="viridis", extent=(0, 1, 1, 0), interpolation="nearest")
-        figure.colorbar(drawn, ax=axes, label="centres of boxes", shrink=0.85)
-        axes.set_title(f"{key}: {len(centres)} boxes")
-        axes.set_xlabel("x, fraction of the width")
-        axes.set_ylabel("y, fraction of the height")
-    _save(figure, path)
+    with saved_figure(path, size=(5.2 * len(labels), 4.6), dpi=DPI) as figure:
+        all_axes = np.atleast_1d(figure.subplots(1, len(labels)))
+        for axes, (name, rows) in zip(all_axes, labels.items(), strict=True):
+            centers = np.concatenate([np.empty((0, 5), np.float32), *rows])[:, 1:3]
+            counts = np.histogram2d(centers[:, 1], centers[:, 0], HEATMAP_CELLS, ((0, 1), (0, 1)))[0]
+            image = axes.imshow(counts, cmap="viridis", extent=(0, 1, 1, 0), interpolation="nearest")
+            figure.colorbar(image, ax=axes, label="box centers", shrink=0.85)
+            axes.set(title=f"{name}: {len(centers)} boxes", xlabel="x / image width", ylabel="y / image height")
 
 
-def save_mosaic(path, index, tags, seed=0):
-    """Images with their labels, chosen at random among those that have any.
-
-    Args:
-        path: file to write.
-        index: DatasetIndex.
-        tags: a ClassLabel a class.
-        seed: of the choice.
-    """
-    chosen = _choose_images(index, seed)
-    side, step = MOSAIC * TILE, TILE + CAPTION
-    rows = math.ceil(len(chosen) / MOSAIC)
-    figure = Figure(figsize=(side / DPI, rows * step / DPI))
-    for number, (position, image) in enumerate(chosen):
-        tile = _draw_tile(image, index.labels[position], tags)
-        left, below = number % MOSAIC * TILE, (rows - 1 - number // MOSAIC) * step
-        # figimage puts pixels as they are, where imshow would resample the thin lines.
-        figure.figimage(tile[..., ::-1], left + (TILE - tile.shape[1]) // 2, below + (TILE - tile.shape[0]) // 2)
-        name = index.images[position].name
-        font = Path(find_font(name) or default_font())
-        x, y = (left + TILE / 2) / side, (below + TILE + CAPTION / 2) / (rows * step)
-        figure.text(x, y, name, font=font, fontsize=10, ha="center", va="center")
-    _save(figure, path)
-
-
-def _choose_images(index, seed):
-    """Up to MOSAIC² pairs (position, image [H, W, 3] uint8 BGR): those with labels first, unreadable ones left out."""
+def save_examples(path: Path, index: DatasetIndex, labels: Sequence[ClassLabel], seed: int = 0) -> None:
+    """Draw up to EXAMPLES images with their labels, selected at random; images without labels come last."""
     order = np.random.default_rng(seed).permutation(len(index)).tolist()
-    chosen = []
-    for position in sorted(order, key=lambda position: len(index.labels[position]) == 0):
+    tiles = []
+    for image_index in sorted(order, key=lambda image_index: len(index.labels[image_index]) == 0):
+        path_of_image = index.images[image_index]
         try:
-            chosen.append((position, read_image(index.images[position])))
+            image = fit_to_side(read_image(path_of_image), EXAMPLE_SIDE)
         except InputError:
             continue
-        if len(chosen) == MOSAIC**2:
+        tiles.append(Tile(draw_labels(image, index.labels[image_index], labels), path_of_image.name))
+        if len(tiles) == EXAMPLES:
             break
-    return chosen
-
-
-def _draw_tile(image, labels, tags):
-    """An image at the mosaic's size with its labels, which have no scores."""
-    height, width = image.shape[:2]
-    factor = TILE / max(height, width)
-    size = (max(round(width * factor), 1), max(round(height * factor), 1))
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    corners = np.hstack((labels[:, 1:3] - labels[:, 3:5] / 2, labels[:, 1:3] + labels[:, 3:5] / 2)) * np.tile(size, 2)
-    unscored = np.full((len(labels), 1), math.nan)
-    return draw_detections(image, np.hstack((corners, unscored, labels[:, :1])), tags)
-
-
-def _save(figure, path):
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI)
+    if tiles:  # at least one image can be read
+        save_mosaic(path, tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE)

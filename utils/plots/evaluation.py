@@ -1,174 +1,153 @@
-"""Pictures of an evaluation: precision over recall, F1 over the score threshold, the confusion matrix.
+"""Plots of an evaluation: precision over recall, F1 over the score threshold, the confusion matrix.
 
-Each is a PNG that can be read with two classes and with eighty: few classes get colours and a legend, many are thin
-grey lines behind their mean, and the matrix grows with its classes.
+All plots are readable with two classes and with eighty: up to LEGEND_CLASSES classes get colors and a legend, more
+classes are thin gray lines and their mean, and the confusion matrix grows with the number of classes.
 """
 
+from __future__ import annotations
+
 import math
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.axes import Axes
 
-from utils.files import atomic_path
-from utils.plots.fonts import class_labels, find_font
+from utils.plots.figure import saved_figure
+from utils.plots.fonts import ClassLabel, shorten
+
+if TYPE_CHECKING:
+    from utils.evaluation.coco import CocoMetrics
 
 DPI = 150
-LEGEND_CLASSES = 10  # more colours than these cannot be told apart
+LEGEND_CLASSES = 10  # matplotlib's "tab10" has this many distinct colors
 NAME_LENGTH = 24  # characters of a class name that are shown
-COUNTED_CLASSES = 100  # up to here the cells of the matrix are large enough for numbers
-TICKS = 160  # more names than these would overlap on an axis of the matrix
+COUNTED_CLASSES = 100  # with more classes, the cells of the confusion matrix are too small for numbers
+MAX_TICKS = 160  # more names would overlap on an axis of the confusion matrix
 
 
-def save_plots(folder, coco, matrix):
-    """All three pictures.
+def save_plots(folder: Path, coco: CocoMetrics, matrix: np.ndarray, labels: Sequence[ClassLabel]) -> list[Path]:
+    """Write precision_recall.png, f1.png and confusion_matrix.png.
 
     Args:
-        folder: where they go; made if it is missing.
-        coco: CocoMetrics.
-        matrix: [C + 1, C + 1], from `utils.evaluation.confusion.confusion_matrix`.
+        folder: created if it is missing.
+        coco: metrics and curves.
+        matrix: [C + 1, C + 1] counts, from `utils.evaluation.confusion.confusion_matrix`.
+        labels: one per class, in the default font.
+
     Returns:
-        list of the paths written.
+        The paths of the files.
     """
     paths = [Path(folder) / name for name in ("precision_recall.png", "f1.png", "confusion_matrix.png")]
-    names = [row.name for row in coco.classes]
-    tags = class_labels([name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…" for name in names])
-    save_precision_recall(paths[0], coco, tags)
-    save_f1(paths[1], coco, tags)
-    save_confusion_matrix(paths[2], matrix, tags)
+    names = [shorten(label.text, NAME_LENGTH) for label in labels]
+    save_precision_recall(paths[0], coco, names)
+    save_f1(paths[1], coco, names)
+    save_confusion_matrix(paths[2], matrix, names)
     return paths
 
 
-def save_precision_recall(path, coco, tags):
-    """Precision over recall at IoU 0.5, a thin line a class and a thick one for their mean.
+def save_precision_recall(path: Path, coco: CocoMetrics, names: Sequence[str]) -> None:
+    """Plot precision over recall at IoU 0.5, one line per class and their mean."""
+    with saved_figure(path, size=(8, 5), dpi=DPI) as figure:
+        axes = figure.add_subplot(xlabel="recall", ylabel="precision")
+        ap50 = coco.overall.ap50
+        title = "Precision over recall at IoU 0.5" + ("" if math.isnan(ap50) else f", mean AP50 {ap50:.3f}")
+        axes.set_title(title, fontsize=11)
+        values = [row.ap50 for row in coco.classes]
+        _draw_curves(axes, coco, coco.curves.recall, coco.curves.precision, values, names)
+
+
+def save_f1(path: Path, coco: CocoMetrics, names: Sequence[str]) -> None:
+    """Plot F1 at IoU 0.5 over the score threshold, one line per class and their mean."""
+    with saved_figure(path, size=(8, 5), dpi=DPI) as figure:
+        axes = figure.add_subplot(xlabel="score threshold", ylabel="F1")
+        best, threshold = coco.overall.f1, coco.overall.threshold
+        known = not math.isnan(threshold)
+        title = "F1 over the score threshold at IoU 0.5"
+        axes.set_title(title + (f", best mean {best:.3f} at {threshold:.3f}" if known else ""), fontsize=11)
+        values = [row.f1 for row in coco.classes]
+        _draw_curves(axes, coco, coco.curves.thresholds, coco.curves.f1, values, names)
+        if known:
+            axes.plot([threshold, threshold], [0, best], color="black", linestyle=":", linewidth=1)
+            axes.plot(threshold, best, "o", color="black", markersize=4)
+
+
+def save_confusion_matrix(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None:
+    """Plot the confusion matrix: the color of a cell is its share of the row, the number is the count.
 
     Args:
-        path: PNG to write.
-        coco: CocoMetrics.
-        tags: a `utils.plots.fonts.ClassLabel` a class.
-    """
-    title = "Precision over recall at IoU 0.5" + _known(", mean AP50 {:.3f}", coco.overall.ap50)
-    figure, axes = _curve_figure(title, "recall", "precision")
-    _draw_curves(axes, coco, coco.curves.recall, coco.curves.precision, [row.ap50 for row in coco.classes], tags)
-    _save(figure, path)
-
-
-def save_f1(path, coco, tags):
-    """F1 of the detections above a score, at IoU 0.5, a thin line a class and a thick one for their mean.
-
-    Args:
-        path: PNG to write.
-        coco: CocoMetrics.
-        tags: a `utils.plots.fonts.ClassLabel` a class.
-    """
-    best, threshold = coco.overall.f1, coco.overall.threshold
-    title = "F1 over the score threshold at IoU 0.5" + _known(", best mean {:.3f} at {:.3f}", best, threshold)
-    figure, axes = _curve_figure(title, "score threshold", "F1")
-    _draw_curves(axes, coco, coco.curves.thresholds, coco.curves.f1, [row.f1 for row in coco.classes], tags)
-    if not math.isnan(threshold):
-        axes.plot([threshold, threshold], [0, best], color="black", linestyle=":", linewidth=1)
-        axes.plot(threshold, best, "o", color="black", markersize=4)
-    _save(figure, path)
-
-
-def save_confusion_matrix(path, matrix, tags):
-    """Which class is detected as which; a cell's colour is its share of the row, its number the count.
-
-    Args:
-        path: PNG to write.
+        path: the suffix selects the format.
         matrix: [C + 1, C + 1] counts; the last row and column stand for the background.
-        tags: C `utils.plots.fonts.ClassLabel`.
+        names: C class names.
     """
     size = len(matrix)
     side = min(5 + 0.18 * size, 30)
-    figure = Figure(figsize=(side + 1, side), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot(xlabel="detected as", ylabel="labelled as")
-    figure.suptitle("Confusion matrix: false detections in the last row, missed objects in the last column", fontsize=9)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(picture, label="share of the row", shrink=0.6, aspect=30, fraction=0.04, pad=0.02)
-    for line in (axes.axhline, axes.axvline):
-        line(size - 1.5, color="grey", linewidth=0.5)  # sets the background apart
-    _name_ticks(axes, tags)
-    if size <= COUNTED_CLASSES:
-        _write_counts(axes, matrix, shares)
-    _save(figure, path)
+    with saved_figure(path, size=(side + 1, side), dpi=DPI) as figure:
+        axes = figure.add_subplot(xlabel="detected as", ylabel="labeled as")
+        title = "Confusion matrix: false positives in the last row, missed objects in the last column"
+        figure.suptitle(title, fontsize=9)
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        figure.colorbar(image, label="share of the row", shrink=0.6, aspect=30, pad=0.02)
+        for draw_line in (axes.axhline, axes.axvline):
+            draw_line(size - 1.5, color="gray", linewidth=0.5)  # separates the background from the classes
+        _set_ticks(axes, [*names, "background"])
+        if size <= COUNTED_CLASSES:
+            _write_counts(axes, matrix, shares)
 
 
-def _name_ticks(axes, tags):
-    labels = [*(tag.text for tag in tags), "background"]
-    shown = range(0, len(labels), math.ceil(len(labels) / TICKS))
+def _set_ticks(axes: Axes, names: Sequence[str]) -> None:
+    shown = range(0, len(names), math.ceil(len(names) / MAX_TICKS))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(shown, [labels[place] for place in shown], fontsize=10 if len(labels) <= 12 else 8)
-        for text, place in zip(axis.get_ticklabels(), shown, strict=True):
-            if place < len(tags):
-                _set_font(text, tags[place].font)
-    narrow = len(labels) > 4 or max(map(len, labels)) > len("background")
+        axis.set_ticks(shown, [names[index] for index in shown], fontsize=10 if len(names) <= 12 else 8)
+    narrow = len(names) > 4 or max(map(len, names)) > len("background")
     axes.tick_params("x", rotation=90 if narrow else 0)
 
 
-def _write_counts(axes, matrix, shares):
+def _write_counts(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
     small = len(matrix) > 12
     for row, column in zip(*np.nonzero(matrix), strict=True):
         count = matrix[row, column]
-        text = f"{count / 1000:.0f}k" if small and count >= 1000 else str(count)  # three digits fill a small cell
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, text, color=colour, fontsize=6 if small else 10, ha="center", va="center")
+        text = f"{count / 1000:.0f}k" if small and count >= 1000 else str(count)  # a small cell has room for 3 digits
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, text, color=color, fontsize=6 if small else 10, ha="center", va="center")
 
 
-def _curve_figure(title, xlabel, ylabel):
-    figure = Figure(figsize=(8, 5), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1.01), xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, fontsize=11)
+def _draw_curves(
+    axes: Axes, coco: CocoMetrics, x: np.ndarray, curves: np.ndarray, values: Sequence[float], names: Sequence[str]
+) -> None:
+    """Draw one line per class that has labels, their mean, and a legend.
+
+    Args:
+        axes: to draw on.
+        coco: says which classes have labels.
+        x: [n] positions.
+        curves: [C, n] one row per class.
+        values: C metrics for the legend.
+        names: C class names.
+    """
+    axes.set(xlim=(0, 1), ylim=(0, 1.01))
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _draw_curves(axes, coco, x, curves, values, tags):
-    """A line a class with labels and their mean; with few classes a legend of names and values."""
-    shown = [place for place, row in enumerate(coco.classes) if row.labels]
+    shown = [class_id for class_id, row in enumerate(coco.classes) if row.labels]
     if not shown:
         axes.text(0.5, 0.5, "no labels", ha="center", va="center", color="0.5")
         return
     few = len(shown) <= LEGEND_CLASSES
-    lines = []
-    for number, place in enumerate(shown):
-        style = {"color": colormaps["tab10"](number), "linewidth": 1.2} if few else {"color": "0.6", "linewidth": 0.5}
-        lines += axes.plot(x, curves[place], **style)
+    colors = colormaps["tab10"].colors if few else ["0.6"] * len(shown)
+    lines = [
+        axes.plot(x, curves[class_id], color=color, linewidth=1.2 if few else 0.5)[0]
+        for class_id, color in zip(shown, colors, strict=False)
+    ]
+    texts = [f"{names[class_id]}  {values[class_id]:.3f}" for class_id in shown]
+    if not few:
+        lines, texts = lines[-1:], [f"each of {len(shown)} classes"]
     if len(shown) > 1:
         lines += axes.plot(x, curves[shown].mean(0), color="black" if few else "tab:blue", linewidth=2.5)
-    if not few:
-        lines = lines[-2:]
-    # The texts are set afterwards because a legend leaves out labels that begin with an underscore.
-    legend = axes.legend(lines, map(str, range(len(lines))), loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
-    texts = legend.get_texts()
-    texts[-1].set_text("mean of the classes")
-    if not few:
-        texts[0].set_text(f"each of {len(shown)} classes")
-        return
-    for place, text in zip(shown, texts, strict=False):
-        label = f"{tags[place].text}  {values[place]:.3f}"
-        font = find_font(label)  # a font that has the name, an ideograph, may have no digits
-        text.set_text(label if font else tags[place].text)
-        _set_font(text, font or tags[place].font)
-
-
-def _known(template, *values):
-    """The template filled in, or nothing when a value is not defined."""
-    return "" if any(map(math.isnan, values)) else template.format(*values)
-
-
-def _set_font(text, font):
-    text.set_parse_math(False)  # or "$" would begin a formula
-    text.set_fontproperties(FontProperties(fname=font, size=text.get_fontsize()))
-
-
-def _save(figure, path):
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        # Every line's height is that of "lp", which a font of ideographs alone does not have.
-        warnings.filterwarnings("ignore", r"Glyph 1(08|12) \([lp]\) missing")
-        figure.savefig(temporary)
+        texts.append("mean of the classes")
+    # matplotlib leaves out legend entries that start with an underscore, so the texts are set afterwards.
+    legend = axes.legend(lines, ["-"] * len(lines), loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
+    for entry, text in zip(legend.get_texts(), texts, strict=True):
+        entry.set_text(text)

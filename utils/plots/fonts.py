@@ -1,11 +1,10 @@
-"""Fonts for class names: a TrueType font of this machine that has every character of a text.
+"""Texts and fonts of class names: DejaVu Sans, which matplotlib ships, or a font that the user gives."""
 
-DejaVu Sans, which comes with matplotlib, has Latin, Greek, Cyrillic and more. Other scripts need a font of the system
-(Noto Sans CJK, WenQuanYi, Microsoft YaHei …) or one that the user names.
-"""
+from __future__ import annotations
 
 import functools
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,123 +12,96 @@ from PIL import ImageFont, features
 
 from utils.errors import InputError, warn
 
-# In names of files: these draw a box or nothing for every character and so "have" all of them.
-_PLACEHOLDERS = ("lastresort", "adobeblank")
-# The more of these a file's name has, the less its face suits a label.
-_STYLES = ("serif", "mono", "italic", "oblique", "bold", "black", "light", "thin", "condensed")
-_TRIAL_SIZE = 20
+_REPLACEMENT = "\ufffd"  # drawn instead of a character that the font does not have
+_JOINERS = "\u200c\u200d"  # invisible, but they change the shape of the letters next to them
 
 
 class ClassLabel(NamedTuple):
-    """What is drawn for a class."""
+    """The text that is drawn for a class, and the font for it."""
 
     text: str
     font: str  # path of a font that has every character of the text
 
 
-def class_labels(names, font=None):
-    """A label for each class: its name, or "class N" when no font of this machine has the name's characters.
+def class_labels(names: Sequence[str], font: str | Path | None = None) -> list[ClassLabel]:
+    """Choose text and font for each class name.
 
-    How many names those are is said in one warning.
+    A name that `font` cannot draw is drawn in DejaVu Sans. Characters that DejaVu Sans does not have either are
+    replaced by U+FFFD, and one warning says how many names are affected.
 
-    Args:
-        names: class names, in order.
-        font: path of a font that is tried first, or None.
-    Returns:
-        list of ClassLabel.
     Raises:
-        InputError: `font` is no font.
+        InputError: `font` is not a font file.
     """
-    if font is not None and not _can_draw(font):
-        raise InputError(f"{font}: expected a TrueType or OpenType font")
-    labels, missing = [], []
-    for number, name in enumerate(names):
+    labels, incomplete = [], []
+    for name in names:
         text = _clean(name)
-        path = find_font(text, font)
-        if path is None:
-            missing.append(name)
-            text, path = f"class {number}", default_font()
-        labels.append(ClassLabel(text, path))
-    if missing:
+        if font is not None and drawable(text, font) == text:
+            labels.append(ClassLabel(text, str(font)))
+            continue
+        labels.append(ClassLabel(drawable(text), default_font()))
+        if labels[-1].text != text:
+            incomplete.append(name)
+    if incomplete:
         warn(
-            f"no font of this machine can draw {len(missing)} of {len(names)} class names (the first: {missing[0]!r}), "
-            'so their labels are "class N"; install one, for example Noto Sans CJK, or give one with --font'
+            f"{len(incomplete)} of {len(names)} class names have characters that the font cannot draw (the first: "
+            f"{incomplete[0]!r}); test.py --font FILE draws them with another font, for example Noto Sans CJK"
         )
     return labels
 
 
-def find_font(text, first=None):
-    """Path of a font that has every character of `text`, or None.
+def drawable(text: str, font: str | Path | None = None) -> str:
+    """Replace the characters of `text` that `font` (default: DejaVu Sans) cannot draw by U+FFFD.
 
-    Args:
-        first: path of a font that is tried before DejaVu Sans and the system's fonts, or None.
+    Raises:
+        InputError: `font` is not a font file.
     """
-    wanted = frozenset(ord(character) for character in text if not _is_invisible(character))
-    if not wanted or (_needs_layout(text) and not _has_layout()):
-        return None
-    for path in (first, default_font()):
-        if path is not None and wanted <= _characters(path):
-            return str(path)
-    return next((path for path in system_fonts() if wanted <= _characters(path) and _can_draw(path)), None)
+    known = _characters(str(font or default_font()))
+    return "".join(c if ord(c) in known and (_has_layout() or not _needs_layout(c)) else _REPLACEMENT for c in text)
+
+
+def shorten(text: str, length: int) -> str:
+    """Cut `text` to at most `length` characters; an ellipsis marks the cut."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+@functools.lru_cache(maxsize=256)
+def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    """Load a font for Pillow; `size` is in pixels."""
+    return ImageFont.truetype(path, size)
 
 
 @functools.cache
-def default_font():
-    """Path of DejaVu Sans."""
+def default_font() -> str:
+    """Return the path of DejaVu Sans."""
     import matplotlib
 
     return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
-@functools.cache
-def system_fonts():
-    """Paths of the system's fonts, those that suit a label best first."""
-    from matplotlib.font_manager import findSystemFonts
-
-    paths = [path for path in findSystemFonts() if not _file_name(path).startswith(_PLACEHOLDERS)]
-    return sorted(paths, key=lambda path: (sum(style in _file_name(path) for style in _STYLES), path))
-
-
-def _clean(name):
-    # One character instead of a letter and an accent: more fonts have it.
-    return unicodedata.normalize("NFC", " ".join(name.split()))
-
-
-def _file_name(path):
-    return Path(path).name.lower()
+def _clean(name: str) -> str:
+    """Remove invisible characters, collapse white space, and compose letters with their accents."""
+    visible = "".join(c for c in name if unicodedata.category(c) != "Cf" or c in _JOINERS)
+    return unicodedata.normalize("NFC", " ".join(visible.split())) or _REPLACEMENT
 
 
 @functools.cache
-def _characters(path):
-    """Code points that a font has."""
+def _characters(path: str) -> frozenset[int]:
+    """Return the code points that a font has."""
     from matplotlib.ft2font import FT2Font
 
     try:
-        return frozenset(FT2Font(str(path)).get_charmap())
-    except (RuntimeError, OSError, ValueError):  # a damaged font, or a kind that FreeType does not know
-        return frozenset()
+        load_font(path, 20)  # Pillow refuses fonts of bitmaps, which exist in one size only
+        return frozenset(FT2Font(path).get_charmap())
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a TrueType or OpenType font") from error
 
 
-def _can_draw(path):
-    # Fonts of coloured bitmaps have one size only, and PIL refuses all others.
-    try:
-        ImageFont.truetype(str(path), _TRIAL_SIZE)
-    except (OSError, ValueError):
-        return False
-    return True
+def _needs_layout(character: str) -> bool:
+    """Whether the order or the shape of the text depends on the character: right-to-left scripts, combining marks."""
+    return unicodedata.bidirectional(character) in ("R", "AL") or unicodedata.category(character)[0] == "M"
 
 
-def _is_invisible(character):
-    return character.isspace() or unicodedata.category(character) == "Cf"
-
-
-def _needs_layout(text):
-    """Whether letters change their order or shape in the text: right-to-left scripts, marks on letters."""
-    return any(
-        unicodedata.bidirectional(character) in ("R", "AL") or unicodedata.category(character)[0] == "M"
-        for character in text
-    )
-
-
-def _has_layout():
+@functools.cache
+def _has_layout() -> bool:
+    """Whether Pillow can order and shape such text."""
     return bool(features.check("raqm") and features.check("fribidi"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import warn
-from utils.files import atomic_path, write_text
+from utils.files import write_text
 from utils.losses import Losses
 from utils.provenance import git_state, versions
 from utils.training.progress import Progress
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 METRICS = ("AP50", "AP", "precision", "recall", "original_AP", "F1")
 COLUMNS = ("epoch", "step", "learning_rate", *Losses._fields, "images_per_second", *METRICS)
-LOSSES = ("total", "box", "objectness", "classes")
-FIGURES = {"AP50": "AP50", "AP": "AP", "original_AP": "AP, original's definition", "F1": "F1, original's"}
-FEW_EPOCHS = 40  # up to here each gets a dot
 
 
 def write_arguments(folder: Path, settings: Settings, progress: Progress) -> None:
@@ -76,31 +73,3 @@ def write_events(events: SummaryWriter | None, row: dict) -> None:
             group = "loss" if name in Losses._fields else "figures"
             events.add_scalar(f"{group}/{name}", value, row["step"])
     events.flush()
-
-
-def draw_results(folder, history):
-    """results.png: losses, learning rate and figures over the epochs."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    titles = {name: f"{'class' if name == 'classes' else name} loss" for name in LOSSES}
-    titles |= {"learning_rate": "learning rate"}
-    axes = figure.subplots(2, 3).flat
-    epochs = [row["epoch"] for row in history]
-    for axis, (name, title) in zip(axes, titles.items(), strict=False):
-        axis.plot(epochs, [row[name] for row in history], marker="." if len(epochs) < FEW_EPOCHS else None)
-        axis.set_title(title)
-    last = figure.axes[-1]
-    measured = [row for row in history if "AP50" in row]
-    for name, label in FIGURES.items():
-        last.plot([row["epoch"] for row in measured], [row[name] for row in measured], marker=".", label=label)
-    last.set_title("val")
-    last.set_ylim(bottom=0)
-    last.legend(fontsize=8, framealpha=0.5)
-    for axis in figure.axes:
-        axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(alpha=0.3)
-    with atomic_path(folder / "results.png") as path:
-        figure.savefig(path, dpi=100)

@@ -18,14 +18,14 @@ from utils.evaluation.files import write_plots
 from utils.evaluation.metrics import Evaluation, measure
 from utils.losses import Losses
 from utils.plots.fonts import class_labels
-from utils.plots.training import save_first_batches, save_predictions
+from utils.plots.training import draw_results, save_first_batches, save_predictions
 from utils.runtimes.loading import select_device
 from utils.runtimes.torch_runtime import TorchRuntime
 from utils.training import distributed
 from utils.training.console import Console, describe_run
 from utils.training.data import load_data
 from utils.training.engine import train_epoch
-from utils.training.log import draw_results, open_events, write_arguments, write_events, write_results
+from utils.training.log import open_events, write_arguments, write_events, write_results
 from utils.training.optimizer import learning_rate_at
 from utils.training.paths import RunPaths, new_paths, remove_unfinished, resumable
 from utils.training.progress import Progress
