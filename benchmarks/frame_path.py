@@ -31,7 +31,7 @@ def main(options):
     from figures import write_figures
 
     from utils.dataset.images import list_images, read_image
-    from utils.detect.run import FrameDetector
+    from utils.detect.run import FrameDetector, Thresholds
     from utils.errors import InputError
     from utils.plots.fonts import class_labels
     from utils.runtimes.loading import load_runtime, read_model_config
@@ -41,8 +41,8 @@ def main(options):
         raise InputError(f"--weights {options.weights}: expected a {PARAM_SUFFIX} file of pytorch2onnx.py --ncnn")
     config = read_model_config(None, options.weights)
     runtime = load_runtime(options.weights, config, "cpu", threads=1)
-    thresholds = {"conf": options.conf, "iou": config.iou, "max_det": config.max_det, "classes": None}
-    detector = FrameDetector(runtime, (config.width, config.height), **thresholds)
+    thresholds = Thresholds(options.conf, config.iou, config.max_det)
+    detector = FrameDetector(runtime, (config.width, config.height), thresholds)
     labels = class_labels(config.class_names)
     images = [read_image(path) for path in list_images(options.img)[: options.images]]
     rounds = [[time_frame(detector, image, labels) for image in images] for _ in range(WARM_UP + options.repeats)][

@@ -1,4 +1,4 @@
-"""Files of detections: pictures, videos, labels, cut-outs, JSON."""
+"""Files with detections: images, videos, labels, crops, JSON."""
 
 import json
 
@@ -11,23 +11,33 @@ from hypothesis import strategies as st
 from utils.dataset.images import read_image
 from utils.dataset.labels import parse_labels
 from utils.detect import results
-from utils.detect.results import VideoFile, cut_out, darknet_lines, folder_name, result_folder, write_image, write_json
+from utils.detect.results import (
+    OutputOptions,
+    ResultWriter,
+    VideoFile,
+    crop,
+    folder_name,
+    label_lines,
+    result_folder,
+    write_image,
+)
+from utils.detect.sources import Frame, ImageSource
 from utils.errors import RunError
 
 
 def read_video(path):
-    """(frames, frames a second, frames that the header names)"""
+    """(frames, frames per second, number of frames in the header)"""
     capture = cv2.VideoCapture(str(path))
     frames = []
     while True:
-        there, frame = capture.read()
-        if not there:
+        decoded, frame = capture.read()
+        if not decoded:
             return frames, capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
         frames.append(frame)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF"])
-def test_a_picture_keeps_its_format_and_pixels(tmp_path, suffix):
+def test_an_image_keeps_its_format_and_pixels(tmp_path, suffix):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     path = write_image(tmp_path / f"größe{suffix}", image)
     assert path.name == f"größe{suffix}"
@@ -35,7 +45,7 @@ def test_a_picture_keeps_its_format_and_pixels(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(("name", "width"), [("a.webp", 20_000), ("a.jpg", 70_000), ("a.jfif", 10), ("a", 10)])
-def test_what_a_format_cannot_hold_becomes_png(tmp_path, name, width):
+def test_an_image_that_its_format_cannot_hold_becomes_png(tmp_path, name, width):
     image = np.full((2, width, 3), 7, np.uint8)
     path = write_image(tmp_path / name, image)
     assert path == tmp_path / "a.png"
@@ -45,20 +55,20 @@ def test_what_a_format_cannot_hold_becomes_png(tmp_path, name, width):
 
 @pytest.mark.parametrize("size", [(64, 48), (65, 49), (16, 640)])
 @pytest.mark.parametrize("fps", [5, 23.976, 60])
-def test_a_video_plays_at_the_same_rate_with_all_frames(tmp_path, size, fps):
+def test_a_video_has_the_same_rate_and_all_frames(tmp_path, size, fps):
     with VideoFile(tmp_path / "sub" / "a.b", fps) as video:
-        for number in range(9):
-            video.write(np.full((size[1], size[0], 3), number * 25, np.uint8))
+        for index in range(9):
+            video.write(np.full((size[1], size[0], 3), index * 25, np.uint8))
     frames, read_fps, length = read_video(video.path)
     assert video.path.name == "a.b.mp4"
     assert len(frames) == length == 9
     assert read_fps == pytest.approx(fps, rel=1e-3)
-    # The codec takes even sizes only.
+    # The codec only supports even sizes.
     assert frames[0].shape == (size[1] // 2 * 2, size[0] // 2 * 2, 3)
-    assert [frame.mean() for frame in frames] == pytest.approx([number * 25 for number in range(9)], abs=6)
+    assert [frame.mean() for frame in frames] == pytest.approx([index * 25 for index in range(9)], abs=6)
 
 
-def test_a_size_that_the_first_codec_refuses_is_written_with_the_second(tmp_path):
+def test_a_size_that_the_first_codec_does_not_support_is_written_with_the_second(tmp_path):
     with VideoFile(tmp_path / "a", 25) as video:
         video.write(np.zeros((1, 1, 3), np.uint8))
     assert video.path.name == "a.avi"
@@ -73,7 +83,7 @@ def test_a_frame_of_another_size_is_resized(tmp_path):
     assert [frame.shape for frame in read_video(video.path)[0]] == [(64, 64, 3)] * 2
 
 
-def test_a_video_that_is_interrupted_leaves_nothing(tmp_path):
+def test_an_interrupted_video_leaves_no_file(tmp_path):
     def interrupted_run():
         with VideoFile(tmp_path / "a", 25) as video:
             video.write(np.zeros((32, 32, 3), np.uint8))
@@ -84,7 +94,7 @@ def test_a_video_that_is_interrupted_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_video_that_no_codec_takes_is_an_error(tmp_path, monkeypatch):
+def test_a_video_that_no_codec_can_write_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_CODECS", (("????", ".mp4"),))
     with pytest.raises(RunError, match="cannot write a video of 32x32 pixels"), VideoFile(tmp_path / "a", 25) as video:
         video.write(np.zeros((32, 32, 3), np.uint8))
@@ -107,7 +117,7 @@ def test_label_lines_can_be_read_as_labels(rows, size):
             if abs(a - c) > 1e-5 and abs(b - d) > 1e-5
         ]
     ).reshape(-1, 6)
-    text = darknet_lines(detections, size)
+    text = label_lines(detections, size)
     labels = parse_labels(text, "x.txt", classes=10)
     assert labels[:, 0].tolist() == detections[:, 5].tolist()
     corners = np.hstack((labels[:, 1:3] - labels[:, 3:] / 2, labels[:, 1:3] + labels[:, 3:] / 2))
@@ -116,12 +126,12 @@ def test_label_lines_can_be_read_as_labels(rows, size):
 
 
 @given(st.tuples(st.integers(1, 30), st.integers(1, 30)), fractions)
-def test_a_cut_out_is_never_empty_and_holds_the_box(size, box):
+def test_a_crop_is_never_empty_and_contains_the_box(size, box):
     width, height = size
     x1, x2 = sorted((box[0] * width, box[2] * width))
     y1, y2 = sorted((box[1] * height, box[3] * height))
     rows, columns = np.mgrid[:height, :width]
-    part = cut_out(np.dstack((rows, columns, rows)).astype(np.uint8), (x1, y1, x2, y2))
+    part = crop(np.dstack((rows, columns, rows)).astype(np.uint8), (x1, y1, x2, y2))
     assert part.size
     assert part[0, 0, 1] <= x1
     assert part[0, 0, 0] <= y1
@@ -153,9 +163,19 @@ def test_the_working_directory_gets_a_folder_inside(tmp_path, monkeypatch):
     assert result_folder(".").resolve() == tmp_path / "test"
 
 
-@pytest.mark.parametrize("records", [[], [{"file": "a"}], [{"file": "猫"}, {"file": "b", "detections": [1.5]}]])
-def test_json_has_a_record_a_line(tmp_path, records):
-    write_json(tmp_path / "x.json", {"conf": 0.3, "classes": [0, 2]}, records)
-    text = (tmp_path / "x.json").read_text(encoding="utf-8")
-    assert json.loads(text) == {"conf": 0.3, "classes": [0, 2], "frames": records}
-    assert sum('"file"' in line for line in text.splitlines()) == len(records)
+@pytest.mark.parametrize("index", [None, 7])
+def test_json_has_settings_skipped_images_and_a_record_per_frame(tmp_path, index):
+    source = ImageSource([], "a")
+    source.failed.append("broken.jpg")
+    path = tmp_path / "x.json"
+    writer = ResultWriter(OutputOptions(folder=str(tmp_path / "out"), json=str(path)), source, ("猫",))
+    frame = Frame("猫.png", index, "a", np.zeros((20, 30, 3), np.uint8), 0.0)
+    writer.write(frame, np.array([[1, 2, 3, 4.123456, 0.98765, 0]]), frame.image)
+    writer.write_json({"conf": 0.3, "classes": (0, 2)})
+    found = {"class": 0, "name": "猫", "score": 0.9877, "box": [1, 2, 3, 4.12]}
+    record = {"file": "猫.png", "frame": index, "width": 30, "height": 20, "detections": [found]}
+    if index is None:
+        del record["frame"]
+    expected = {"conf": 0.3, "classes": [0, 2], "skipped": ["broken.jpg"], "frames": [record]}
+    assert json.loads(path.read_text(encoding="utf-8")) == expected
+    assert writer.written == [tmp_path / "out", str(path)]

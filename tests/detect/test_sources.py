@@ -1,4 +1,4 @@
-"""Sources: what a path, a glob or a number means, the frames it gives, and what cannot be read."""
+"""Sources: what a path, a glob or a number names, the frames, and files that cannot be read."""
 
 import os
 
@@ -14,19 +14,19 @@ from utils.detect.sources import VideoSource, open_source, source_name, unique_s
 from utils.errors import InputError
 
 
-def picture(width=40, height=30, value=90):
+def gray_image(width=40, height=30, value=90):
     return np.full((height, width, 3), value, np.uint8)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Pictures, one in a sub-folder and one with an ending that says nothing, and files that are none."""
+    """Images, one in a subfolder and one with an upper-case suffix, and files that are not images."""
     folder = tmp_path / "shots.new"
     (folder / "sub").mkdir(parents=True)
     for name in ("b.png", "a.JPG", "sub/a.jpg", "größe 猫.png"):
-        cv2.imencode(".png", picture())[1].tofile(folder / name)
-    (folder / "broken.jpg").write_text("no image")
-    (folder / "notes.md").write_text("no image either")
+        cv2.imencode(".png", gray_image())[1].tofile(folder / name)
+    (folder / "broken.jpg").write_text("not an image")
+    (folder / "notes.md").write_text("not an image either")
     return folder
 
 
@@ -34,8 +34,8 @@ def folder(tmp_path):
 def video(tmp_path):
     """12 frames of 64x48, each brighter than the one before it."""
     with VideoFile(tmp_path / "street", 23.976) as file:
-        for number in range(12):
-            file.write(picture(64, 48, number * 20))
+        for index in range(12):
+            file.write(gray_image(64, 48, index * 20))
     return file.path
 
 
@@ -65,19 +65,19 @@ def test_one_image(folder):
         (frame,) = source
     assert source.single
     assert (source.name, source.length, source.fps, source.failed) == ("b", 1, None, [])
-    assert (frame.origin, frame.number, frame.stem) == (str(folder / "b.png"), None, "b")
-    assert np.array_equal(frame.image, picture())
+    assert (frame.origin, frame.index, frame.stem) == (str(folder / "b.png"), None, "b")
+    assert np.array_equal(frame.image, gray_image())
     assert frame.read_seconds > 0
 
 
-def test_an_image_is_known_by_its_content(folder):
+def test_an_image_is_recognized_by_its_content(folder):
     path = folder / "photo.jfif"
     (folder / "b.png").rename(path)
     with open_source(str(path)) as source:
         assert [frame.stem for frame in source] == ["photo"]
 
 
-def test_a_folder_gives_all_its_images_and_names_those_it_cannot_read(folder, capsys):
+def test_a_folder_yields_all_its_images_and_lists_those_it_cannot_read(folder, capsys):
     with open_source(str(folder)) as source:
         stems = [frame.stem for frame in source]
     assert stems == ["a", "b", "größe 猫", "sub/a"]
@@ -94,7 +94,7 @@ def test_a_glob(folder):
     assert source.name == "shots.new"
 
 
-def test_a_list_file_names_images_also_ones_that_are_not_there(folder, capsys):
+def test_a_list_file_may_name_missing_images(folder, capsys):
     listing = folder / "val.txt"
     listing.write_text("b.png\nsub/a.jpg\ngone.jpg\n", encoding="utf-8")
     with open_source(str(listing)) as source:
@@ -114,57 +114,57 @@ def test_a_list_file_names_images_also_ones_that_are_not_there(folder, capsys):
         ("notes.md", r"notes\.md:1: expected the path of an image"),
     ],
 )
-def test_nothing_to_read_is_an_error(folder, name, message):
+def test_a_source_without_images_is_an_error(folder, name, message):
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match=message):
         open_source(str(folder / name))
 
 
-def test_a_video_gives_its_frames_in_order(video):
+def test_a_video_yields_its_frames_in_order(video):
     with open_source(str(video)) as source:
         frames = list(source)
     assert source.fps == pytest.approx(23.976, abs=0.001)
     assert source.length == 12
-    assert [frame.number for frame in frames] == list(range(12))
+    assert [frame.index for frame in frames] == list(range(12))
     assert [frame.stem for frame in frames[:2]] == ["street-000000", "street-000001"]
     assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
     means = [frame.image.mean() for frame in frames]
-    assert means == pytest.approx([number * 20 for number in range(12)], abs=6)
+    assert means == pytest.approx([index * 20 for index in range(12)], abs=6)
 
 
-@pytest.mark.parametrize("content", [b"", b"no video at all", b"\0" * 5000])
-def test_a_video_that_is_none(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"not a video", b"\0" * 5000])
+def test_a_file_that_is_not_a_video(tmp_path, content):
     path = tmp_path / "street.MP4"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="expected a video, OpenCV cannot open it"):
+    with pytest.raises(InputError, match=r"street\.MP4: expected a video"):
         open_source(str(path))
 
 
 def test_a_video_whose_first_frame_is_damaged():
-    with pytest.raises(InputError, match=r"x\.mp4: expected a video, its first frame cannot be decoded"):
+    with pytest.raises(InputError, match=r"x\.mp4: expected a video.* first frame"):
         list(VideoSource(FakeCapture([], 25.0, 100.0), "x.mp4"))
 
 
-def test_a_video_that_is_cut_short_is_warned_about(capsys):
-    assert len(list(VideoSource(FakeCapture([picture()] * 5, 25.0, 100.0), "x.mp4"))) == 5
-    assert capsys.readouterr().err == "warning: x.mp4: ends after 5 of 100 frames; it may be damaged\n"
+def test_a_truncated_video_causes_a_warning(capsys):
+    assert len(list(VideoSource(FakeCapture([gray_image()] * 5, 25.0, 100.0), "x.mp4"))) == 5
+    assert capsys.readouterr().err.startswith("warning: x.mp4: ends after 5 of 100 frames")
 
 
-def test_a_length_that_is_nearly_right_is_not(capsys):
-    assert len(list(VideoSource(FakeCapture([picture()] * 97, 25.0, 100.0), "x.mp4"))) == 97
+def test_an_estimated_length_causes_no_warning(capsys):
+    assert len(list(VideoSource(FakeCapture([gray_image()] * 97, 25.0, 100.0), "x.mp4"))) == 97
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 90000.0])
-def test_a_frame_rate_that_cannot_be_is_replaced(fps):
+def test_an_impossible_frame_rate_is_replaced(fps):
     assert VideoSource(FakeCapture([], fps), "camera0", endless=True).fps == 30
 
 
 def test_a_number_is_a_camera(monkeypatch):
     opened = []
 
-    def capture(number):
-        opened.append(number)
+    def capture(index):
+        opened.append(index)
         return FakeCapture([np.zeros((30, 40), np.uint8)], length=50.0)
 
     monkeypatch.setattr(sources.cv2, "VideoCapture", capture)
@@ -173,20 +173,20 @@ def test_a_number_is_a_camera(monkeypatch):
     assert opened == [2]
     assert source.endless
     assert (source.name, source.length) == ("camera2", None)
-    assert frame.image.shape == (30, 40, 3)  # grey frames become BGR
+    assert frame.image.shape == (30, 40, 3)  # gray frames become BGR
     assert not source.capture.opened
 
 
-def test_a_folder_that_is_called_like_a_number_is_a_folder(folder, monkeypatch):
+def test_a_folder_whose_name_is_a_number_is_not_a_camera(folder, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / "sub").rename(folder / "7")
     with open_source("7") as source:
         assert [frame.stem for frame in source] == ["a"]
 
 
-def test_a_camera_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda number: FakeCapture([], opened=False))
-    with pytest.raises(InputError, match="camera 3: cannot be opened"):
+def test_a_missing_camera(monkeypatch):
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda index: FakeCapture([], opened=False))
+    with pytest.raises(InputError, match="camera 3: "):
         open_source("3")
 
 
@@ -207,12 +207,12 @@ def test_source_name_of_the_root_and_of_the_working_directory(folder, monkeypatc
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "a-2"]), min_size=1, max_size=3), min_size=1, max_size=12))
-def test_stems_are_as_many_as_paths_and_no_two_the_same(parts):
+def test_stems_are_unique(parts):
     paths = ["/x/" + "/".join(part) + (".jpg" if number % 2 else ".png") for number, part in enumerate(parts)]
     stems = unique_stems(paths)
     assert len(set(stems)) == len(stems) == len(paths)
     assert not any(stem.startswith(("/", "..")) for stem in stems)
 
 
-def test_stems_keep_folders_and_number_what_differs_by_its_ending_only():
+def test_stems_keep_folders_and_count_names_that_differ_only_in_the_suffix():
     assert unique_stems(["x/a.jpg", "x/a.png", "x/y/a.jpg", "x/v1.2.jpg"]) == ["a", "a-2", "y/a", "v1.2"]

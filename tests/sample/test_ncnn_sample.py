@@ -20,7 +20,7 @@ from tests.helpers.dataset_files import write_data, write_picture
 from tests.helpers.random_detector import save_random_weights
 from utils.config import read_config
 from utils.dataset.images import list_images, read_image
-from utils.detect.run import FrameDetector
+from utils.detect.run import FrameDetector, Thresholds
 from utils.runtimes.loading import load_runtime
 
 pytestmark = pytest.mark.slow
@@ -127,7 +127,8 @@ def small(export, tmp_path_factory):
 
 def python_detector(data, weights, conf=0.3, iou=0.4):
     config = read_config(data)
-    return FrameDetector(load_runtime(weights, config, "cpu"), (config.width, config.height), conf=conf, iou=iou)
+    runtime = load_runtime(weights, config, "cpu")
+    return FrameDetector(runtime, (config.width, config.height), Thresholds(conf, iou))
 
 
 @pytest.fixture

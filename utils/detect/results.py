@@ -1,161 +1,206 @@
-"""Detections written to files: pictures, videos, darknet labels, cut-out objects, JSON."""
+"""Files with detections: images, videos, darknet labels, cropped objects, JSON."""
+
+from __future__ import annotations
 
 import contextlib
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from utils.detect.sources import Frame, ImageSource, VideoSource
 from utils.errors import RunError
 from utils.files import atomic_path, new_folder, write_text
 
-# Endings by which pictures are written as they came; all others become PNG, which holds any size.
+SINGLE_RESULT = "test_result.png"  # result of one image, in the working directory, as in the original project
+# Images keep these suffixes; all others become PNG, which has no size limit.
 _KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_ANY_SIZE_SUFFIX = ".png"
-_CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # the first that the machine can write this size with
-_LONGEST_NAME = 60  # characters of a class name in a folder's name
+_CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # the first one that OpenCV can use for the size of the frames
+_MAX_NAME_LENGTH = 60  # characters of a class name in the name of a folder
 
 
-def result_folder(path):
-    """`path` as a new folder, or as the empty one that it is, or `path-2`, `-3` … where earlier results lie.
+@dataclass(frozen=True)
+class OutputOptions:
+    """What a run writes and shows besides the images with boxes."""
+
+    folder: str | None = None  # None: runs/test/NAME, and SINGLE_RESULT for one image
+    txt: bool = False  # darknet labels
+    crop: bool = False  # one image per detected object
+    json: str | None = None  # path of the JSON file
+    show: bool = False  # in a window
+    font: str | None = None  # path of a font for class names
+
+
+class ResultWriter(contextlib.ExitStack):
+    """Write the results of one frame after the other; folder and video are created for the first one.
+
+    Args:
+        options: what to write.
+        source: of the frames.
+        class_names: of the model.
+    """
+
+    def __init__(self, options: OutputOptions, source: ImageSource | VideoSource, class_names: Sequence[str]) -> None:
+        super().__init__()
+        self.options, self.source, self.class_names = options, source, class_names
+        self.written: list[str | Path] = []
+        self.records: list[dict] = []  # one per frame, for the JSON file
+        self._folder: Path | None = None
+        self._video: VideoFile | None = None
+
+    @property
+    def folder(self) -> Path:
+        if self._folder is None:
+            self._folder = result_folder(self.options.folder or Path("runs", "test", self.source.name))
+            self.written.append(self._folder)
+        return self._folder
+
+    def write(self, frame: Frame, detections: np.ndarray, drawn: np.ndarray) -> None:
+        """Write one frame's detections and `drawn`, the image with boxes."""
+        if self.source.fps is not None:
+            if self._video is None:
+                self._video = self.enter_context(VideoFile(self.folder / self.source.name, self.source.fps))
+            self._video.write(drawn)
+        elif self.source.single and self.options.folder is None:
+            self.written.append(write_image(SINGLE_RESULT, drawn))
+        else:
+            write_image(self.folder / (frame.stem + Path(frame.origin).suffix), drawn)
+        if self.options.txt:
+            text = label_lines(detections, frame.image.shape[1::-1])
+            write_text(self.folder / "labels" / f"{frame.stem}.txt", text)
+        if self.options.crop:
+            for rank, (*box, _, class_id) in enumerate(detections.tolist(), 1):
+                folder = self.folder / "crops" / folder_name(self.class_names[int(class_id)])
+                write_image(folder / f"{frame.stem}-{rank}.png", crop(frame.image, box))
+        if self.options.json:
+            self.records.append(frame_record(frame, detections, self.class_names))
+
+    def write_json(self, settings: Mapping[str, object]) -> None:
+        """Write the JSON file: the settings, the images that were skipped, and one record per frame."""
+        content = {**settings, "skipped": self.source.failed, "frames": self.records}
+        write_text(self.options.json, json.dumps(content, indent=1) + "\n")
+        self.written.append(self.options.json)
+
+
+def result_folder(path: str | Path) -> Path:
+    """Return a folder for results: `path` if it is new or empty, else `path-2`, `path-3`, …
 
     Raises:
-        InputError: it cannot be made.
+        InputError: the folder cannot be created.
     """
     path = Path(path)
-    if path.name in ("", ".."):  # the working directory, a root: not what is meant to be replaced by `-2`
+    if path.name in ("", ".."):  # a name such as `.-2` is not what `.` or `/` means
         path = path / "test"
     if path.is_dir() and not any(path.iterdir()):
         return path
     return new_folder(path.parent, path.name)
 
 
-def write_image(path, image):
-    """Write [H, W, 3] uint8 BGR in the format of the path's ending, as PNG where that cannot hold the image.
+def write_image(path: str | Path, image: np.ndarray) -> Path:
+    """Write an image [H, W, 3] in the format of the path's suffix, or as PNG if that format cannot hold it.
 
     Returns:
-        Path that was written; its ending may be another one.
+        The path of the file; its suffix may differ from that of `path`.
+
     Raises:
-        InputError: the folder cannot be written to. RunError: the image cannot be written.
+        InputError: the folder cannot be written to.
+        RunError: OpenCV cannot write the image.
     """
     path = Path(path)
-    suffixes = [path.suffix] if path.suffix.lower() in _KEPT_SUFFIXES else []
-    for suffix in (*suffixes, _ANY_SIZE_SUFFIX):
+    for suffix in (path.suffix if path.suffix.lower() in _KEPT_SUFFIXES else ".png", ".png"):
         with contextlib.suppress(cv2.error):
-            written, data = cv2.imencode(suffix, image)
-            if written:
+            encoded, data = cv2.imencode(suffix, image)
+            if encoded:
                 path = path.with_name(path.stem + suffix)
-                # Not cv2.imwrite: on Windows it cannot write names outside the system's code page.
+                # Not cv2.imwrite, which cannot write all names on Windows.
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(data)
                 return path
     raise RunError(f"{path}: OpenCV cannot write an image of {image.shape[1]}x{image.shape[0]} pixels")
 
 
-class VideoFile:
-    """A video that is written frame by frame; the file appears, whole, when it is closed.
+class VideoFile(contextlib.ExitStack):
+    """A video file that is written frame by frame and appears, complete, when it is closed.
 
     Args:
-        stem: path of the file without its ending, which depends on what the machine can write.
-        fps: frames a second.
+        stem: path of the file without its suffix, which depends on the codec.
+        fps: frames per second.
     """
 
-    def __init__(self, stem, fps):
-        self.stem = Path(stem)
-        self.fps = fps
-        self.path = None  # once there is a frame
-        self._resources = contextlib.ExitStack()
-        self._writer = None
-        self._size = None
+    def __init__(self, stem: str | Path, fps: float) -> None:
+        super().__init__()
+        self.stem, self.fps = Path(stem), fps
+        # Known after the first frame:
+        self.path: Path | None = None
+        self._writer: cv2.VideoWriter | None = None
+        self._size: tuple[int, int] | None = None
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        if self._writer is not None:
-            self._writer.release()
-        return self._resources.__exit__(*error)
-
-    def write(self, image):
-        """Add a frame, [H, W, 3] uint8 BGR; one of another size than the first is resized to it."""
+    def write(self, image: np.ndarray) -> None:
+        """Add a frame [H, W, 3] uint8, BGR; it is resized if its size differs from that of the first frame."""
         if self._writer is None:
             self._open(image.shape[1::-1])
         if image.shape[1::-1] != self._size:
             image = cv2.resize(image, self._size)
         self._writer.write(image)
 
-    def _open(self, size):
+    def _open(self, size: tuple[int, int]) -> None:
         self._size = size
         for codec, suffix in _CODECS:
             path = self.stem.with_name(self.stem.name + suffix)
-            with contextlib.suppress(_CodecRefused), contextlib.ExitStack() as resources:
+            with contextlib.suppress(_CodecError), contextlib.ExitStack() as resources:
                 temporary = resources.enter_context(atomic_path(path))
                 writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*codec), self.fps, size)
+                resources.callback(writer.release)
                 if not writer.isOpened():
-                    raise _CodecRefused
-                self._writer, self.path, self._resources = writer, path, resources.pop_all()
+                    raise _CodecError
+                self._writer, self.path = writer, path
+                self.push(resources.pop_all())
                 return
-        raise RunError(f"{self.stem}: OpenCV cannot write a video of {size[0]}x{size[1]} pixels here")
+        raise RunError(f"{self.stem}: OpenCV cannot write a video of {size[0]}x{size[1]} pixels on this machine")
 
 
-class _CodecRefused(Exception):
+class _CodecError(Exception):
     pass
 
 
-def darknet_lines(detections, image_size):
-    """Detections as label lines with a score, `class cx cy w h score`, as fractions of the image.
+def label_lines(detections: np.ndarray, image_size: tuple[int, int]) -> str:
+    """Format detections as darknet labels with a score, one line `class cx cy w h score` per detection.
 
     Args:
-        detections: [n, 6], (x1, y1, x2, y2, score, class) in pixels of the image.
-        image_size: (width, height).
-    Returns:
-        Text, a line a detection.
+        detections: [n, 6] (x1, y1, x2, y2, score, class id) in pixels of the image.
+        image_size: (width, height) in pixels.
     """
-    x1, y1, x2, y2, scores, labels = np.asarray(detections, dtype=float).reshape(-1, 6).T
-    width, height = image_size
-    boxes = zip((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height, strict=True)
+    rows = np.asarray(detections, dtype=float).reshape(-1, 6)
+    centers, sizes = (rows[:, :2] + rows[:, 2:4]) / 2 / image_size, (rows[:, 2:4] - rows[:, :2]) / image_size
     return "".join(
-        f"{int(label)} {cx:.6g} {cy:.6g} {w:.6g} {h:.6g} {score:.4f}\n"
-        for (cx, cy, w, h), score, label in zip(boxes, scores, labels, strict=True)
+        f"{int(class_id)} {cx:.6g} {cy:.6g} {w:.6g} {h:.6g} {score:.4f}\n"
+        for class_id, cx, cy, w, h, score in np.column_stack((rows[:, 5], centers, sizes, rows[:, 4])).tolist()
     )
 
 
-def cut_out(image, box):
-    """The part of an image that a box (x1, y1, x2, y2) touches, at least one pixel."""
+def crop(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
+    """Cut all pixels that a box (x1, y1, x2, y2) touches out of an image, at least one pixel."""
     height, width = image.shape[:2]
     left, top = min(math.floor(box[0]), width - 1), min(math.floor(box[1]), height - 1)
     return image[top : max(math.ceil(box[3]), top + 1), left : max(math.ceil(box[2]), left + 1)]
 
 
-def folder_name(class_name):
-    """A class name as a folder can be called on any system."""
-    name = re.sub(r"[^\w\- ]", "_", class_name)[:_LONGEST_NAME].strip()
-    return name or "_"
+def folder_name(class_name: str) -> str:
+    """Turn a class name into a folder name that is valid on every operating system."""
+    return re.sub(r"[^\w\- ]", "_", class_name)[:_MAX_NAME_LENGTH].strip() or "_"
 
 
-def as_record(frame, detections, class_names):
-    """What the JSON file tells about one frame."""
-    record = {"file": frame.origin} if frame.number is None else {"file": frame.origin, "frame": frame.number}
+def frame_record(frame: Frame, detections: np.ndarray, class_names: Sequence[str]) -> dict:
+    """Return the entry of a frame in the JSON file."""
     height, width = frame.image.shape[:2]
-    return record | {
-        "width": width,
-        "height": height,
-        "detections": [
-            {
-                "class": int(label),
-                "name": class_names[int(label)],
-                "score": round(score, 4),
-                "box": [round(value, 2) for value in box],
-            }
-            for *box, score, label in np.asarray(detections, dtype=float).reshape(-1, 6).tolist()
-        ],
-    }
-
-
-def write_json(path, head, records):
-    """Write the JSON file of a run: the entries of `head`, then "frames", one record a line."""
-    lines = json.dumps(head, indent=1)[: -len("\n}")] + ',\n "frames": [\n  '
-    write_text(path, lines + ",\n  ".join(map(json.dumps, records)) + "\n ]\n}\n")
+    objects = []
+    for *box, score, class_id in detections.tolist():
+        name, box = class_names[int(class_id)], [round(value, 2) for value in box]
+        objects.append({"class": int(class_id), "name": name, "score": round(score, 4), "box": box})
+    index = {} if frame.index is None else {"frame": frame.index}
+    return {"file": frame.origin, **index, "width": width, "height": height, "detections": objects}

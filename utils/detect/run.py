@@ -1,182 +1,155 @@
-"""Detecting in every frame of a source, and writing what was found."""
+"""Detection in every frame of a source, from the options of test.py to a summary."""
+
+from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from utils.boxes import frame_to_image
-from utils.detect import results
+from utils.detect.results import OutputOptions, ResultWriter
+from utils.detect.sources import Frame, ImageSource, VideoSource, open_source
+from utils.detect.window import open_window
 from utils.errors import InputError, RunError
-from utils.files import write_text
 from utils.plots.draw import draw_detections
+from utils.plots.fonts import class_labels
+from utils.postprocess import MAX_DETECTIONS
+from utils.runtimes.loading import load_runtime, read_model_config
 
-SINGLE_RESULT = "test_result.png"  # of one image, in the working directory, as the original has it
+if TYPE_CHECKING:
+    from utils.runtimes.base import Runtime
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Which detections are kept."""
+
+    conf: float  # detections have a higher score
+    iou: float  # of two boxes of a class that overlap more, the one with the lower score is dropped
+    max_det: int = MAX_DETECTIONS  # detections per image, the best ones
+    classes: tuple[int, ...] | None = None  # class ids; None: all
+
+
+@dataclass
+class Summary:
+    """Counts and times of a run."""
+
+    source: ImageSource | VideoSource
+    class_names: Sequence[str]
+    model: str  # weights file, runtime, input size and number of classes, for people
+    device: str  # for people
+    frames: int = 0
+    detections: Counter = field(default_factory=Counter)  # by class id
+    frames_with: Counter = field(default_factory=Counter)  # frames with detections of a class, by class id
+    seconds: Counter = field(default_factory=Counter)  # of all frames, by the name of the step
+    last: np.ndarray | None = None  # detections of the last frame, [n, 6]
+    written: list[str | Path] = field(default_factory=list)
+
+    def add(self, frame: Frame, detections: np.ndarray, seconds: dict[str, float]) -> None:
+        counts = Counter(detections[:, 5].astype(int).tolist())
+        self.frames += 1
+        self.detections.update(counts)
+        self.frames_with.update(counts.keys())
+        self.seconds.update({"read": frame.read_seconds, **seconds})
+        self.last = detections
 
 
 class FrameDetector:
-    """A runtime for single images of any size.
+    """Detect in single images of any size.
 
     Args:
-        runtime: as from `utils.runtimes.loading.load_runtime`.
-        size: (width, height) of the network's input.
-        thresholds: `conf`, `iou`, `max_det`, `classes`, see `utils.postprocess.detect`.
+        runtime: from `utils.runtimes.loading.load_runtime`.
+        size: (width, height) of the network's input in pixels.
+        thresholds: select the detections.
     """
 
-    def __init__(self, runtime, size, **thresholds):
-        self.runtime = runtime
-        self.size = size
-        self.thresholds = thresholds
-        # The first pass through a network takes many times as long as the others and would be what is reported.
+    def __init__(self, runtime: Runtime, size: tuple[int, int], thresholds: Thresholds) -> None:
+        self.runtime, self.size = runtime, size
+        self.thresholds = dataclasses.asdict(thresholds)
+        # The first pass through a network takes many times longer than the others; it is not reported.
         self(np.zeros((1, 1, 3), np.uint8))
 
-    def __call__(self, image):
-        """
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        """Detect in one image.
+
         Args:
             image: [H, W, 3] uint8, BGR.
+
         Returns:
-            ([n, 6] float32 array (x1, y1, x2, y2, score, class) in pixels of the image and inside it, best first;
-            dict of the seconds that each step took).
+            detections: [n, 6] float32 (x1, y1, x2, y2, score, class id) in pixels, inside the image, best first.
+            seconds: by the name of the step.
         """
         start = time.perf_counter()
         resized = cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR)
         resize_seconds = time.perf_counter() - start
-        (found,), timing = self.runtime.predict_timed(resized[None], **self.thresholds)
+        (detections,), timing = self.runtime.predict_timed(resized[None], **self.thresholds)
         start = time.perf_counter()
-        found = found.cpu().numpy()
-        found[:, :4] = frame_to_image(found[:, :4], self.size, image.shape[1::-1])
-        # What lies wholly beyond the image's edge has no area left.
-        found = found[(found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1])]
+        detections = detections.cpu().numpy()
+        detections[:, :4] = frame_to_image(detections[:, :4], self.size, image.shape[1::-1])
+        # A box that lies outside the image has no area after clipping.
+        detections = detections[(detections[:, 2] > detections[:, 0]) & (detections[:, 3] > detections[:, 1])]
         scale_seconds = time.perf_counter() - start
-        return found, {
+        return detections, {
             "pre-processing": resize_seconds + timing.preprocess,
             "network": timing.network,
             "post-processing": timing.postprocess + scale_seconds,
         }
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What of a run is to be written besides the pictures."""
-
-    folder: Path  # for all results; made, or one called like it, when there is a first one
-    single: bool = False  # the picture is SINGLE_RESULT and not in the folder
-    labels: bool = False  # darknet label files
-    crops: bool = False  # cut-out objects
-    records: bool = False  # entries of a JSON file
-
-
-@dataclass
-class Summary:
-    """What a run has found and done."""
-
-    frames: int = 0
-    detections: Counter = field(default_factory=Counter)  # of each class
-    frames_with: Counter = field(default_factory=Counter)  # of each class
-    seconds: dict = field(default_factory=dict)  # of each step, over all frames
-    last: np.ndarray | None = None  # detections of the last frame, [n, 6]
-    records: list = field(default_factory=list)  # of each frame, for JSON
-    written: list = field(default_factory=list)  # paths
-
-    def add(self, frame, detections, seconds):
-        self.frames += 1
-        counts = Counter(detections[:, 5].astype(int).tolist())
-        self.detections.update(counts)
-        self.frames_with.update(counts.keys())
-        for step, value in {"read": frame.read_seconds, **seconds}.items():
-            self.seconds[step] = self.seconds.get(step, 0.0) + value
-        self.last = detections
-
-
-def check_classes(numbers, class_names):
-    """Class numbers of a command line must be the model's.
-
-    Raises:
-        InputError: one is not.
-    """
-    for number in numbers or ():
-        if not 0 <= number < len(class_names):
-            raise InputError(f"--classes: expected class numbers 0…{len(class_names) - 1}, got {number}")
-
-
-def detect_all(source, detector, labels, class_names, wanted, window=None):
-    """Detect in every frame of a source and write what is wanted.
+def detect(
+    source_name: str, weights: str, data: str | None, device: str, thresholds: Thresholds, options: OutputOptions
+) -> Summary:
+    """Detect in every frame of a source, and write and show the results.
 
     Args:
-        source: as from `utils.detect.sources.open_source`.
-        detector: FrameDetector.
-        labels: a ClassLabel a class.
-        window: Window to show the pictures in, or None.
-    Returns:
-        Summary.
+        source_name: as for `utils.detect.sources.open_source`.
+        weights: path of a .pth, .onnx or .ncnn.param file.
+        data: path of the .data file; None for exported weights, which contain what it says.
+        device: as for `utils.runtimes.loading.select_device`.
+        thresholds: select the detections.
+        options: what to write and show.
+
     Raises:
-        RunError: no frame could be read, or a result not written. InputError: it cannot be written there.
+        InputError: an option or an input file cannot be used.
+        RunError: no frame could be read, or a result could not be written.
     """
-    summary = Summary()
-    # A camera ends when somebody ends it.
-    ended_by_user = contextlib.suppress(KeyboardInterrupt) if source.endless else contextlib.nullcontext()
-    unit = " images" if source.fps is None else " frames"
-    progress = tqdm(source, total=source.length, unit=unit, disable=True if source.single else None)
-    with _Writer(wanted, source, class_names, summary) as writer, progress as frames, ended_by_user:
-        for frame in frames:
-            detections, seconds = detector(frame.image)
-            picture = draw_detections(frame.image, detections, labels)
-            writer.write(frame, detections, picture)
-            summary.add(frame, detections, seconds)
-            if window is not None and not window.show(picture, wait=source.fps is None):
-                break
+    config = read_model_config(data, weights)
+    for class_id in thresholds.classes or ():
+        if not 0 <= class_id < config.classes:
+            raise InputError(f"--classes: expected class ids from 0 to {config.classes - 1}, got {class_id}")
+    with open_source(source_name) as source:
+        runtime = load_runtime(weights, config, device)
+        detector = FrameDetector(runtime, (config.width, config.height), thresholds)
+        labels = class_labels(config.class_names, options.font)
+        window = open_window(source.name) if options.show else None
+        count = "1 class" if config.classes == 1 else f"{config.classes} classes"
+        model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {count})"
+        summary = Summary(source, config.class_names, model, runtime.device_name)
+        # A camera has no last frame: Ctrl-C ends the run and keeps the results.
+        interruptible = contextlib.suppress(KeyboardInterrupt) if source.endless else contextlib.nullcontext()
+        unit = " images" if source.fps is None else " frames"
+        progress = tqdm(source, total=source.length, unit=unit, disable=True if source.single else None)
+        with ResultWriter(options, source, config.class_names) as writer, progress as frames, interruptible:
+            for frame in frames:
+                detections, seconds = detector(frame.image)
+                drawn = draw_detections(frame.image, detections, labels)
+                writer.write(frame, detections, drawn)
+                summary.add(frame, detections, seconds)
+                if window is not None and not window.show(drawn, wait=source.fps is None):
+                    break
     if not summary.frames:
         count = len(source.failed)
         raise RunError("the image could not be read" if count == 1 else f"none of {count} images could be read")
+    if options.json:
+        writer.write_json({"data": data, "weights": weights, **detector.thresholds})
+    summary.written = writer.written
     return summary
-
-
-class _Writer:
-    """Writes the results of one frame after the other."""
-
-    def __init__(self, wanted, source, class_names, summary):
-        self.wanted, self.source, self.class_names, self.summary = wanted, source, class_names, summary
-        self._resources = contextlib.ExitStack()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return self._resources.__exit__(*error)
-
-    @functools.cached_property
-    def folder(self):
-        folder = results.result_folder(self.wanted.folder)
-        self.summary.written.append(folder)
-        return folder
-
-    @functools.cached_property
-    def video(self):
-        return self._resources.enter_context(results.VideoFile(self.folder / self.source.name, self.source.fps))
-
-    def write(self, frame, detections, picture):
-        if self.source.fps is not None:
-            self.video.write(picture)
-        elif self.wanted.single:
-            self.summary.written.append(results.write_image(SINGLE_RESULT, picture))
-        else:
-            results.write_image(self.folder / (frame.stem + Path(frame.origin).suffix), picture)
-        if self.wanted.labels:
-            text = results.darknet_lines(detections, frame.image.shape[1::-1])
-            write_text(self.folder / "labels" / f"{frame.stem}.txt", text)
-        if self.wanted.crops:
-            self._write_crops(frame, detections)
-        if self.wanted.records:
-            self.summary.records.append(results.as_record(frame, detections, self.class_names))
-
-    def _write_crops(self, frame, detections):
-        for number, (*box, _, label) in enumerate(detections.tolist(), 1):
-            name = results.folder_name(self.class_names[int(label)])
-            path = self.folder / "crops" / name / f"{frame.stem}-{number}.png"
-            results.write_image(path, results.cut_out(frame.image, box))

@@ -1,11 +1,13 @@
-"""Where pictures to detect in come from: image files, a video file, a camera.
+"""Sources of images: image files, a video file, a camera.
 
-A source is an iterable of frames, once:
+A source can be iterated over once:
 
     with open_source("street.mp4") as source:
         for frame in source:
             ...
 """
+
+from __future__ import annotations
 
 import glob
 import itertools
@@ -13,6 +15,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -28,56 +31,54 @@ VIDEO_SUFFIXES = frozenset(
     | {".gif"}
 )
 
-_ASSUMED_FPS = 30.0  # of cameras that do not tell theirs
-_HIGHEST_FPS = 1000.0
-_ENDED_EARLY = 0.9  # of the frames that a video's header promises
+_DEFAULT_FPS = 30.0  # for cameras that do not report their rate
+_MAX_FPS = 1000.0
+_MIN_COMPLETE = 0.9  # a video with a smaller share of the frames in its header may be damaged
 
-# What is wrong with a video is reported here, once, and not by FFmpeg in its own form as well.
+# Problems with a video are reported here, so FFmpeg does not have to log them.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 class Frame(NamedTuple):
-    """One picture."""
+    """One image."""
 
-    origin: str  # path of the image or video, or the camera's name
-    number: int | None  # in a video, from 0
-    stem: str  # what results of it are called: a relative path with `/`, without an ending
+    origin: str  # path of the image or video, or the name of the camera
+    index: int | None  # in a video, from 0
+    stem: str  # name of its results: a relative path with `/`, without a suffix
     image: np.ndarray  # [H, W, 3] uint8, BGR
     read_seconds: float
 
 
 class ImageSource:
-    """Image files. One that cannot be read is warned about, noted in `failed` and passed over.
+    """Image files. A file that cannot be read is skipped with a warning, and listed in `failed`.
 
     Args:
-        paths: list of paths.
-        name: what they are called together.
-        single: whether one image was asked for, by its own path.
+        paths: of the images.
+        name: of the folder for the results.
+        single: whether the user gave the path of one image.
     """
 
     fps = None
     endless = False
 
-    def __init__(self, paths, name, single=False):
-        self.paths = paths
-        self.name = name
-        self.single = single
+    def __init__(self, paths: Sequence[Path], name: str, single: bool = False) -> None:
+        self.paths, self.name, self.single = paths, name, single
         self.length = len(paths)
-        self.failed = []  # paths, as text
+        self.failed: list[str] = []  # paths
 
-    def __enter__(self):
+    def __enter__(self) -> ImageSource:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Frame]:
         for path, stem in zip(self.paths, unique_stems(self.paths), strict=True):
             start = time.perf_counter()
             try:
                 image = read_image(path)
             except InputError as error:
-                # On a line of its own, beside whatever progress bar there is.
+                # The progress bar would end up on the same line.
                 with tqdm.external_write_mode(file=sys.stderr):
                     warn(f"{error}; skipped")
                 self.failed.append(str(path))
@@ -86,72 +87,76 @@ class ImageSource:
 
 
 class VideoSource:
-    """Frames of a video file or, endless, of a camera.
+    """Frames of a video file or of a camera.
 
     Args:
-        capture: cv2.VideoCapture.
-        origin: path of the video, or the camera's name.
-        endless: whether it only ends when somebody ends it.
+        capture: opened.
+        origin: path of the video, or the name of the camera.
+        endless: True for a camera, which has no last frame.
     """
 
     single = False
     failed = ()
 
-    def __init__(self, capture, origin, endless=False):
-        self.capture = capture
-        self.origin = origin
-        self.endless = endless
+    def __init__(self, capture: cv2.VideoCapture, origin: str, endless: bool = False) -> None:
+        self.capture, self.origin, self.endless = capture, origin, endless
         self.name = PurePath(origin).stem
         fps = capture.get(cv2.CAP_PROP_FPS)
-        # Cameras and damaged headers give 0, NaN or numbers that no video has.
-        self.fps = fps if math.isfinite(fps) and 0 < fps <= _HIGHEST_FPS else _ASSUMED_FPS
+        # Cameras and damaged headers give 0, NaN or impossible values.
+        self.fps = fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else _DEFAULT_FPS
         length = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        # In some formats an estimate; None where nobody knows.
+        # An estimate in some formats; None if it is unknown.
         self.length = int(length) if math.isfinite(length) and length > 0 and not endless else None
 
-    def __enter__(self):
+    def __enter__(self) -> VideoSource:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.capture.release()
 
-    def __iter__(self):
-        for number in itertools.count():
+    def __iter__(self) -> Iterator[Frame]:
+        for index in itertools.count():
             start = time.perf_counter()
-            there, image = self.capture.read()
-            if not there:
+            decoded, image = self.capture.read()
+            if not decoded:
                 break
             seconds = time.perf_counter() - start
-            yield Frame(self.origin, number, f"{self.name}-{number:06}", _to_bgr(image), seconds)
-        if number == 0:
-            raise InputError(f"{self.origin}: expected a video, its first frame cannot be decoded")
-        if self.length and number < _ENDED_EARLY * self.length:
-            warn(f"{self.origin}: ends after {number} of {self.length} frames; it may be damaged")
+            if image.ndim == 2:  # some drivers give gray frames
+                image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+            yield Frame(self.origin, index, f"{self.name}-{index:06}", image, seconds)
+        if index == 0:
+            raise InputError(f"{self.origin}: expected a video, got a file whose first frame cannot be decoded")
+        if self.length and index < _MIN_COMPLETE * self.length:
+            warn(f"{self.origin}: ends after {index} of {self.length} frames; it may be damaged")
 
 
-def open_source(text):
-    """The source that a text names.
+def open_source(text: str) -> ImageSource | VideoSource:
+    """Open a path of an image, a folder, a list file or a video, a glob, or the index of a camera.
 
-    Args:
-        text: path of an image, a folder, a list file or a video, a glob, or the number of a camera.
-    Returns:
-        ImageSource or VideoSource.
     Raises:
-        InputError: there is nothing, no image among it, or the video or camera cannot be opened.
+        InputError: nothing is found, no image is found, or the video or camera cannot be opened.
     """
     path = Path(text)
     if text.isascii() and text.isdigit() and not path.exists():
-        return _open_camera(int(text))
+        capture, name = cv2.VideoCapture(int(text)), f"camera{text}"
+        if not capture.isOpened():
+            raise InputError(f"camera {text}: cannot be opened; is it connected, and not used by another program?")
+        return VideoSource(capture, name, endless=True)
     if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
-        return _open_video(path)
-    # By its content an image may have any ending, by its ending it may be damaged.
+        if not path.exists():
+            raise InputError(f"{path}: cannot read: no such file")
+        capture = cv2.VideoCapture(text)
+        if not capture.isOpened():
+            raise InputError(f"{path}: expected a video, got a file that OpenCV cannot open")
+        return VideoSource(capture, text)
+    # The content identifies images with unusual suffixes, the suffix identifies damaged images.
     if path.is_file() and (is_image_name(path) or cv2.haveImageReader(str(path))):
         return ImageSource([path], source_name(path), single=True)
     return ImageSource(list_images(text), source_name(path))
 
 
-def source_name(path):
-    """What a run on this file, folder or glob is called: b for `a/b.txt`, for `a/b` and for `a/b/*.jpg`."""
+def source_name(path: str | Path) -> str:
+    """Name the results of a file, folder or glob: b for `a/b.txt`, for `a/b` and for `a/b/*.jpg`."""
     path = Path(os.path.abspath(path))
     if path.is_file():
         return path.stem
@@ -160,13 +165,10 @@ def source_name(path):
     return path.name or "images"
 
 
-def unique_stems(paths):
-    """What the results of each image are called: its path within the folder that all are in, without the ending.
+def unique_stems(paths: Sequence[str | Path]) -> list[str]:
+    """Name the results of each image: its path below the common folder, with `/`, without the suffix.
 
-    A number is added where two would be called the same.
-
-    Returns:
-        list of relative paths with `/`.
+    A number is added to a name that an earlier image has.
     """
     absolute = [os.path.abspath(path) for path in paths]
     try:
@@ -174,30 +176,9 @@ def unique_stems(paths):
         relative = [PurePath(os.path.relpath(path, common)) for path in absolute]
     except ValueError:  # on different drives
         relative = [PurePath(path).relative_to(PurePath(path).anchor) for path in absolute]
-    stems = {}  # as keys, because a dict keeps their order
+    stems = {}  # a dict is an ordered set
     for path in relative:
         candidates = itertools.chain((path.stem,), (f"{path.stem}-{number}" for number in itertools.count(2)))
         names = (path.with_name(name).as_posix() for name in candidates)
         stems[next(name for name in names if name not in stems)] = None
     return list(stems)
-
-
-def _open_video(path):
-    if not path.exists():
-        raise InputError(f"{path}: cannot read: no such file")
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise InputError(f"{path}: expected a video, OpenCV cannot open it")
-    return VideoSource(capture, str(path))
-
-
-def _open_camera(number):
-    capture = cv2.VideoCapture(number)
-    if not capture.isOpened():
-        raise InputError(f"camera {number}: cannot be opened; is it connected, and free?")
-    return VideoSource(capture, f"camera{number}", endless=True)
-
-
-def _to_bgr(image):
-    """Some drivers give grey frames."""
-    return image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)

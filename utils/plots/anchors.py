@@ -21,7 +21,7 @@ def save_anchor_plot(
     have the same size. A box size outside all squares is assigned to no anchor.
 
     Args:
-        path: the suffix selects the format.
+        path: of the file.
         sizes: [n, 2] widths and heights of boxes in pixels.
         anchors: [k, 2] widths and heights in pixels.
         title: of the plot.

@@ -36,9 +36,6 @@ def save_plots(sets: Mapping[str, SetFacts], config: Config, folder: Path, seed:
         config: class names, input size and anchors.
         folder: where the files go.
         seed: selects the example images.
-
-    Returns:
-        The paths of the files.
     """
     name, first = next(iter(sets.items()))
     labels = class_labels(config.class_names)
@@ -56,14 +53,9 @@ def save_plots(sets: Mapping[str, SetFacts], config: Config, folder: Path, seed:
 
 
 def save_class_counts(path: Path, counts: Mapping[str, np.ndarray], labels: Sequence[ClassLabel]) -> None:
-    """Plot the number of boxes per class, one bar per set.
+    """Plot the number of boxes per class, one bar per set; `counts` has one array [C] per set.
 
     The axis is logarithmic because the counts of classes often differ by orders of magnitude.
-
-    Args:
-        path: the suffix selects the format.
-        counts: [C] boxes of each class, by the name of the set.
-        labels: one per class, in the default font.
     """
     height = 0.8 / len(counts)
     with saved_figure(path, size=(9, 1.5 + 0.26 * max(len(labels), 4)), dpi=DPI) as figure:
@@ -81,12 +73,7 @@ def save_class_counts(path: Path, counts: Mapping[str, np.ndarray], labels: Sequ
 
 
 def save_box_centers(path: Path, labels: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Plot how many box centers lie in each part of the image, one heat map per set.
-
-    Args:
-        path: the suffix selects the format.
-        labels: one [n, 5] array per image, by the name of the set.
-    """
+    """Plot how many box centers lie in each part of the image, one heat map per set; `labels` are [n, 5] per image."""
     with saved_figure(path, size=(5.2 * len(labels), 4.6), dpi=DPI) as figure:
         all_axes = np.atleast_1d(figure.subplots(1, len(labels)))
         for axes, (name, rows) in zip(all_axes, labels.items(), strict=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -20,9 +21,8 @@ Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels
 _LINE_WIDTH = 0.004
 _MIN_LINE_WIDTH = 2  # pixels; the lines of small boxes are thinner
 _FONT_SIZE = 0.026
-_MIN_FONT_SIZE = 13  # pixels
-_MIN_READABLE_SIZE = 9  # pixels; used where a tag of _MIN_FONT_SIZE does not fit into the image
-_MAX_SHRINKAGE = 2 / 3  # a font is made smaller by at most this factor before the text is shortened
+_MIN_FONT_SIZE = 13  # pixels, in images with enough room
+_MIN_READABLE_SIZE = 9  # pixels; if a tag of this size does not fit into the image, its text is shortened
 
 _PALETTE_LEVELS = 13  # per color channel
 _LIGHTNESS = (42, 92)  # CIELAB, 0 to 100
@@ -63,16 +63,7 @@ def draw_detections(image: np.ndarray, detections: np.ndarray, labels: Sequence[
 
 
 def draw_labels(image: np.ndarray, rows: np.ndarray, labels: Sequence[ClassLabel]) -> np.ndarray:
-    """Draw the rows of a label file on a copy of an image.
-
-    Args:
-        image: [H, W, 3] uint8, BGR.
-        rows: [n, 5] (class id, cx, cy, w, h) as fractions of the image.
-        labels: one per class.
-
-    Returns:
-        [H, W, 3] uint8, BGR.
-    """
+    """Draw labels [n, 5] (class id, cx, cy, w, h), fractions of the image, as `draw_detections` does."""
     corners = np.hstack((rows[:, 1:3] - rows[:, 3:5] / 2, rows[:, 1:3] + rows[:, 3:5] / 2)).clip(0, 1)
     corners = corners * np.tile(image.shape[1::-1], 2)
     no_scores = np.full((len(rows), 1), math.nan)
@@ -176,21 +167,13 @@ def _render(tag: _Tag, color: Color) -> np.ndarray:
 
 def _fit_tag(label: ClassLabel, score: str, font_size: int, image_size: tuple[int, int]) -> _Tag | None:
     """Lay out a tag, smaller or shortened if the image has no room; None if nothing readable fits."""
-    for text, size in _tag_variants(label.text, font_size):
+    smaller = ((label.text, size) for size in range(font_size, _MIN_READABLE_SIZE, -1))
+    shorter = ((shorten(label.text, length), _MIN_READABLE_SIZE) for length in range(len(label.text), 0, -1))
+    for text, size in itertools.chain(smaller, shorter):
         tag = _layout(text, label.font, score, size)
         if tag.width <= image_size[0] and tag.height <= image_size[1]:
             return tag
     return None
-
-
-def _tag_variants(text: str, font_size: int) -> Iterator[tuple[str, int]]:
-    """Yield (text, font size) from the largest to the smallest."""
-    smaller = max(_MIN_READABLE_SIZE, round(font_size * _MAX_SHRINKAGE))
-    for size in range(font_size, smaller, -1):
-        yield text, size
-    for size in (smaller, _MIN_READABLE_SIZE):
-        for length in range(len(text), 0, -1):
-            yield shorten(text, length), size
 
 
 @functools.lru_cache(maxsize=4096)

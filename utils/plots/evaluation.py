@@ -36,9 +36,6 @@ def save_plots(folder: Path, coco: CocoMetrics, matrix: np.ndarray, labels: Sequ
         coco: metrics and curves.
         matrix: [C + 1, C + 1] counts, from `utils.evaluation.confusion.confusion_matrix`.
         labels: one per class, in the default font.
-
-    Returns:
-        The paths of the files.
     """
     paths = [Path(folder) / name for name in ("precision_recall.png", "f1.png", "confusion_matrix.png")]
     names = [shorten(label.text, NAME_LENGTH) for label in labels]
@@ -78,7 +75,7 @@ def save_confusion_matrix(path: Path, matrix: np.ndarray, names: Sequence[str]) 
     """Plot the confusion matrix: the color of a cell is its share of the row, the number is the count.
 
     Args:
-        path: the suffix selects the format.
+        path: of the file.
         matrix: [C + 1, C + 1] counts; the last row and column stand for the background.
         names: C class names.
     """
@@ -118,16 +115,7 @@ def _write_counts(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
 def _draw_curves(
     axes: Axes, coco: CocoMetrics, x: np.ndarray, curves: np.ndarray, values: Sequence[float], names: Sequence[str]
 ) -> None:
-    """Draw one line per class that has labels, their mean, and a legend.
-
-    Args:
-        axes: to draw on.
-        coco: says which classes have labels.
-        x: [n] positions.
-        curves: [C, n] one row per class.
-        values: C metrics for the legend.
-        names: C class names.
-    """
+    """Draw `curves` [C, n] over `x` [n]: one line per class that has labels, their mean, and a legend with `values`."""
     axes.set(xlim=(0, 1), ylim=(0, 1.01))
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
@@ -137,10 +125,9 @@ def _draw_curves(
         return
     few = len(shown) <= LEGEND_CLASSES
     colors = colormaps["tab10"].colors if few else ["0.6"] * len(shown)
-    lines = [
-        axes.plot(x, curves[class_id], color=color, linewidth=1.2 if few else 0.5)[0]
-        for class_id, color in zip(shown, colors, strict=False)
-    ]
+    lines = []
+    for class_id, color in zip(shown, colors, strict=False):
+        lines += axes.plot(x, curves[class_id], color=color, linewidth=1.2 if few else 0.5)
     texts = [f"{names[class_id]}  {values[class_id]:.3f}" for class_id in shown]
     if not few:
         lines, texts = lines[-1:], [f"each of {len(shown)} classes"]

@@ -19,7 +19,7 @@ def saved_figure(path: Path, size: tuple[float, float], dpi: int) -> Iterator[Fi
     Text is drawn literally, in DejaVu Sans: a "$" in a class name does not start a formula.
 
     Args:
-        path: the suffix selects the format.
+        path: its suffix selects the format.
         size: (width, height) in inches.
         dpi: pixels per inch.
     """

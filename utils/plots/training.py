@@ -45,9 +45,7 @@ METRICS = {"AP50": "AP50", "AP": "AP", "original_AP": "AP, original definition",
 def draw_results(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write results.png: losses, learning rate and metrics over the epochs.
 
-    Args:
-        folder: of the run.
-        history: one row of results.csv per epoch; rows without an evaluation have no metrics.
+    `history` has the rows of results.csv, one per epoch; epochs without an evaluation have no metrics.
     """
     with saved_figure(folder / "results.png", size=(12, 7), dpi=100) as figure:
         all_axes = figure.subplots(2, 3).flat
@@ -72,12 +70,6 @@ def save_first_batches(
     folder: Path, dataset: DetectionDataset, batches: TrainBatches, labels: Sequence[ClassLabel]
 ) -> list[Path]:
     """Write train_batch_1.jpg, train_batch_2.jpg, …: the augmented images of the first batches with their boxes.
-
-    Args:
-        folder: of the run.
-        dataset: training images, with augmentation.
-        batches: the order of the images.
-        labels: one per class.
 
     Returns:
         The paths of the files.
@@ -138,13 +130,8 @@ def save_worst(
 ) -> None:
     """Draw the images with the most mistakes, the worst first, as `save_predictions` does.
 
-    Args:
-        path: JPEG to write; nothing is written if there are no mistakes.
-        index: the val list.
-        detections: as for `save_predictions`.
-        frame_size: as for `save_predictions`.
-        labels: one per class.
-        mistakes: [images] mistakes per image, from `utils.evaluation.confusion.count_mistakes`.
+    Nothing is written if there are no mistakes. `mistakes` [images] are counted by
+    `utils.evaluation.confusion.count_mistakes`.
     """
     worst = np.argsort(-mistakes, kind="stable")[:COMPARED_IMAGES]
     save_predictions(path, index, detections, frame_size, labels, worst[mistakes[worst] > 0].tolist())
