@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from utils.boxes import cxcywh_to_xyxy
 from utils.dataset.images import read_image
 from utils.dataset.labels import parse_labels
 from utils.detect import results
@@ -120,8 +121,7 @@ def test_label_lines_can_be_read_as_labels(rows, size):
     text = label_lines(detections, size)
     labels = parse_labels(text, "x.txt", classes=10)
     assert labels[:, 0].tolist() == detections[:, 5].tolist()
-    corners = np.hstack((labels[:, 1:3] - labels[:, 3:] / 2, labels[:, 1:3] + labels[:, 3:] / 2))
-    np.testing.assert_allclose(corners, detections[:, :4] / (size * 2), atol=1e-5)
+    np.testing.assert_allclose(cxcywh_to_xyxy(labels[:, 1:]), detections[:, :4] / (size * 2), atol=1e-5)
     assert [float(line.split()[5]) for line in text.splitlines()] == pytest.approx(detections[:, 4].tolist())
 
 

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.helpers.dataset_files import write_picture
 from tests.helpers.measured import detections_of, index_of, labels_of
 from utils.plots import training as plots
 from utils.plots.fonts import class_labels
@@ -19,7 +18,7 @@ def index(tmp_path):
     index = index_of([labels_of((*BOX, 0)) for _ in range(20)] + [labels_of()])
     index.images = [tmp_path / f"{number}.png" for number in range(21)]
     for number, path in enumerate(index.images):
-        write_picture(path, seed=number)
+        cv2.imwrite(str(path), np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8))
     index.images[19].write_text("damaged")
     return index
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.boxes import cxcywh_to_xyxy
 from utils.plots.fonts import ClassLabel, default_font, load_font, shorten
 
 Color = tuple[int, int, int]  # blue, green, red
@@ -64,10 +65,9 @@ def draw_detections(image: np.ndarray, detections: np.ndarray, labels: Sequence[
 
 def draw_labels(image: np.ndarray, rows: np.ndarray, labels: Sequence[ClassLabel]) -> np.ndarray:
     """Draw labels [n, 5] (class id, cx, cy, w, h), fractions of the image, as `draw_detections` does."""
-    corners = np.hstack((rows[:, 1:3] - rows[:, 3:5] / 2, rows[:, 1:3] + rows[:, 3:5] / 2)).clip(0, 1)
-    corners = corners * np.tile(image.shape[1::-1], 2)
+    boxes = cxcywh_to_xyxy(rows[:, 1:]).clip(0, 1) * np.tile(image.shape[1::-1], 2)
     no_scores = np.full((len(rows), 1), math.nan)
-    return draw_detections(image, np.hstack((corners, no_scores, rows[:, :1])), labels)
+    return draw_detections(image, np.hstack((boxes, no_scores, rows[:, :1])), labels)
 
 
 def class_color(class_id: int) -> Color:
