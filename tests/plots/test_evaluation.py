@@ -126,6 +126,15 @@ def test_the_matrix_names_and_counts(figures, tmp_path):
     assert counts == {(0, 0): "5", (1, 0): "1", (1, 1): "2000", (2, 1): "4", (0, 2): "3"}
 
 
+@pytest.mark.parametrize("classes", [2, 40])
+def test_the_axis_labels_of_the_matrix_are_inside_the_image(classes, figures, tmp_path):
+    names = [f"class name {class_id}" if classes > 2 else "mask" for class_id in range(classes)]
+    plots.save_confusion_matrix(tmp_path / "m.png", np.eye(classes + 1, dtype=int), names)
+    axes = figures[0].axes[0]
+    assert axes.yaxis.label.get_window_extent().x0 >= 0
+    assert axes.xaxis.label.get_window_extent().y0 >= 0
+
+
 def test_long_counts_are_shortened_in_small_cells(figures, tmp_path):
     matrix = np.zeros((21, 21), int)
     matrix[3, 4], matrix[5, 6] = 11004, 999

@@ -87,7 +87,7 @@ def save_confusion_matrix(path: Path, matrix: np.ndarray, names: Sequence[str]) 
         title = "Confusion matrix: false positives in the last row, missed objects in the last column"
         figure.suptitle(title, fontsize=9)
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        figure.colorbar(image, label="share of the row", shrink=0.6, aspect=30, pad=0.02)
+        figure.colorbar(image, label="share of the row", shrink=0.6, aspect=30, fraction=0.04, pad=0.02)
         for draw_line in (axes.axhline, axes.axvline):
             draw_line(size - 1.5, color="gray", linewidth=0.5)  # separates the background from the classes
         _set_ticks(axes, [*names, "background"])
