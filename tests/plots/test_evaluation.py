@@ -21,10 +21,10 @@ NAMES = ("größe", "каска", "κράνος", "安全帽", "헬멧", "$\\fra
 FILES = ["precision_recall.png", "f1.png", "confusion_matrix.png"]
 
 
-def measure(classes, detected=True, labelled=True, names=None):
+def measure(classes, detected=True, labeled=True, names=None):
     """(CocoMetrics, confusion matrix, ClassLabels) of one image per class; every second class is detected."""
     names = names or [f"class {class_id}" for class_id in range(classes)]
-    labels = [labels_of((*BOX, class_id)) if labelled else labels_of() for class_id in range(classes)]
+    labels = [labels_of((*BOX, class_id)) if labeled else labels_of() for class_id in range(classes)]
     detections = [
         detections_of((*(BOX if class_id % 2 == 0 else FAR_BOX), 0.4 + 0.5 * class_id / classes, class_id))
         if detected
@@ -74,9 +74,9 @@ def test_all_plots_are_written(classes, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("detected", "labelled"), [(False, True), (True, False), (False, False)])
-def test_no_detections_or_no_labels(detected, labelled, tmp_path, capfd):
-    paths = plots.save_plots(tmp_path, *measure(2, detected, labelled))
+@pytest.mark.parametrize(("detected", "labeled"), [(False, True), (True, False), (False, False)])
+def test_no_detections_or_no_labels(detected, labeled, tmp_path, capfd):
+    paths = plots.save_plots(tmp_path, *measure(2, detected, labeled))
     assert all(size_of(path) for path in paths)
     assert capfd.readouterr() == ("", "")
 

@@ -34,7 +34,7 @@ class Thresholds:
     """Which detections are kept."""
 
     conf: float  # detections have a higher score
-    iou: float  # of two boxes of a class that overlap more, the one with the lower score is dropped
+    iou: float  # if two boxes of a class have a higher IoU, only the one with the higher score is kept
     max_det: int = MAX_DETECTIONS  # detections per image, the best ones
     classes: tuple[int, ...] | None = None  # class ids; None: all
 
@@ -106,14 +106,14 @@ class FrameDetector:
 
 
 def detect(
-    source_name: str, weights: str, data: str | None, device: str, thresholds: Thresholds, options: OutputOptions
+    image_source: str, weights: str, data: str | None, device: str, thresholds: Thresholds, options: OutputOptions
 ) -> Summary:
     """Detect in every frame of a source, and write and show the results.
 
     Args:
-        source_name: as for `utils.detect.sources.open_source`.
+        image_source: as for `utils.detect.sources.open_source`.
         weights: path of a .pth, .onnx or .ncnn.param file.
-        data: path of the .data file; None for exported weights, which contain what it says.
+        data: path of the .data file; None for exported weights, which contain its classes, anchors and size.
         device: as for `utils.runtimes.loading.select_device`.
         thresholds: select the detections.
         options: what to write and show.
@@ -126,7 +126,7 @@ def detect(
     for class_id in thresholds.classes or ():
         if not 0 <= class_id < config.classes:
             raise InputError(f"--classes: expected class ids from 0 to {config.classes - 1}, got {class_id}")
-    with open_source(source_name) as source:
+    with open_source(image_source) as source:
         runtime = load_runtime(weights, config, device)
         detector = FrameDetector(runtime, (config.width, config.height), thresholds)
         labels = class_labels(config.class_names, options.font)

@@ -68,23 +68,17 @@ def draw_results(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 def save_first_batches(
     folder: Path, dataset: DetectionDataset, batches: TrainBatches, labels: Sequence[ClassLabel]
-) -> list[Path]:
-    """Write train_batch_1.jpg, train_batch_2.jpg, …: the augmented images of the first batches with their boxes.
-
-    Returns:
-        The paths of the files.
-    """
+) -> None:
+    """Write train_batch_1.jpg, train_batch_2.jpg, …: the augmented images of the first batches with their boxes."""
     dataset.set_epoch(0)
-    paths = []
     for step in range(min(BATCHES, batches.steps)):
         tiles = []
         for image_index in batches.numbers(0, step)[:BATCH_IMAGES].tolist():
             pixels, rows = dataset[image_index]
             image = fit_to_side(pixels.permute(1, 2, 0).numpy(), TILE_SIDE)
             tiles.append(Tile(draw_labels(image, rows[:, 1:].numpy(), labels)))
-        paths.append(folder / f"train_batch_{step + 1}.jpg")
-        save_mosaic(paths[-1], tiles, min(COLUMNS, math.ceil(math.sqrt(len(tiles)))), TILE_SIDE)
-    return paths
+        columns = min(COLUMNS, math.ceil(math.sqrt(len(tiles))))
+        save_mosaic(folder / f"train_batch_{step + 1}.jpg", tiles, columns, TILE_SIDE)
 
 
 def save_predictions(
