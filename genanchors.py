@@ -21,8 +21,7 @@ def main(options):
     import numpy as np
 
     from model import SCALES
-    from utils.anchor_files import replace_anchors, write_anchor_file
-    from utils.anchors import RESTARTS, box_sizes, cluster, fit, fit_report
+    from utils.anchors import RESTARTS, box_sizes, cluster, fit, fit_report, replace_anchors, write_anchor_file
     from utils.config import read_config
     from utils.dataset.index import load_index
     from utils.dataset.shapes import prepare

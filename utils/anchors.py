@@ -1,16 +1,19 @@
-"""Anchors: finding them with k-means on box shapes, and telling how well given ones fit.
+"""Anchors: finding them with k-means on box shapes, telling how well given ones fit, and the files they are in.
 
 Only widths and heights matter here; two boxes are compared as if they shared a corner. Sizes and anchors
 are in input pixels, (width, height).
 """
 
 import math
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from utils.errors import InputError
+from utils.files import atomic_path, read_text, write_text
 from utils.text import align_columns
 
 MATCH_RATIO = 2.0  # the loss trains an anchor on a box when no side differs by this factor or more
@@ -20,6 +23,10 @@ DECIMALS = 2  # of an anchor in a file
 _LARGEST = 1e7  # pixels; in hundredths this still fits 32 bits
 _BLOCK = 64  # boxes; 64 to 128 are fastest at the size of COCO
 _PAIRS = 1 << 19  # of boxes and anchors compared at once, so that memory does not grow with the data set
+
+_BLANKS = r"[^\S\r\n]*"
+# Groups: what stays before the value, the value with the blanks after it, the comment.
+_ENTRY = re.compile(rf"((?:\A\ufeff?|(?<=[\r\n])){_BLANKS}anchors{_BLANKS}={_BLANKS})([^#\r\n]*)(#[^\r\n]*)?")
 
 
 class Fit(NamedTuple):
@@ -293,3 +300,54 @@ def _checked(sizes):
             f"box {number}: expected a width and height above 0 and below {_LARGEST:g} px, got {width:g} x {height:g}"
         )
     return sizes
+
+
+def format_anchors(anchors):
+    """[k, 2] anchors as `12.64,19.39, 37.88,51.48`, the form of the .data file."""
+    return ", ".join(f"{width:.2f},{height:.2f}" for width, height in anchors)
+
+
+def write_anchor_file(path, anchors, average_iou):
+    """Write the original's file: the anchors on line 1, their average IoU with the boxes on line 2."""
+    write_text(path, f"{format_anchors(anchors)}\n{average_iou:.6f}\n")
+
+
+def replace_anchors(path, anchors):
+    """Put anchors [k, 2] into a .data file; all else in it stays as it was, byte by byte.
+
+    A comment behind the anchors stays in its column where there is room. The file as it was is kept
+    beside it as `NAME.bak`, or `NAME.bak-2`, … where there is one already.
+
+    Returns:
+        Path of the backup.
+    Raises:
+        InputError: no anchors entry, or the file cannot be read or the folder written to.
+    """
+    # A link would be replaced by a file; what it points to is what is meant.
+    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    read_text(path)  # for its errors; the line ends have to be seen as they are
+    before = path.read_bytes()
+    after, found = _ENTRY.subn(lambda entry: _entry(entry, format_anchors(anchors)), before.decode(), count=1)
+    if not found:
+        raise InputError(f"{path}: expected an entry 'anchors=…', found none")
+    backup = _free_name(path)
+    for target, content in ((backup, before), (path, after.encode())):
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(content)
+    return backup
+
+
+def _entry(entry, text):
+    start, value, comment = entry.groups()
+    if comment is None:
+        return start + text + value[len(value.rstrip()) :]
+    return start + text.ljust(max(len(value), len(text) + 1)) + comment
+
+
+def _free_name(path):
+    number = 1
+    while True:
+        backup = path.with_name(f"{path.name}.bak" + (f"-{number}" if number > 1 else ""))
+        if not backup.exists():
+            return backup
+        number += 1

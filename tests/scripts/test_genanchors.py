@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.anchor_files import format_anchors, replace_anchors
-from utils.anchors import fit
+from utils.anchors import fit, format_anchors, replace_anchors
 from utils.config import read_config
 from utils.errors import InputError
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from model import SCALES
-from utils.anchor_files import format_anchors
-from utils.anchors import box_sizes, cluster, fit
+from utils.anchors import box_sizes, cluster, fit, format_anchors
 from utils.config import read_names
 from utils.convert.annotations import choose_classes, locate, split_images
 from utils.dataset.labels import label_candidates
