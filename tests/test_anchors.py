@@ -1,4 +1,6 @@
-"""IoU k-means: the metric, the assignment in blocks, what every result must hold, golden figures."""
+"""IoU k-means: IoU and assignment against plain loops, properties of every result, golden numbers."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -8,10 +10,23 @@ from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
 from utils import anchors as module
-from utils.anchors import Blocks, box_sizes, cluster, distinct_sizes, fit, fit_report, lloyd, matches, shape_iou
-from utils.anchors import start_centres as start
+from utils.anchors import (
+    box_sizes,
+    cluster,
+    distinct_sizes,
+    fit,
+    fit_report,
+    lloyd,
+    matches,
+    replace_anchors,
+    shape_iou,
+    start_centers,
+)
+from utils.config import read_config
 from utils.dataset.labels import label_path, parse_labels
 from utils.errors import InputError
+
+ANCHORS = [[1.5, 2.25], [30, 40.125]]
 
 # Sides in hundredths of a pixel, up to 352 px: the precision that `cluster` works with.
 side = st.integers(1, 35_200).map(lambda steps: steps / 100)
@@ -28,20 +43,20 @@ def random_sizes(count, seed):
     return np.maximum(np.round(np.exp(random.normal(3, 1, (count, 2))), 2), 0.01)
 
 
-def slow_totals(sizes, centres):
-    """What Blocks.assign gives, box by box: boxes, sum of log width, sum of log height."""
-    totals = np.zeros((len(centres), 3))
+def loop_totals(sizes, centers):
+    """Assign boxes in a plain loop; return per center: boxes, sum of log widths, sum of log heights."""
+    totals = np.zeros((len(centers), 3))
     for width, height in sizes:
         ious = []
-        for centre_width, centre_height in centres:
-            intersection = min(width, centre_width) * min(height, centre_height)
-            ious.append(intersection / (width * height + centre_width * centre_height - intersection))
+        for center_width, center_height in centers:
+            intersection = min(width, center_width) * min(height, center_height)
+            ious.append(intersection / (width * height + center_width * center_height - intersection))
         totals[int(np.argmax(ious))] += 1, np.log(width), np.log(height)
     return totals
 
 
 def read_sizes(folder):
-    """Sizes at 352×352 of a training set, label file by label file."""
+    """Read the box sizes of a training set at 352x352."""
     labels = []
     for line in (folder / "train.txt").read_text(encoding="utf-8").split():
         path = label_path(folder / line)
@@ -50,7 +65,7 @@ def read_sizes(folder):
     return box_sizes(labels, 352, 352)
 
 
-def test_shape_iou_is_the_iou_of_boxes_with_a_common_corner():
+def test_shape_iou_is_iou_of_boxes_with_the_same_corner():
     sizes, anchors = random_sizes(50, 0), random_sizes(7, 1)
     boxes, others = (torch.from_numpy(np.concatenate((np.zeros_like(part), part), 1)) for part in (sizes, anchors))
     np.testing.assert_allclose(shape_iou(sizes, anchors), box_iou(boxes, others).numpy(), rtol=1e-12)
@@ -75,18 +90,17 @@ def test_matches_is_strict_at_the_ratio(size, matched):
     assert matches(np.array([size]), np.array([[10.0, 20.0]])).item() is matched
 
 
-def test_fit_counts_each_box_once_however_many_at_a_time(monkeypatch):
-    sizes, anchors = random_sizes(300, 2), random_sizes(5, 3)
-    whole = fit(sizes, anchors)
-    totals = slow_totals(sizes, anchors)
-    factor = np.maximum(sizes[:, None] / anchors, anchors / sizes[:, None]).max(2)
-    assert whole.boxes == tuple(totals[:, 0])
-    assert whole.average_iou == pytest.approx(shape_iou(sizes, anchors).max(1).mean(), abs=1e-12)
-    assert whole.recall == pytest.approx((factor < 2).any(1).mean(), abs=1e-12)
-    monkeypatch.setattr(module, "_PAIRS", 35)
-    in_parts = fit(sizes, anchors)
-    assert in_parts[1:] == whole[1:]
-    assert in_parts.average_iou == pytest.approx(whole.average_iou, abs=1e-12)
+@pytest.mark.parametrize("count", [1, 2, 300, 1500])
+@pytest.mark.parametrize("anchor_count", [1, 2, 6])
+@pytest.mark.parametrize("pairs", [7, 1000, 1 << 16])
+def test_fit_equals_a_loop_over_boxes_for_every_part_size(monkeypatch, count, anchor_count, pairs):
+    monkeypatch.setattr(module, "_PAIRS", pairs)
+    sizes, anchors = random_sizes(count, count), random_sizes(anchor_count, anchor_count + 100) + 0.003
+    fitted = fit(sizes, anchors)
+    ratio = np.maximum(sizes[:, None] / anchors, anchors / sizes[:, None]).max(2)
+    assert fitted.boxes == tuple(loop_totals(sizes, anchors)[:, 0])
+    assert fitted.average_iou == pytest.approx(shape_iou(sizes, anchors).max(1).mean(), abs=1e-12)
+    assert fitted.recall == pytest.approx((ratio < 2).any(1).mean(), abs=1e-12)
 
 
 def test_box_sizes_are_in_pixels_of_the_input():
@@ -102,55 +116,36 @@ def test_distinct_sizes_are_counted_to_a_hundredth():
     assert counts.tolist() == [1, 1, 1, 2]
 
 
-@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200, 1500])
-@pytest.mark.parametrize("clusters", [1, 2, 6])
-def test_assignment_in_blocks_equals_box_by_box(count, clusters):
-    sizes = random_sizes(count, count)
-    centres = random_sizes(clusters, clusters + 100) + 0.003
-    totals = Blocks(*distinct_sizes(sizes)).assign(centres)
-    np.testing.assert_allclose(totals, slow_totals(sizes, centres), rtol=1e-9, atol=1e-9)
-
-
-def test_blocks_decide_most_boxes(monkeypatch):
-    """Else they would be right but pointless."""
-    compared = []
-    original = module.shape_iou
-    blocks = Blocks(*distinct_sizes(random_sizes(50_000, 4)))
-    monkeypatch.setattr(
-        module, "shape_iou", lambda sizes, others: compared.append(len(sizes)) or original(sizes, others)
-    )
-    blocks.assign(np.array([[5.0, 5.0], [20.0, 20.0], [80.0, 80.0]]))
-    assert sum(compared) < 15_000
-
-
-def test_repeated_boxes_weigh_as_often_as_they_occur():
-    sizes = np.repeat(random_sizes(40, 5), np.arange(1, 41), axis=0)
-    blocks = Blocks(*distinct_sizes(sizes))
-    centres = random_sizes(3, 6)
-    np.testing.assert_allclose(blocks.assign(centres), slow_totals(sizes, centres), rtol=1e-9)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_lloyd_ends_where_another_iteration_changes_nothing(seed):
     sizes = random_sizes(700, seed)
     distinct, counts = distinct_sizes(sizes)
-    first = start(distinct, counts, 5, np.random.default_rng(seed))
-    centres, iterations = lloyd(Blocks(distinct, counts), first)
-    totals = slow_totals(sizes, centres)
-    np.testing.assert_allclose(np.exp(totals[:, 1:] / totals[:, :1]), centres, rtol=1e-9)
+    start = start_centers(distinct, counts, 5, np.random.default_rng(seed))
+    centers, iterations = lloyd(distinct, counts, start)
+    totals = loop_totals(sizes, centers)
+    np.testing.assert_allclose(np.exp(totals[:, 1:] / totals[:, :1]), centers, rtol=1e-9)
     assert iterations > 1
-    assert fit(sizes, centres).average_iou > fit(sizes, first).average_iou
+    assert fit(sizes, centers).average_iou > fit(sizes, start).average_iou
+
+
+def test_a_repeated_box_has_the_weight_of_its_count():
+    repeated = np.repeat(random_sizes(40, 5), np.arange(1, 41), axis=0)
+    start = random_sizes(3, 6)
+    centers, _ = lloyd(*distinct_sizes(repeated), start)
+    np.testing.assert_allclose(centers, lloyd(repeated, np.ones(len(repeated)), start)[0], rtol=1e-9)
+    totals = loop_totals(repeated, centers)
+    np.testing.assert_allclose(np.exp(totals[:, 1:] / totals[:, :1]), centers, rtol=1e-9)
 
 
 def test_empty_clusters_of_a_bad_start_are_filled():
     sizes = random_sizes(200, 7)
     far = np.array([[9000.0, 9000.0]] * 3 + [[20.0, 20.0]] * 2)
-    centres, _ = lloyd(Blocks(*distinct_sizes(sizes)), far)
-    assert slow_totals(sizes, centres)[:, 0].all()
+    centers, _ = lloyd(*distinct_sizes(sizes), far)
+    assert loop_totals(sizes, centers)[:, 0].all()
 
 
 def test_rounding_to_two_decimals_leaves_no_anchor_without_a_box():
-    """Found by trying: rounded and left so, one anchor would be 1.01,1.01, which is the best one of no box."""
+    """With plain rounding one anchor would be 1.01,1.01, which is the nearest one of no box (found by trial)."""
     sizes = [(1, 1), (1, 1.02), (1.01, 1.02), (1.02, 1.01), (1.02, 1.03), (1.03, 1), (1.03, 1.02)]
     sizes = np.repeat(sizes, [1, 2, 1, 1, 1, 200, 1], axis=0)
     for seed in range(10):
@@ -158,15 +153,15 @@ def test_rounding_to_two_decimals_leaves_no_anchor_without_a_box():
 
 
 @given(size_lists, st.integers(0, 2**31))
-def test_start_takes_different_boxes(sizes, seed):
+def test_start_centers_are_different_boxes(sizes, seed):
     distinct, counts = distinct_sizes(sizes)
-    centres = start(distinct, counts, len(distinct), np.random.default_rng(seed))
-    assert sorted(centres.tolist()) == distinct.tolist()
+    centers = start_centers(distinct, counts, len(distinct), np.random.default_rng(seed))
+    assert sorted(centers.tolist()) == distinct.tolist()
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), size_lists, st.integers(0, 1000))
-def test_whatever_the_boxes_the_result_holds(data, sizes, seed):
+def test_properties_of_every_result(data, sizes, seed):
     different = len(set(sizes))
     clusters = data.draw(st.integers(1, min(different, 10)))
     found = cluster(sizes, clusters, seed, restarts=2)
@@ -185,7 +180,7 @@ def test_whatever_the_boxes_the_result_holds(data, sizes, seed):
     assert cluster(sizes, clusters, seed, restarts=2).tolist() == found.tolist()
 
 
-def test_seeds_give_their_own_starts_and_more_starts_are_no_worse():
+def test_each_seed_has_other_starts_and_more_starts_are_not_worse():
     sizes = random_sizes(2000, 8)
     once = {seed: fit(sizes, cluster(sizes, 6, seed, restarts=1)).average_iou for seed in range(6)}
     assert len(set(once.values())) > 1
@@ -193,23 +188,23 @@ def test_seeds_give_their_own_starts_and_more_starts_are_no_worse():
 
 
 def test_well_separated_clusters_are_found():
-    centres = np.array([[5, 9], [20, 12], [40, 80], [150, 60], [160, 300]])
+    centers = np.array([[5, 9], [20, 12], [40, 80], [150, 60], [160, 300]])
     random = np.random.default_rng(9)
-    sizes = np.repeat(centres, 100, axis=0) * np.exp(random.normal(0, 0.03, (500, 2)))
+    sizes = np.repeat(centers, 100, axis=0) * np.exp(random.normal(0, 0.03, (500, 2)))
     found = cluster(sizes, 5)
-    np.testing.assert_allclose(found, centres, rtol=0.02)
+    np.testing.assert_allclose(found, centers, rtol=0.02)
     assert fit(sizes, found).boxes == (100,) * 5
 
 
 @pytest.mark.parametrize(
     ("sizes", "clusters", "message"),
     [
-        ([], 1, "expected boxes, got none"),
-        ([[10, 20]] * 50, 2, r"at least 2 different sizes for 2 clusters, got 1 \(boxes in all: 50\)"),
-        ([[10, 20], [10.001, 20.004]], 2, r"at least 2 different sizes for 2 clusters, got 1 \(boxes in all: 2\)"),
-        ([[10, 20], [20, 10], [1, 1]], 4, "at least 4 different sizes for 4 clusters, got 3"),
-        ([[10, 20], [0, 20]], 1, "box 1: expected a width and height above 0 .*, got 0 x 20"),
-        ([[10, -20]], 1, "box 0: expected a width and height above 0 .*, got 10 x -20"),
+        ([], 1, "boxes, got none"),
+        ([[10, 20]] * 50, 2, r"at least 2 .* 2 clusters, got 1 \(boxes in all: 50\)"),
+        ([[10, 20], [10.001, 20.004]], 2, r"at least 2 .* 2 clusters, got 1 \(boxes in all: 2\)"),
+        ([[10, 20], [20, 10], [1, 1]], 4, "at least 4 .* 4 clusters, got 3"),
+        ([[10, 20], [0, 20]], 1, "box 1: .* above 0 .*, got 0 x 20"),
+        ([[10, -20]], 1, "box 0: .* above 0 .*, got 10 x -20"),
         ([[10, 20], [10, 20], [float("nan"), 1]], 1, "box 2: .*, got nan x 1"),
         ([[10, float("inf")]], 1, "box 0: .* below 1e[+]07 px, got 10 x inf"),
         ([[2e7, 10]], 1, "box 0: .* below 1e[+]07 px, got 2e[+]07 x 10"),
@@ -220,15 +215,15 @@ def test_boxes_that_cannot_be_clustered(sizes, clusters, message):
         cluster(sizes, clusters)
 
 
-def test_one_size_many_times_is_one_cluster():
+def test_a_single_size_is_one_cluster():
     assert cluster([[10, 20]] * 50, 1).tolist() == [[10, 20]]
 
 
-def test_boxes_too_small_for_two_decimals_still_have_an_anchor_above_zero():
+def test_anchors_of_tiny_boxes_are_above_zero():
     assert cluster([[0.001, 0.002], [0.001, 0.003]], 1).tolist() == [[0.01, 0.01]]
 
 
-def test_report_says_all_of_a_fit():
+def test_fit_report():
     report = fit_report(np.array([[10.0, 20.5]]), fit([[10, 20.5], [10, 20.5], [100, 20.5]], [[10, 20.5]]))
     assert report.split("\n") == [
         "average IoU 0.700000",
@@ -238,9 +233,9 @@ def test_report_says_all_of_a_fit():
     ]
 
 
-# The average IoU that the original's clustering reaches on the same boxes.
+# Average IoU of the original's anchors on the same boxes.
 @pytest.mark.parametrize(("name", "boxes", "original"), [("helmet", 8079, 0.6998), ("mask", 3075, 0.7214)])
-def test_real_boxes_are_fitted_better_than_by_the_original(shared, name, boxes, original):
+def test_real_boxes_fit_better_than_with_the_originals_anchors(shared, name, boxes, original):
     sizes = read_sizes(shared / name)
     assert len(sizes) == boxes
     for seed in range(3):
@@ -257,3 +252,83 @@ def test_real_boxes_are_fitted_better_than_by_the_original(shared, name, boxes, 
 def test_average_iou_of_known_anchors(shared, name, anchors, average_iou):
     known = np.array([float(value) for value in anchors.split(",")]).reshape(-1, 2)
     assert fit(read_sizes(shared / name), known).average_iou == pytest.approx(average_iou, abs=5e-5)
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("anchors=1,2, 3,4\n", "anchors=1.50,2.25, 30.00,40.12\n"),
+        ("anchors=1,2, 3,4", "anchors=1.50,2.25, 30.00,40.12"),
+        ("a=1\r\nanchors=1,2, 3,4\r\nb=2\r\n", "a=1\r\nanchors=1.50,2.25, 30.00,40.12\r\nb=2\r\n"),
+        ("a=1\ranchors=1,2\rb=2", "a=1\ranchors=1.50,2.25, 30.00,40.12\rb=2"),
+        ("\ufeffanchors=1\n", "\ufeffanchors=1.50,2.25, 30.00,40.12\n"),
+        ("  anchors\t= 1,2 \t\nx=1", "  anchors\t= 1.50,2.25, 30.00,40.12 \t\nx=1"),
+        ("#anchors=1\n # anchors=2\nanchors=3\n", "#anchors=1\n # anchors=2\nanchors=1.50,2.25, 30.00,40.12\n"),
+        ("anchors=1#c # d\n", "anchors=1.50,2.25, 30.00,40.12 #c # d\n"),
+        ("anchors=1   # c\n", "anchors=1.50,2.25, 30.00,40.12 # c\n"),
+        (f"anchors={'1,1, ' * 8}1,1   # c\n", f"anchors=1.50,2.25, 30.00,40.12{' ' * 24}# c\n"),
+        ("anchors=\nanchor_num=1\n", "anchors=1.50,2.25, 30.00,40.12\nanchor_num=1\n"),
+        ("my_anchors=1\nanchors=2\n# größe\n", "my_anchors=1\nanchors=1.50,2.25, 30.00,40.12\n# größe\n"),
+    ],
+)
+def test_only_the_value_is_replaced(tmp_path, before, after):
+    path = tmp_path / "x.data"
+    path.write_bytes(before.encode())
+    backup = replace_anchors(path, ANCHORS)
+    assert path.read_bytes() == after.encode()
+    assert backup == tmp_path / "x.data.bak"
+    assert backup.read_bytes() == before.encode()
+
+
+def test_a_comment_keeps_its_column(tmp_path):
+    path = tmp_path / "x.data"
+    path.write_text(f"width=352{' ' * 40}# one\nanchors=1,2, 3,4{' ' * 33}# two\n", encoding="utf-8")
+    replace_anchors(path, ANCHORS)
+    one, two = path.read_text(encoding="utf-8").splitlines()
+    assert one.index("#") == two.index("#")
+
+
+def test_backups_are_never_overwritten(tmp_path):
+    path = tmp_path / "x.data"
+    path.write_text("anchors=1,2\n", encoding="utf-8")
+    names = [replace_anchors(path, [[number, number]]).name for number in (1, 2, 3)]
+    assert names == ["x.data.bak", "x.data.bak-2", "x.data.bak-3"]
+    kept = [(tmp_path / name).read_text(encoding="utf-8") for name in names]
+    assert kept == ["anchors=1,2\n", "anchors=1.00,1.00\n", "anchors=2.00,2.00\n"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    path = tmp_path / "real/x.data"
+    path.write_text("anchors=1,2\n", encoding="utf-8")
+    (tmp_path / "link.data").symlink_to(path)
+    assert replace_anchors(tmp_path / "link.data", [[3, 4]]).name == "x.data.bak"
+    assert (tmp_path / "link.data").is_symlink()
+    assert path.read_text(encoding="utf-8") == "anchors=3.00,4.00\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"width=352\n# anchors=1,2\n", r"x\.data: .*anchors="),
+        (b"anchors=1,2 # gr\xf6\xdfe\n", r"x\.data: .*UTF-8.* 0xf6"),
+        (None, r"x\.data: cannot read"),
+    ],
+)
+def test_data_files_that_anchors_cannot_be_written_to(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "x.data").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        replace_anchors(tmp_path / "x.data", ANCHORS)
+    assert not (tmp_path / "x.data.bak").exists()
+
+
+def test_writing_the_current_anchors_changes_nothing(repo, tmp_path):
+    shutil.copytree(repo / "data", tmp_path / "data", ignore=shutil.ignore_patterns("shapes"))
+    path = tmp_path / "data/coco.data"
+    before = path.read_bytes()
+    replace_anchors(path, np.array(read_config(path).anchors).reshape(-1, 2))
+    assert path.read_bytes() == before
