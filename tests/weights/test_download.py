@@ -1,4 +1,4 @@
-"""Listed weights that are not there: downloaded from a server on this machine, verified, kept only if they fit."""
+"""Download of missing weights from a local server: verified by hash, and nothing is left after a failure."""
 
 import hashlib
 import http.server
@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +20,7 @@ NAME = "listed.pth"
 
 
 class Server:
-    """An HTTP server on the loopback interface whose answer a test chooses."""
+    """HTTP server on the loopback interface; each test sets its answer."""
 
     def __init__(self):
         self.answer = lambda request: request.send_error(404)
@@ -57,7 +56,7 @@ def server():
 
 @pytest.fixture
 def no_server_url():
-    """An address at which nothing listens: a port that was free a moment ago."""
+    """URL with a free port, at which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}/{NAME}"
@@ -65,7 +64,7 @@ def no_server_url():
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Writes a manifest that lists NAME at an address, and returns its path."""
+    """Function that writes a manifest with NAME at a URL and returns its path."""
 
     def write(url, content=CONTENT):
         entry = {"name": NAME, "about": "a test", "url": url, "size": len(content)}
@@ -77,7 +76,7 @@ def manifest(tmp_path):
 
 
 def send(content, length=None):
-    """Answer with `content`, announced as `length` bytes."""
+    """Answer with `content` and with `length` as its Content-Length."""
 
     def answer(request):
         request.send_response(200)
@@ -89,7 +88,7 @@ def send(content, length=None):
 
 
 def reset(request):
-    """Send half of the content, then cut the connection so hard that the other side gets a reset."""
+    """Send half of the content, then close the connection with a TCP reset."""
     send(CONTENT[: len(CONTENT) // 2], len(CONTENT))(request)
     request.wfile.flush()
     request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -100,7 +99,7 @@ def no_http(request):
     request.wfile.write(b"\0\1\2 this is no HTTP\r\n\r\n")
 
 
-# The manifest that ships
+# The manifest of the project
 
 
 def test_manifest_lists_the_released_files(shared):
@@ -132,9 +131,10 @@ def test_good_file(tmp_path, server, manifest, capfd):
     assert [entry.name for entry in path.parent.iterdir()] == [NAME]
     out, err = capfd.readouterr()
     assert out == ""
-    assert f"{path} is not there; downloading a test\n  from {server.url}\n" in err
+    assert str(path) in err.splitlines()[0]
+    assert server.url in err.splitlines()[1]
     assert "100%" in err
-    assert err.endswith(f"wrote {path} ({len(CONTENT)} bytes, SHA-256 verified)\n")
+    assert f"wrote {path} ({len(CONTENT)} bytes" in err
 
 
 def test_second_use_needs_no_server(tmp_path, server, manifest):
@@ -144,20 +144,20 @@ def test_second_use_needs_no_server(tmp_path, server, manifest):
     assert server.requests == 1
 
 
-def test_file_that_is_there_is_never_touched(tmp_path, server, manifest):
+def test_existing_file_is_never_changed(tmp_path, server, manifest):
     path = tmp_path / NAME
-    path.write_bytes(b"the user's own")
+    path.write_bytes(b"my weights")
     assert obtain(path, manifest(server.url)) == path
-    assert path.read_bytes() == b"the user's own"
+    assert path.read_bytes() == b"my weights"
     assert server.requests == 0
 
 
-def test_file_that_is_there_needs_no_manifest(tmp_path):
+def test_existing_file_needs_no_manifest(tmp_path):
     (tmp_path / NAME).write_bytes(b"x")
     assert obtain(tmp_path / NAME, tmp_path / "no manifest") == tmp_path / NAME
 
 
-def test_unlisted_file_is_left_to_who_opens_it(tmp_path, server, manifest):
+def test_unlisted_file_is_not_downloaded(tmp_path, server, manifest):
     path = tmp_path / "mine.pth"
     assert obtain(path, manifest(server.url)) == path
     assert server.requests == 0
@@ -165,18 +165,27 @@ def test_unlisted_file_is_left_to_who_opens_it(tmp_path, server, manifest):
 
 
 CORRUPT = bytes(len(CONTENT))
+WRONG_HASH = f"invalid hash value .*{hashlib.sha256(CONTENT).hexdigest()}.*"
 FAILURES = {
-    "corrupt": (send(CORRUPT), r"what came is not the listed file, its SHA-256 differs"),
-    "empty": (send(b""), rf"got 0 bytes of {len(CONTENT)}"),
-    "too short": (send(CONTENT[:-1]), rf"got {len(CONTENT) - 1} bytes of {len(CONTENT)}"),
-    "too long": (send(CONTENT + b"x"), rf"got {len(CONTENT) + 1} bytes of {len(CONTENT)}"),
-    "cut": (send(CONTENT[:1000], len(CONTENT)), rf"got 1000 bytes of {len(CONTENT)}|IncompleteRead.*"),
-    "reset": (reset, r"\[Errno \d+\] Connection reset by peer"),
-    "not found": (lambda request: request.send_error(404), r"Not Found|HTTP Error 404: Not Found"),
-    "server error": (lambda request: request.send_error(500), r"Internal Server Error|HTTP Error 500.*"),
+    "corrupt": (send(CORRUPT), WRONG_HASH),
+    "empty": (send(b""), WRONG_HASH),
+    "too short": (send(CONTENT[:-1]), WRONG_HASH),
+    "too long": (send(CONTENT + b"x"), WRONG_HASH),
+    "cut": (send(CONTENT[:1000], len(CONTENT)), rf"{WRONG_HASH}|IncompleteRead.*"),
+    "reset": (reset, r".*Connection reset by peer"),
+    "not found": (lambda request: request.send_error(404), r".*Not Found"),
+    "server error": (lambda request: request.send_error(500), r".*Internal Server Error|HTTP Error 500.*"),
     "no answer": (lambda request: request.connection.close(), r"Remote end closed connection without response"),
     "no HTTP": (no_http, r".*this is no HTTP"),
 }
+
+
+def check_failure(error, url, path, reason):
+    """One line that names the file, the reason, and the URL to download from."""
+    assert re.fullmatch(
+        rf"{re.escape(str(path))}: .*\(({reason})\); .*{re.escape(url)} .*{re.escape(str(path))}", str(error)
+    )
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("case", FAILURES)
@@ -185,29 +194,21 @@ def test_failed_download_leaves_nothing(tmp_path, server, manifest, case):
     path = tmp_path / "zoo" / NAME
     with pytest.raises(RunError) as caught:
         obtain(path, manifest(server.url))
-    by_hand = f"download {server.url} by hand and save it as {path}"
-    expected = rf"{re.escape(str(path))}: not there, and the download failed \(({reason})\); {re.escape(by_hand)}"
-    assert re.fullmatch(expected, str(caught.value))
-    assert list(path.parent.iterdir()) == []
+    check_failure(caught.value, server.url, path, reason)
 
 
 def test_no_server(tmp_path, no_server_url, manifest):
     path = tmp_path / "zoo" / NAME
     with pytest.raises(RunError) as caught:
         obtain(path, manifest(no_server_url))
-    assert re.fullmatch(
-        rf"{re.escape(str(path))}: not there, and the download failed \(\[Errno \d+\] Connection refused\); "
-        rf"download {re.escape(no_server_url)} by hand and save it as {re.escape(str(path))}",
-        str(caught.value),
-    )
-    assert list(path.parent.iterdir()) == []
+    check_failure(caught.value, no_server_url, path, r".*Connection refused")
 
 
-def test_silent_server_is_given_up(tmp_path, server, manifest):
+def test_silent_server_times_out(tmp_path, server, manifest):
     stop = threading.Event()
     server.answer = lambda request: stop.wait(30)
     before = socket.getdefaulttimeout()
-    with pytest.raises(RunError, match=r"the download failed \(timed out\)"):
+    with pytest.raises(RunError, match=r"\(timed out\)"):
         obtain(tmp_path / NAME, manifest(server.url), timeout=0.2)
     stop.set()
     assert socket.getdefaulttimeout() == before
@@ -230,17 +231,18 @@ def test_folder_that_cannot_be_made(tmp_path, server, manifest):
 
 
 def test_interrupt_leaves_nothing(tmp_path, manifest, server, monkeypatch):
-    def interrupted(url, target, progress):
-        Path(target).write_bytes(CONTENT[:1000])
+    def interrupt(*arguments, **options):
+        assert len(list((tmp_path / "zoo").iterdir())) == 1
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", interrupted)
+    server.answer = send(CONTENT)
+    monkeypatch.setattr(torch.hub, "tqdm", interrupt)
     with pytest.raises(KeyboardInterrupt):
         obtain(tmp_path / "zoo" / NAME, manifest(server.url))
     assert list((tmp_path / "zoo").iterdir()) == []
 
 
-# As a script's user meets it
+# In a script
 
 
 SCRIPT = """
@@ -263,12 +265,13 @@ def test_no_network_is_one_line_and_exit_1(tmp_path, repo, run_script, no_server
     assert result.stdout == ""
     errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
-    assert f"download {no_server_url} by hand and save it as {NAME}" in errors[0]
+    assert no_server_url in errors[0]
+    assert NAME in errors[0]
     assert "Traceback" not in result.stderr
 
 
-def test_load_detector_downloads_what_is_listed(tmp_path, shared, server, manifest):
-    """The released checkpoint, served from here, loads into the detector of its own .data values."""
+def test_load_detector_downloads_listed_weights(tmp_path, shared, server, manifest):
+    """The released checkpoint from the local server loads into a detector for COCO."""
     content = (shared / "reference" / "coco2017-0.241078ap-model.pth").read_bytes()
     server.answer = send(content)
     config = SimpleNamespace(classes=80, anchor_num=3, path="data/coco.data")

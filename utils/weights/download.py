@@ -1,7 +1,5 @@
-"""Released weights that are not there yet: listed in modelzoo/manifest.json, downloaded, verified."""
+"""Download released weights that are listed in modelzoo/manifest.json and missing on disk."""
 
-import contextlib
-import hashlib
 import http.client
 import json
 import socket
@@ -12,81 +10,57 @@ from typing import NamedTuple
 import torch.hub
 
 from utils.errors import RunError
-from utils.files import atomic_path, read_text
+from utils.files import check_writable, read_text
 
 MANIFEST = Path(__file__).resolve().parents[2] / "modelzoo" / "manifest.json"
-TIMEOUT = 30  # seconds without an answer or without a byte
+TIMEOUT = 30  # seconds without data from the server
 
 
 class ListedFile(NamedTuple):
-    name: str  # file name, by which it is recognised in any folder
+    name: str  # file name; the file may be in any folder
     about: str
     url: str
     size: int  # bytes
     sha256: str  # 64 hexadecimal digits
 
 
-def read_manifest(path=MANIFEST):
-    """{file name: ListedFile} of the weights that can be downloaded."""
+def read_manifest(path: Path = MANIFEST) -> dict[str, ListedFile]:
+    """Return the weights that can be downloaded, by file name."""
     return {entry["name"]: ListedFile(**entry) for entry in json.loads(read_text(path))}
 
 
-def obtain(path, manifest=MANIFEST, timeout=TIMEOUT):
-    """`path`; if nothing is there and the manifest lists a file of this name, after downloading it to `path`.
+def obtain(path: str | Path, manifest: Path = MANIFEST, timeout: float = TIMEOUT) -> Path:
+    """Return `path`; if it does not exist and the manifest lists a file of this name, download it to `path` first.
 
-    A path that is neither there nor listed is returned as it is: who opens it says that it is missing.
+    A path that neither exists nor is listed is returned unchanged: the function that opens it reports it as missing.
 
     Args:
+        path: of the weights.
         manifest: JSON list of files with name, about, url, size and sha256.
-        timeout: seconds to wait for the server's answer, and for each next part.
-    Returns:
-        Path
+        timeout: seconds to wait for the server's answer, and for each further block of data.
+
     Raises:
-        RunError: no network, a broken download, or one that is not the listed file; nothing is left at `path`.
+        RunError: there is no network, or the download is broken or is not the listed file; no file is left at `path`.
         InputError: the folder cannot be written to.
     """
     path = Path(path)
-    if path.exists():
+    listed = None if path.exists() else read_manifest(manifest).get(path.name)
+    if listed is None:
         return path
-    listed = read_manifest(manifest).get(path.name)
-    if listed is not None:
-        _download(listed, path, timeout)
-    return path
-
-
-def _download(listed, path, timeout):
-    _tell(f"{path} is not there; downloading {listed.about}\n  from {listed.url}")
-    with atomic_path(path) as temporary:
-        try:
-            with _socket_timeout(timeout):
-                torch.hub.download_url_to_file(listed.url, str(temporary.absolute()), progress=True)
-        except (OSError, http.client.HTTPException) as error:
-            raise _failure(listed, path, getattr(error, "reason", None) or error) from error
-        content = temporary.read_bytes()
-        if len(content) != listed.size:
-            raise _failure(listed, path, f"got {len(content)} bytes of {listed.size}")
-        if hashlib.sha256(content).hexdigest() != listed.sha256:
-            raise _failure(listed, path, "what came is not the listed file, its SHA-256 differs")
-    _tell(f"wrote {path} ({listed.size} bytes, SHA-256 verified)")
-
-
-def _tell(message):
-    print(message, file=sys.stderr)  # where the progress bar is; standard output stays for results
-
-
-def _failure(listed, path, reason):
-    reason = " ".join(str(reason).split()) or type(reason).__name__
-    return RunError(
-        f"{path}: not there, and the download failed ({reason}); download {listed.url} by hand and save it as {path}"
-    )
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds):
-    """torch.hub has no timeout of its own, and a network that swallows packets would hang it for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+    check_writable(path)
+    # Messages go to standard error, like the progress bar; standard output stays for results.
+    print(f"{path} is missing; downloading {listed.about}\n  from {listed.url}", file=sys.stderr)
+    default_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(timeout)  # torch.hub has no timeout option and would wait forever
     try:
-        yield
+        torch.hub.download_url_to_file(listed.url, str(path.absolute()), hash_prefix=listed.sha256)
+    except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: another SHA-256
+        reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+        raise RunError(
+            f"{path}: is missing, and the download failed ({reason}); "
+            f"download {listed.url} with a browser and save it as {path}"
+        ) from error
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(default_timeout)
+    print(f"wrote {path} ({listed.size} bytes, SHA-256 verified)", file=sys.stderr)
+    return path
