@@ -1,7 +1,8 @@
-"""Weights files of every kind, good and bad, into a detector."""
+"""Reading weights files of all kinds, valid and invalid, into a detector."""
 
 import hashlib
 import pickle
+import re
 import warnings
 import zipfile
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ def state(detector):
 
 
 def fresh():
-    """A detector of the same shape with other parameters."""
+    """A detector of the same shape with other weights."""
     torch.manual_seed(1)
     return Detector(classes=2, anchor_num=3)
 
@@ -46,7 +47,7 @@ def assert_same(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
-# What can be read
+# Readable files
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def assert_same(first, second):
     [
         pytest.param(lambda state: state, id="plain state dict"),
         pytest.param(lambda state: {"model": state, "ema": None, "epoch": 3}, id="training checkpoint"),
-        pytest.param(lambda state: {"model": {}, "ema": state, "epoch": 3}, id="the averaged weights win"),
+        pytest.param(lambda state: {"model": {}, "ema": state, "epoch": 3}, id="EMA weights win"),
         pytest.param(lambda state: {f"module.{name}": t for name, t in state.items()}, id="DistributedDataParallel"),
         pytest.param(lambda state: {f"_orig_mod.{name}": t for name, t in state.items()}, id="torch.compile"),
         pytest.param(lambda state: {f"_orig_mod.module.{name}": t for name, t in state.items()}, id="both"),
@@ -82,12 +83,12 @@ def test_half_precision_weights_fill_a_full_precision_detector(tmp_path, state):
     torch.testing.assert_close(other.output_reg_layers.weight, state["output_reg_layers.weight"], atol=1e-3, rtol=1e-3)
 
 
-def test_released_files_say_where_they_were_saved_but_load_on_the_cpu(shared):
+def test_released_files_load_on_the_cpu(shared):
     for name in (RELEASED, BACKBONE):
         assert {tensor.device.type for tensor in read_state_dict(shared / name).values()} == {"cpu"}
 
 
-# What cannot
+# Unreadable files
 
 
 def write(content):
@@ -118,7 +119,7 @@ def overwritten(path, detector):
 
 def scripted(path, detector):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is on its way out; the files are still about
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
         torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(path))
 
 
@@ -127,19 +128,17 @@ def unrelated_zip(path, detector):
         archive.writestr("a.txt", "x")
 
 
-NOT_PYTORCH = "expected a PyTorch weights file, got something else or a damaged one"
-OBJECTS = (
-    "holds Python objects (a whole pickled or scripted model?), which could run code when loaded; "
-    "expected tensors only, as torch.save(model.state_dict(), …) writes"
-)
+NOT_PYTORCH = "expected a PyTorch weights file"
+OBJECTS = "expected tensors only, .* got Python objects .*could run code"
+NOT_TENSORS = "expected a dict of tensors by name, got "
 UNREADABLE = {
-    "missing": (lambda path, detector: None, "cannot read these weights: No such file or directory"),
-    "folder": (lambda path, detector: path.mkdir(), "expected a weights file, got a folder"),
-    "empty": (write(b""), "expected a weights file, got an empty file"),
+    "missing": (lambda path, detector: None, "cannot read .*: No such file"),
+    "folder": (lambda path, detector: path.mkdir(), "got a folder"),
+    "empty": (write(b""), "got an empty file"),
     "one byte": (write(b"\x80"), NOT_PYTORCH),
     "text": (write(b"hello world\n"), NOT_PYTORCH),
     "a web page": (write(b"<!DOCTYPE html>\n<html>404</html>"), NOT_PYTORCH),
-    "a picture": (write(b"\x89PNG\r\n\x1a\n" + bytes(100)), NOT_PYTORCH),
+    "an image": (write(b"\x89PNG\r\n\x1a\n" + bytes(100)), NOT_PYTORCH),
     "random bytes": (write(np.random.default_rng(0).bytes(2000)), NOT_PYTORCH),
     "another zip": (unrelated_zip, NOT_PYTORCH),
     "plain pickle": (write(pickle.dumps({"a": 1}, protocol=4)), NOT_PYTORCH),
@@ -155,37 +154,36 @@ UNREADABLE = {
     "other objects": (torch_save({"a": SimpleNamespace()}), OBJECTS),
     "arrays": (torch_save({"a": np.zeros(3)}), OBJECTS),
     "scripted": (scripted, OBJECTS),
-    "a tensor": (torch_save(torch.zeros(2)), "expected a dict of tensors by name, got a Tensor"),
-    "a list": (torch_save([torch.zeros(2)]), "expected a dict of tensors by name, got a list"),
-    "nothing": (torch_save(None), "expected a dict of tensors by name, got a NoneType"),
-    "empty dict": (torch_save({}), "expected a dict of tensors by name, got an empty one"),
-    "no tensors": (torch_save({"epoch": 3}), "expected a dict of tensors by name, got 'epoch': a int"),
-    "numbered": (torch_save({0: torch.zeros(2)}), "expected a dict of tensors by name, got 0: a Tensor"),
+    "a tensor": (torch_save(torch.zeros(2)), f"{NOT_TENSORS}a Tensor"),
+    "a list": (torch_save([torch.zeros(2)]), f"{NOT_TENSORS}a list"),
+    "nothing": (torch_save(None), f"{NOT_TENSORS}a NoneType"),
+    "empty dict": (torch_save({}), f"{NOT_TENSORS}an empty one"),
+    "no tensors": (torch_save({"epoch": 3}), f"{NOT_TENSORS}'epoch': a int"),
+    "numbered": (torch_save({0: torch.zeros(2)}), f"{NOT_TENSORS}0: a Tensor"),
     "foreign checkpoint": (
         torch_save({"state_dict": {"a": torch.zeros(2)}}),
-        "expected a dict of tensors by name, got 'state_dict': a dict",
+        f"{NOT_TENSORS}'state_dict': a dict",
     ),
-    "optimiser": (
+    "optimizer": (
         torch_save(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1).state_dict()),
-        "expected a dict of tensors by name, got 'state': a dict",
+        f"{NOT_TENSORS}'state': a dict",
     ),
     "empty checkpoint": (
         torch_save({"model": {}, "ema": None}),
-        "expected a dict of tensors by name, got an empty one",
+        f"{NOT_TENSORS}an empty one",
     ),
 }
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
 @pytest.mark.parametrize("load", [load_weights, load_matching])
-def test_unreadable_files_get_one_clear_line(tmp_path, detector, case, load):
+def test_unreadable_files(tmp_path, detector, case, load):
     make, message = UNREADABLE[case]
     path = tmp_path / "w.pth"
     make(path, detector)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}: .*{message}"):
         load(detector, path)
-    assert str(caught.value) == f"{path}: {message}"
     assert_same(detector.state_dict(), before)
 
 
@@ -199,7 +197,7 @@ def test_a_pickled_command_is_not_run(tmp_path, detector):
     assert not (tmp_path / "ran").exists()
 
 
-# What is readable but does not fit
+# Readable files that do not fit
 
 
 def without(*names):
@@ -214,38 +212,37 @@ def changed(**shapes):
     return lambda state: state | {name.replace("__", "."): torch.zeros(shape) for name, shape in shapes.items()}
 
 
-BACKBONE_ALONE = "holds a backbone alone, which training starts from (pre_weights); expected a whole detector"
+BACKBONE_ALONE = "got a backbone alone, .*pre_weights.*"
 MISFITS = {
     "one missing": (
         without("output_cls_layers.bias"),
-        "does not fit the detector; tensors 1 missing: output_cls_layers.bias",
+        "does not fit .* 1 missing: output_cls_layers.bias",
     ),
     "four missing": (
         without(*(f"output_{kind}_layers.{part}" for kind in ("reg", "obj") for part in ("weight", "bias"))),
-        "does not fit the detector; tensors 4 missing: output_reg_layers.weight, output_reg_layers.bias, "
+        "does not fit .* 4 missing: output_reg_layers.weight, output_reg_layers.bias, "
         "output_obj_layers.weight and 1 more",
     ),
     "one unexpected": (
         changed(extra=(1,)),
-        "does not fit the detector; tensors 1 unexpected: extra",
+        "does not fit .* 1 unexpected: extra",
     ),
     "one of another shape": (
         changed(fpn__conv1x1_2__0__weight=(96, 288, 1, 1)),
-        "does not fit the detector; tensors 1 of another shape: "
-        "fpn.conv1x1_2.0.weight (96x288x1x1, expected 72x288x1x1)",
+        "does not fit .* 1 of another shape: fpn.conv1x1_2.0.weight ([96, 288, 1, 1], expected [72, 288, 1, 1])",
     ),
     "all three": (
         lambda state: without("output_reg_layers.bias")(changed(extra=(), output_reg_layers__weight=(1, 2))(state)),
-        "does not fit the detector; tensors 1 missing: output_reg_layers.bias; 1 unexpected: extra; "
-        "1 of another shape: output_reg_layers.weight (1x2, expected 12x72x1x1)",
+        "does not fit .* 1 missing: output_reg_layers.bias; 1 unexpected: extra; "
+        "1 of another shape: output_reg_layers.weight ([1, 2], expected [12, 72, 1, 1])",
     ),
     "a scalar": (
         changed(output_reg_layers__bias=()),
-        "does not fit the detector; tensors 1 of another shape: output_reg_layers.bias (one number, expected 12)",
+        "does not fit .* 1 of another shape: output_reg_layers.bias ([], expected [12])",
     ),
     "another network": (
         lambda state: {f"features.{number}.weight": torch.zeros(1) for number in range(5)},
-        "does not fit the detector; tensors 444 missing: backbone.first_conv.0.weight, backbone.first_conv.1.weight, "
+        "does not fit .* 444 missing: backbone.first_conv.0.weight, backbone.first_conv.1.weight, "
         "backbone.first_conv.1.bias and 441 more; 5 unexpected: features.0.weight, features.1.weight, "
         "features.2.weight and 2 more",
     ),
@@ -260,18 +257,17 @@ MISFITS = {
             output_obj_layers__weight=(5, 72, 1, 1),
             output_obj_layers__bias=(5,),
         ),
-        "has 5 anchors a scale, data/x.data says 3",
+        "has 5 anchors per scale, data/x.data says 3",
     ),
     "other classes and anchors": (
         changed(output_cls_layers__bias=(1,), output_obj_layers__bias=(1,)),
-        "has 1 classes, data/x.data says 2; has 1 anchors a scale, data/x.data says 3",
+        "has 1 classes, data/x.data says 2; has 1 anchors per scale, data/x.data says 3",
     ),
     "coupled heads": (
         lambda state: {
             name.replace("cls_head_", "head_"): tensor for name, tensor in state.items() if "reg_head_" not in name
         },
-        "is a checkpoint of the older layout with coupled heads (fpn.head_2.*), which this network does not have; "
-        "expected one with cls_head_2 and reg_head_2",
+        "expected .* cls_head_2 and reg_head_2, got .* older layout with coupled heads (fpn.head_2.*)",
     ),
     "backbone without prefix": (only("backbone.", strip="backbone."), BACKBONE_ALONE),
     "backbone with prefix": (only("backbone."), BACKBONE_ALONE),
@@ -279,24 +275,24 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("case", MISFITS)
-def test_misfits_are_named(tmp_path, detector, state, case):
+def test_weights_that_do_not_fit(tmp_path, detector, state, case):
     change, message = MISFITS[case]
     path = save(change(state), tmp_path / "w.pth")
     before = {name: tensor.clone() for name, tensor in state.items()}
-    with pytest.raises(InputError) as caught:
+    literals = f"{path}: .*{message}".split(".*")
+    with pytest.raises(InputError, match=f"^{'.*'.join(map(re.escape, literals))}$"):
         load_weights(detector, path, asked_by="data/x.data")
-    assert str(caught.value) == f"{path}: {message}"
     assert_same(detector.state_dict(), before)
 
 
 def test_released_files_in_a_detector_of_two_classes(shared, detector):
-    with pytest.raises(InputError, match=r"model\.pth: has 80 classes, the model says 2$"):
+    with pytest.raises(InputError, match=r"model\.pth: .*80 classes.* 2$"):
         load_weights(detector, shared / RELEASED)
-    with pytest.raises(InputError, match=r"backbone\.pth: holds a backbone alone"):
+    with pytest.raises(InputError, match=r"backbone\.pth: .*backbone alone"):
         load_weights(detector, shared / BACKBONE)
 
 
-# Taking what fits
+# Partial loading
 
 
 def test_matching_takes_what_fits_and_lists_the_rest(tmp_path, state):
@@ -340,12 +336,11 @@ def test_matching_the_released_checkpoint_in_other_classes(shared):
 
 def test_matching_nothing_is_an_error(tmp_path):
     path = save({"a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "w.pth")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: none .* 2 tensors .*: a, b$"):
         load_matching(fresh(), path)
-    assert str(caught.value) == f"{path}: none of its 2 tensors fits the detector: a, b"
 
 
-# A detector in one call, and the name of its weights
+# load_detector and weights_hash
 
 
 def test_load_detector_is_ready_to_detect(tmp_path, state):
@@ -359,14 +354,13 @@ def test_load_detector_is_ready_to_detect(tmp_path, state):
 def test_load_detector_names_the_data_file(tmp_path, state):
     config = SimpleNamespace(classes=5, anchor_num=3, path="data/x.data")
     path = save(state, tmp_path / "w.pth")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: .*2 classes, data/x\.data says 5$"):
         load_detector(path, config)
-    assert str(caught.value) == f"{path}: has 2 classes, data/x.data says 5"
 
 
 def test_load_detector_of_a_missing_unlisted_file(tmp_path):
     config = SimpleNamespace(classes=5, anchor_num=3, path="data/x.data")
-    with pytest.raises(InputError, match=r"mine\.pth: cannot read these weights: No such file"):
+    with pytest.raises(InputError, match=r"mine\.pth: cannot read"):
         load_detector(tmp_path / "mine.pth", config)
 
 
@@ -374,5 +368,5 @@ def test_weights_hash(tmp_path):
     path = tmp_path / "w.pth"
     path.write_bytes(b"weights")
     assert weights_hash(path) == hashlib.sha256(b"weights").hexdigest()
-    with pytest.raises(InputError, match=r"none\.pth: cannot read: No such file"):
+    with pytest.raises(InputError, match=r"none\.pth: cannot read"):
         weights_hash(tmp_path / "none.pth")

@@ -5,29 +5,32 @@ from pathlib import Path
 
 from torch import nn
 
+from model.detector import Detector
 from utils.errors import RunError, warn
 from utils.files import find_path
-from utils.weights.checkpoint import load_matching
+from utils.weights.checkpoint import list_names, load_matching
 from utils.weights.download import MANIFEST, obtain
 
 BACKBONE = MANIFEST.parent / "backbone.pth"
 SCRATCH = "scratch"
-_SHOWN = 4  # names of skipped tensors
 
 
-def start_weights(detector, source, folder):
-    """Fill a new detector.
+def start_weights(detector: Detector, source: str | None, folder: Path) -> str:
+    """Load the weights that training starts from into a new detector.
 
     Args:
-        detector: Detector.
-        source: path of a weights file: a backbone, a detector, or a detector of other classes or anchors, of which
-            everything that fits is taken; "scratch" for none; None for the ImageNet backbone, which is downloaded if
-            it is not there. Where that fails, a warning says so and the weights stay random.
-        folder: where a relative path is looked for if not in the working directory.
+        detector: with random weights.
+        source: path of a weights file: a backbone, or a detector, from which all tensors that fit are loaded;
+            "scratch" to keep the random weights; None for the ImageNet backbone, which is downloaded if it is missing.
+            If that download fails, a warning is printed and the weights stay random.
+        folder: to search for a relative path that is not in the working directory.
+
     Returns:
-        str, one line that says what was done.
+        One line that describes the weights.
+
     Raises:
-        InputError: the file cannot be read, or nothing in it fits. RunError: a listed file cannot be downloaded.
+        InputError: the file cannot be read, or none of its tensors fits.
+        RunError: a listed file cannot be downloaded.
     """
     if source == SCRATCH:
         return "random weights (scratch)"
@@ -35,29 +38,20 @@ def start_weights(detector, source, folder):
         try:
             load_matching(detector, obtain(BACKBONE))
         except RunError as error:
-            warn(f"starting from random weights, which costs many epochs and much accuracy: {error}")
-            return "random weights, for want of the ImageNet backbone"
+            warn(f"training starts from random weights and will need many more epochs: {error}")
+            return "random weights, because the ImageNet backbone is missing"
         return f"{BACKBONE.name}: the ImageNet backbone; the rest is random"
     path = find_path(source, (Path(), folder))
     skipped = load_matching(detector, obtain(path))
-    return f"{path}{_about(skipped)}"
+    if not skipped:
+        return str(path)
+    tensors = "tensor that does" if len(skipped) == 1 else "tensors that do"
+    return f"{path}; skipped {len(skipped)} {tensors} not fit: {list_names(skipped, shown=4)}"
 
 
-def set_objectness_prior(detector, prior):
-    """Let a new detector begin with the objectness that most anchors will have, instead of unlearning 0.5 first.
+def set_objectness_prior(detector: Detector, prior: float) -> None:
+    """Set the initial objectness (0…1) of a new detector, because most anchors have no object.
 
     See Lin et al. 2017, arXiv:1708.02002, section 3.3.
-
-    Args:
-        detector: Detector.
-        prior: objectness, between 0 and 1.
     """
     nn.init.constant_(detector.output_obj_layers.bias, math.log(prior / (1 - prior)))
-
-
-def _about(skipped):
-    if not skipped:
-        return ""
-    more = f" and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
-    tensors = "tensor that does" if len(skipped) == 1 else "tensors that do"
-    return f"; skipped {len(skipped)} {tensors} not fit: {', '.join(skipped[:_SHOWN])}{more}"
