@@ -1,39 +1,39 @@
-"""How exact BatchNorm is in each memory layout, what that makes of a step's gradients, and how long the step takes.
+"""Measure the precision of gradients and the training speed with BatchNorm in each memory format.
 
     python3 benchmarks/batchnorm_precision.py --batch-size 32
 
-Gradients of one step in float32, from random weights on random pictures, against the same in float64; the speed is
-that of forward and backward alone, the median of the steps after the first.
+Compares the gradients of one step in float32 with those in float64, from random weights on random images. The speed is
+that of forward and backward pass alone: the median of all steps after the first.
 """
 
+import argparse
 import statistics
 import time
 
 from utils import cli
 
 
-def main(options):
+def main(options: argparse.Namespace) -> None:
     import torch
 
-    from utils.kernels.library import Kernels
     from utils.kernels.use import use_kernels
 
-    kernels = Kernels()
-    contiguous, last = torch.contiguous_format, torch.channels_last
+    contiguous, channels_last = torch.contiguous_format, torch.channels_last
     exact, _ = train(options, torch.float64, contiguous)
     print(f"batch {options.batch_size}, {options.size}x{options.size}, torch {torch.__version__}")
     for name, layout, prepare in (
         ("contiguous", contiguous, None),
-        ("channels last", last, None),
-        ("channels last, utils.kernels", last, lambda network: use_kernels(network, kernels)),
+        ("channels last", channels_last, None),
+        ("channels last, utils.kernels", channels_last, use_kernels),
     ):
-        found, seconds = train(options, torch.float32, layout, prepare)
+        gradients, seconds = train(options, torch.float32, layout, prepare)
+        error = float((gradients - exact).norm() / exact.norm())
         speed = options.batch_size / statistics.median(seconds)
-        print(f"  {name:32}relative error of gradients {relative_error(found, exact):.1e}, {speed:5.1f} images/s")
+        print(f"  {name:32}relative error of gradients {error:.1e}, {speed:5.1f} images/s")
 
 
 def train(options, dtype, layout, prepare=None):
-    """Gradient of all weights after the first step, one vector in float64, and the seconds of all steps but one."""
+    """Train for some steps; return the gradients of the first step in float64 and the seconds of the other steps."""
     import torch
 
     from model.detector import Detector
@@ -51,7 +51,7 @@ def train(options, dtype, layout, prepare=None):
     gradients, seconds = None, []
     for _ in range(1 if dtype == torch.float64 else options.steps):
         start = time.perf_counter()
-        # Any loss will do that depends on every output.
+        # Any loss is suitable that depends on every output.
         sum(values.square().mean() for scale in detector(images) for values in scale).backward()
         seconds.append(time.perf_counter() - start)
         if gradients is None:
@@ -60,13 +60,11 @@ def train(options, dtype, layout, prepare=None):
     return gradients, seconds[1:] or seconds
 
 
-def relative_error(found, exact):
-    return float((found - exact).norm() / exact.norm())
-
-
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__.split("\n", 1)[0], ["python3 benchmarks/batchnorm_precision.py --batch-size 32"])
-    arguments.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="images of the step")
-    arguments.add_argument("--size", type=cli.positive_int, default=352, metavar="N", help="pixels, a multiple of 32")
-    arguments.add_argument("--steps", type=cli.positive_int, default=8, metavar="N", help="of each, for the speed")
-    cli.run(arguments, main)
+    parser = cli.parser(__doc__.split("\n", 1)[0], ["python3 benchmarks/batchnorm_precision.py --batch-size 32"])
+    parser.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="images per batch")
+    parser.add_argument(
+        "--size", type=cli.positive_int, default=352, metavar="N", help="input size in pixels, a multiple of 32"
+    )
+    parser.add_argument("--steps", type=cli.positive_int, default=8, metavar="N", help="steps per memory format")
+    cli.run(parser, main)

@@ -1,26 +1,25 @@
-// BatchNorm over `rows` pixels of `channels` floats each: what its own kernels and those that fuse it have in common.
+// BatchNorm over `rows` pixels of `channels` floats each: shared by the kernels with and without pooling.
 #pragma once
 #include <cmath>
 
 #include "rows.h"
 
-constexpr long SAMPLE = 64;
+constexpr long SAMPLE = 64;  // pixels
 
-// What BatchNorm makes of a value; backward passes compute it again, and must find what the forward pass found.
-inline float normalise(float value, float mean, float scale, float bias) { return (value - mean) * scale + bias; }
+// Normalizes a value. Backward passes compute it again and must get exactly the result of the forward pass.
+inline float normalize(float value, float mean, float scale, float bias) { return (value - mean) * scale + bias; }
 
-// Mean and 1/σ of each channel of x and scale = weight/σ; moves the running statistics.
+// Computes mean, inverse = 1/σ and scale = weight/σ of each channel of x, and updates the running statistics.
 //
-// Mean and variance are taken of x minus the mean of SAMPLE pixels, which keeps the variance exact where the mean is
-// large.
-inline void measure(const float *x, long rows, long channels, const float *weight, float *running_mean,
+// The sums are over x minus the mean of SAMPLE pixels, which keeps the variance exact if the mean is large.
+inline void compute_statistics(const float *x, long rows, long channels, const float *weight, float *running_mean,
                     float *running_variance, float *mean, float *inverse, float *scale, float momentum, float epsilon,
                     int threads) {
-    std::vector<float> near(channels);
+    std::vector<float> sample_mean(channels);
     const long sample = rows < SAMPLE ? rows : SAMPLE;
-    for (long number = 0; number < sample; number++)
-        for (long c = 0; c < channels; c++) near[c] += x[(rows * number / sample) * channels + c] / sample;
-    const float *origin = near.data();
+    for (long index = 0; index < sample; index++)
+        for (long c = 0; c < channels; c++) sample_mean[c] += x[(rows * index / sample) * channels + c] / sample;
+    const float *origin = sample_mean.data();
     const auto add = [=](long first, long end, float *a, float *b, float *) {
         float *__restrict sum = a, *__restrict square = b;
         for (long row = first; row < end; row++) {
@@ -36,7 +35,7 @@ inline void measure(const float *x, long rows, long channels, const float *weigh
     const std::vector<double> sums = sum_rows(rows, SPAN, channels, threads, add);
     for (long c = 0; c < channels; c++) {
         const double offset = sums[c] / rows;
-        // In this order what is not a number stays so.
+        // With the arguments in this order, std::max returns NaN if the variance is NaN.
         const double variance = std::max(sums[channels + c] / rows - offset * offset, 0.0);
         mean[c] = offset + origin[c];
         inverse[c] = 1 / std::sqrt(variance + epsilon);
@@ -46,14 +45,14 @@ inline void measure(const float *x, long rows, long channels, const float *weigh
     }
 }
 
-// Gradients of x, weight and bias. `arriving(first, end, scratch)` gives a function of a row from `first` to before `end`:
-// where the gradients that arrive behind BatchNorm are, as a function of the channel.
-template <class Arriving>
-void propagate(Arriving arriving, const float *x, long rows, long span, long channels, const float *weight,
-               const float *mean, const float *inverse, float *x_gradient, float *weight_gradient,
-               float *bias_gradient, int threads) {
+// Computes the gradients of x, weight and bias. `output_gradients(first, end, scratch)(row)`, with first ≤ row < end,
+// returns the gradient of BatchNorm's output as a function of the channel.
+template <class OutputGradients>
+void compute_gradients(OutputGradients output_gradients, const float *x, long rows, long span, long channels,
+                       const float *weight, const float *mean, const float *inverse, float *x_gradient,
+                       float *weight_gradient, float *bias_gradient, int threads) {
     const auto add = [=](long first, long end, float *a, float *b, float *scratch) {
-        const auto gradients = arriving(first, end, scratch);
+        const auto gradients = output_gradients(first, end, scratch);
         float *__restrict sum = a, *__restrict product = b;
         for (long row = first; row < end; row++) {
             const auto gradient = gradients(row);
@@ -79,8 +78,8 @@ void propagate(Arriving arriving, const float *x, long rows, long span, long cha
         slope[c] = -factor * along;
         shift[c] = -factor * (sums[c] / rows);
     }
-    each_span(rows, span, channels, threads, [=](long first, long end, float *scratch) {
-        const auto gradients = arriving(first, end, scratch);
+    for_each_span(rows, span, channels, threads, [=](long first, long end, float *scratch) {
+        const auto gradients = output_gradients(first, end, scratch);
         for (long row = first; row < end; row++) {
             const auto gradient = gradients(row);
             const float *__restrict in = x + row * channels;

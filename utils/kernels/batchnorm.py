@@ -1,79 +1,77 @@
-"""BatchNorm for training on a CPU in channels-last memory, exact and with its ReLU in the same pass.
+"""BatchNorm for training on a CPU in channels-last memory: exact, and fused with the ReLU after it.
 
-PyTorch's own adds up a channel's values one by one in float32 there, a million in a batch of 32, and gradients are
-wrong by 1 % (benchmarks/batchnorm_precision.py).
+In this memory format PyTorch's own BatchNorm adds up the values of a channel one by one in float32, a million values in
+a batch of 32, and gradients are wrong by 1 % (benchmarks/batchnorm_precision.py).
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.function import Function, FunctionCtx, once_differentiable
 
-from utils.kernels.library import LAYOUT, Kernels
+from utils.kernels.library import LAYOUT, call_kernel
 
 
-class _Normalise(torch.autograd.Function):
+class _BatchNorm(Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, module):
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, layer: "ChannelsLastBatchNorm") -> Tensor:
         x = x.contiguous(memory_format=LAYOUT)
         rows, channels = x.numel() // x.shape[1], x.shape[1]
         y = torch.empty_like(x)
         mean, inverse = x.new_empty(channels), x.new_empty(channels)
-        tensors = (x, y, rows, channels, weight, bias, module.running_mean, module.running_var, mean, inverse)
-        module.kernels("batchnorm_forward", *tensors, module.momentum, module.eps, module.relu)
-        module.num_batches_tracked += 1
+        tensors = (x, y, rows, channels, weight, bias, layer.running_mean, layer.running_var, mean, inverse)
+        call_kernel("batchnorm_forward", *tensors, layer.momentum, layer.eps, layer.relu)
+        layer.num_batches_tracked += 1
         ctx.save_for_backward(x, weight, bias, mean, inverse)
-        ctx.module = module
+        ctx.layer = layer
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, inverse = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=LAYOUT)
-        x_gradient = room_for_gradient(ctx, x)
-        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty_like(weight)
+        gradients = allocate_gradient(ctx, x), torch.empty_like(weight), torch.empty_like(weight)
         rows, channels = x.numel() // x.shape[1], x.shape[1]
-        gradients = x_gradient, weight_gradient, bias_gradient
         tensors = (gradient, x, rows, channels, weight, bias, mean, inverse, *gradients)
-        ctx.module.kernels("batchnorm_backward", *tensors, ctx.module.relu)
+        call_kernel("batchnorm_backward", *tensors, ctx.layer.relu)
         return *gradients, None
 
 
-def room_for_gradient(ctx, x):
-    """Where the gradient of a layer's input goes: over the input itself where nothing else will read that.
+def allocate_gradient(ctx: FunctionCtx, x: Tensor) -> Tensor:
+    """Return the tensor that the gradient of a layer's input is written to: the input itself if that is allowed.
 
-    Half of what a backward pass allocates is saved so, and with it the gaps that large blocks of all sizes leave.
+    This halves what a backward pass allocates, and avoids the gaps in memory that large blocks of many sizes leave.
     """
-    if not ctx.module.may_overwrite:
+    if not ctx.layer.overwrite_input:
         return torch.empty_like(x)
     if getattr(ctx, "overwritten", False):
-        raise RuntimeError("expected one backward pass: the first has written gradients over what it was computed from")
+        raise RuntimeError("expected one backward pass: the first one has overwritten the saved input with gradients")
     ctx.overwritten = True
     return x
 
 
 class ChannelsLastBatchNorm(nn.BatchNorm2d):
-    """nn.BatchNorm2d and the ReLU behind it, [N, C, H, W] float32 to the same in channels-last memory.
+    """nn.BatchNorm2d and the ReLU after it, float32 [N, C, H, W] to [N, C, H, W] in channels-last memory.
 
-    In evaluation mode it computes what nn.BatchNorm2d does.
+    In evaluation mode it computes the same as nn.BatchNorm2d.
 
     Args:
-        layer: the nn.BatchNorm2d that it takes the place of, and whose weights it shares.
-        relu: whether a ReLU is behind it.
-        kernels: Kernels.
-        may_overwrite: whether its input is of no use to the backward pass of the layer in front, as a convolution's
-            output is, and to nothing else.
+        layer: the nn.BatchNorm2d to replace; the weights are shared.
+        relu: whether to apply ReLU.
+        overwrite_input: whether the gradient may overwrite the input. True only if no other layer needs the input: the
+            output of a convolution is not needed by the convolution's backward pass.
     """
 
-    def __init__(self, layer, relu, kernels: Kernels, may_overwrite=False):
+    def __init__(self, layer: nn.BatchNorm2d, relu: bool, overwrite_input: bool = False) -> None:
         super().__init__(layer.num_features, layer.eps, layer.momentum)
         self.weight, self.bias = layer.weight, layer.bias
         for name, buffer in layer.named_buffers():
             setattr(self, name, buffer)
-        self.relu, self.kernels, self.may_overwrite = relu, kernels, may_overwrite
+        self.relu, self.overwrite_input = relu, overwrite_input
         self.train(layer.training)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             y = super().forward(x)
             return y.relu_() if self.relu else y
-        return _Normalise.apply(x, self.weight, self.bias, self)
+        return _BatchNorm.apply(x, self.weight, self.bias, self)

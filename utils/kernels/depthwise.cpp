@@ -1,7 +1,7 @@
-// Gradients of a depthwise convolution (one filter a channel, padding half of it) on channels-last memory.
+// Gradients of a depthwise convolution (one filter per channel, "same" padding) on channels-last memory.
 //
-// LANES channels at a time: their sums over a filter's taps, or over a line's pixels, stay in registers. What is added
-// up over a line in float is added up over lines in double.
+// LANES channels are computed at a time: their sums over the taps of a filter, or over the pixels of a line, stay in
+// registers. Sums over a line are in float, sums over lines in double.
 #include "rows.h"
 
 namespace {
@@ -11,10 +11,10 @@ struct Shape {
     long rows, columns;                    // of the output
 };
 
-// x's gradient at one pixel, whose column's remainder is PARITY; `lines` are those of the gradient that each row of the
-// filter meets, or null.
+// Computes x's gradient at one pixel of a column with column % STRIDE = PARITY. `lines` are the lines of the output's
+// gradient that each row of the filter reaches, or null. WHOLE: all taps lie inside the lines.
 template <int KERNEL, int STRIDE, int PARITY, bool WHOLE>
-inline __attribute__((always_inline)) void at_pixel(const float *const *lines, const float *taps, long column,
+inline __attribute__((always_inline)) void input_gradient_at(const float *const *lines, const float *taps, long column,
                                                     float *result, Shape shape) {
     const long channels = shape.channels;
     for (long first = 0; first < channels; first += LANES) {
@@ -33,11 +33,11 @@ inline __attribute__((always_inline)) void at_pixel(const float *const *lines, c
     }
 }
 
-// x's gradient: at every pixel what each tap of the filter has made of it.
+// Computes x's gradient: at each pixel, the sum over the outputs that it contributed to.
 template <int KERNEL, int STRIDE>
 void input_gradient(const float *gradient, const float *taps, float *x_gradient, Shape shape, int threads) {
     const long channels = shape.channels;
-    each_row(shape.images * shape.height, threads, [=](long line) {
+    for_each_row(shape.images * shape.height, threads, [=](long line) {
         const long image = line / shape.height, row = line % shape.height;
         const float *lines[KERNEL] = {};
         for (int kernel_row = 0; kernel_row < KERNEL; kernel_row++) {
@@ -49,15 +49,15 @@ void input_gradient(const float *gradient, const float *taps, float *x_gradient,
             float *result = x_gradient + (line * shape.width + column) * channels;
             const bool whole = column >= KERNEL / 2 && (column + KERNEL / 2) / STRIDE < shape.columns;
             const bool odd = column % STRIDE;
-            if (whole && !odd) at_pixel<KERNEL, STRIDE, 0, true>(lines, taps, column, result, shape);
-            if (whole && odd) at_pixel<KERNEL, STRIDE, 1, true>(lines, taps, column, result, shape);
-            if (!whole && !odd) at_pixel<KERNEL, STRIDE, 0, false>(lines, taps, column, result, shape);
-            if (!whole && odd) at_pixel<KERNEL, STRIDE, 1, false>(lines, taps, column, result, shape);
+            if (whole && !odd) input_gradient_at<KERNEL, STRIDE, 0, true>(lines, taps, column, result, shape);
+            if (whole && odd) input_gradient_at<KERNEL, STRIDE, 1, true>(lines, taps, column, result, shape);
+            if (!whole && !odd) input_gradient_at<KERNEL, STRIDE, 0, false>(lines, taps, column, result, shape);
+            if (!whole && odd) input_gradient_at<KERNEL, STRIDE, 1, false>(lines, taps, column, result, shape);
         }
     });
 }
 
-// Adds one line's part of the taps' gradients, of LANES channels, to total[tap][channels].
+// Adds one line's part of the taps' gradients to total[tap][channels], for LANES channels.
 template <int KERNEL, int STRIDE>
 void add_line(const float *gradient, const float *x, long image, long row, long first, double *total, Shape shape) {
     const long channels = shape.channels;
@@ -74,7 +74,7 @@ void add_line(const float *gradient, const float *x, long image, long row, long 
                 if (whole || (col >= 0 && col < shape.width)) sums[tap] += arriving * load(in + col * channels);
             }
         };
-        // Columns whose filter lies inside the line need not look.
+        // For columns begin ≤ column < end the whole filter lies inside the line.
         const long begin = std::min<long>((KERNEL / 2 + STRIDE - 1) / STRIDE, shape.columns);
         const long end = std::max(begin, std::min(shape.columns, (shape.width - 1 - KERNEL / 2) / STRIDE + 1));
         for (long column = 0; column < begin; column++) add(column, false);
@@ -95,10 +95,10 @@ void taps_gradient(const float *gradient, const float *x, float *result, Shape s
             for (long first = 0; first < shape.channels; first += LANES)
                 add_line<KERNEL, STRIDE>(gradient, x, line / shape.rows, line % shape.rows, first,
                                          totals.data() + size * part, shape);
-    for (long place = 0; place < size; place++) {
+    for (long index = 0; index < size; index++) {
         double sum = 0;
-        for (int part = 0; part < threads; part++) sum += totals[size * part + place];
-        result[place] = sum;
+        for (int part = 0; part < threads; part++) sum += totals[size * part + index];
+        result[index] = sum;
     }
 }
 
@@ -113,7 +113,7 @@ void backward(const float *gradient, const float *x, const float *taps, float *x
 
 // Gradients of x [images, height, width, channels] and of the filters as taps [kernel · kernel, channels].
 //
-// kernel is 3 or 5, stride 1 or 2, channels a multiple of LANES.
+// kernel: 3 or 5; stride: 1 or 2; channels: a multiple of LANES.
 extern "C" void depthwise_backward(const float *gradient, const float *x, const float *taps, float *x_gradient,
                                    float *taps_result, long images, long height, long width, long channels,
                                    int kernel, int stride, int threads) {

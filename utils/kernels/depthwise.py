@@ -1,60 +1,60 @@
-"""Depthwise convolutions for training on a CPU in channels-last memory: PyTorch's forward, gradients of our own.
+"""Depthwise convolutions for training on a CPU in channels-last memory: PyTorch's forward pass, own gradients.
 
-PyTorch's gradients take half as long again; together with the rest of this folder see benchmarks/README.md.
+PyTorch's gradients take 1.5 times as long. For the effect of all kernels together see benchmarks/README.md.
 """
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.function import Function, FunctionCtx, once_differentiable
 
-from utils.kernels.library import LAYOUT
+from utils.kernels.library import LAYOUT, call_kernel
 
-LANES = 8  # channels that are computed at a time
+LANES = 8  # channels computed at a time, as in rows.h
 KERNELS, STRIDES = (3, 5), (1, 2)
 
 
-class _Convolve(torch.autograd.Function):
+class _DepthwiseConv(Function):
     @staticmethod
-    def forward(ctx, x, weight, module):
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, layer: "DepthwiseConv2d") -> Tensor:
         x = x.contiguous(memory_format=LAYOUT)
         ctx.save_for_backward(x, weight)
-        ctx.module = module
-        return F.conv2d(x, weight, None, module.stride, module.padding, 1, module.groups)
+        ctx.layer = layer
+        return F.conv2d(x, weight, None, layer.stride, layer.padding, 1, layer.groups)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=LAYOUT)
         images, channels, height, width = x.shape
-        (kernel, _), (stride, _) = ctx.module.kernel_size, ctx.module.stride
+        (kernel, _), (stride, _) = ctx.layer.kernel_size, ctx.layer.stride
         taps = weight.reshape(channels, kernel * kernel).t().contiguous()
         x_gradient, taps_gradient = torch.empty_like(x), torch.empty_like(taps)
         tensors = (gradient, x, taps, x_gradient, taps_gradient)
-        ctx.module.kernels("depthwise_backward", *tensors, images, height, width, channels, kernel, stride)
+        call_kernel("depthwise_backward", *tensors, images, height, width, channels, kernel, stride)
         return x_gradient, taps_gradient.t().reshape(weight.shape), None
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """nn.Conv2d of one filter a channel, [N, C, H, W] float32 to [N, C, ⌈H/stride⌉, ⌈W/stride⌉], channels last.
+    """nn.Conv2d with one filter per channel, float32 [N, C, H, W] to [N, C, ⌈H/stride⌉, ⌈W/stride⌉], channels last.
 
     Args:
-        layer: the nn.Conv2d that it takes the place of, for which `is_taken` is true, and whose weights it shares.
-        kernels: Kernels.
+        layer: the nn.Conv2d to replace, for which `is_supported` is true; the weights are shared.
     """
 
-    def __init__(self, layer, kernels):
+    def __init__(self, layer: nn.Conv2d) -> None:
         size = (layer.kernel_size, layer.stride, layer.padding)
         super().__init__(layer.in_channels, layer.out_channels, *size, groups=layer.groups, bias=False, device="meta")
-        self.weight, self.kernels = layer.weight, kernels
+        self.weight = layer.weight
         self.train(layer.training)
 
-    def forward(self, x):
-        return _Convolve.apply(x, self.weight, self) if torch.is_grad_enabled() else super().forward(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return _DepthwiseConv.apply(x, self.weight, self) if torch.is_grad_enabled() else super().forward(x)
 
 
-def is_taken(layer):
-    """Whether a layer is a convolution that DepthwiseConv2d can take the place of."""
+def is_supported(layer: nn.Module) -> bool:
+    """Return whether a layer is a convolution that DepthwiseConv2d can replace."""
     return (
         type(layer) is nn.Conv2d
         and layer.in_channels == layer.out_channels == layer.groups

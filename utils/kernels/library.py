@@ -1,14 +1,29 @@
-"""The compiled functions of this folder's C++, as Python calls them."""
+"""Compile this folder's C++ for the machine it runs on, and call the compiled functions.
 
+Each process compiles once, which takes one or two seconds. So there is no outdated library, none that was built for
+another processor, and nothing to install. Without a working compiler the caller uses PyTorch's layers instead.
+"""
+
+import ctypes
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import c_float, c_int, c_long, c_void_p
+from pathlib import Path
 
 import torch
 
-from utils.kernels.build import build
-
-SOURCES = ("batchnorm.cpp", "pooling.cpp", "depthwise.cpp")
-LAYOUT = torch.channels_last  # of all tensors that the functions take
+FOLDER = Path(__file__).resolve().parent
+COMPILERS = ("c++", "g++", "clang++")
+# Not -ffast-math, which would not preserve NaN.
+OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
+LAYOUT = torch.channels_last  # memory format of all tensors that the functions take
+_TIMEOUT = 120  # seconds
 _TENSORS, _SIZES = [c_void_p], [c_long]
+# Argument types of each function, without its last argument, the number of threads.
 _ARGUMENTS = {
     "batchnorm_forward": _TENSORS * 2 + _SIZES * 2 + _TENSORS * 6 + [c_float, c_float, c_int],
     "batchnorm_backward": _TENSORS * 2 + _SIZES * 2 + _TENSORS * 7 + [c_int],
@@ -18,22 +33,66 @@ _ARGUMENTS = {
 }
 
 
-class Kernels:
-    """The compiled functions; each is called by its name, with tensors and numbers, and uses PyTorch's threads.
+class BuildError(Exception):
+    """There is no compiler, or it cannot compile the files; the message gives the reason in one line."""
+
+
+def get_kernels() -> ctypes.CDLL:
+    """Return the compiled functions; compile them at the first call in a process.
 
     Raises:
-        utils.kernels.build.BuildError: there is no working compiler here.
+        BuildError: there is no working compiler.
     """
+    return _build_kernels(os.environ.get("CXX"))
 
-    def __init__(self):
-        library = build(*SOURCES)
-        self._functions = {name: getattr(library, name) for name in _ARGUMENTS}
-        for name, function in self._functions.items():
-            function.argtypes, function.restype = [*_ARGUMENTS[name], c_int], None
 
-    def __call__(self, name, *arguments):
-        values = (value.data_ptr() if isinstance(value, torch.Tensor) else value for value in arguments)
-        self._functions[name](*values, torch.get_num_threads())
+def call_kernel(name: str, *arguments: torch.Tensor | float) -> None:
+    """Call a compiled function with tensors and numbers, and as many threads as PyTorch uses."""
+    values = (value.data_ptr() if isinstance(value, torch.Tensor) else value for value in arguments)
+    getattr(get_kernels(), name)(*values, torch.get_num_threads())
 
-    def __deepcopy__(self, memo):
-        return self  # a copy of a network shares them
+
+@functools.cache
+def _build_kernels(compiler: str | None) -> ctypes.CDLL:
+    library = compile_library([FOLDER / f"{name}.cpp" for name in ("batchnorm", "pooling", "depthwise")], compiler)
+    for name, types in _ARGUMENTS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = [*types, c_int], None
+    return library
+
+
+def compile_library(sources: list[Path], compiler: str | None = None) -> ctypes.CDLL:
+    """Compile C++ files in parallel and load them as one library.
+
+    The library is not linked with OpenMP. It uses the OpenMP library of PyTorch, which is loaded already: two pools of
+    threads would compete for the processor's cores.
+
+    Args:
+        sources: C++ files.
+        compiler: name or path of the compiler; None for the first of COMPILERS that exists.
+
+    Raises:
+        BuildError: there is no compiler, it fails, or the library cannot be loaded.
+    """
+    command = next(filter(None, map(shutil.which, [compiler] if compiler else COMPILERS)), None)
+    if command is None:
+        raise BuildError(f"no C++ compiler ({compiler or ', '.join(COMPILERS)})")
+    with tempfile.TemporaryDirectory() as folder:
+        objects, library = [Path(folder, f"{source.name}.o") for source in sources], Path(folder, "library.so")
+        with ThreadPoolExecutor(len(sources)) as pool:
+            list(pool.map(lambda source, result: _run(command, *OPTIONS, "-c", source, "-o", result), sources, objects))
+        _run(command, "-shared", *objects, "-o", library)
+        try:
+            return ctypes.CDLL(str(library))
+        except OSError as error:
+            raise BuildError(f"{command} compiled the kernels, but they cannot be loaded: {error}") from error
+
+
+def _run(*command: str | Path) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"{command[0]}: {error}") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        raise BuildError(f"{command[0]}: {lines[0] if lines else f'exit status {done.returncode}'}")

@@ -1,40 +1,40 @@
-// Loops over the pixels of channels-last memory, `rows` pixels of `channels` floats each, on several threads.
+// Multithreaded loops over channels-last memory: `rows` pixels of `channels` floats each.
 //
-// The pixels are gone through in spans of equal length. A channel's values are added up in float over a span and from
-// there on in double, so that a sum over a million pixels is as exact as its values. The loops over channels are written
-// for the compiler to vectorise; `omp simd` spares it a test at each pixel of whether what is read and written overlap.
+// The loops process spans of equal length. Values of a channel are added up in float within a span and in double over
+// the spans, so that a sum over a million pixels is as exact as its values. The compiler vectorizes the loops over
+// channels; with `omp simd` it does not test at each pixel whether inputs and outputs overlap.
 #pragma once
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
-constexpr long SPAN = 64;  // where nothing else asks for another length
-constexpr int LANES = 8;   // floats that are computed at a time where it is said so
+constexpr long SPAN = 64;  // pixels, the default
+constexpr int LANES = 8;   // floats in a vector
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
 
-inline Lanes load(const float *place) {
+inline Lanes load(const float *address) {
     Lanes values;
-    std::memcpy(&values, place, sizeof values);  // at any address
+    std::memcpy(&values, address, sizeof values);  // without alignment
     return values;
 }
 
-inline void store(float *place, Lanes values) { std::memcpy(place, &values, sizeof values); }
+inline void store(float *address, Lanes values) { std::memcpy(address, &values, sizeof values); }
 
-// Sums over all rows of two values a channel: `add(first, end, a, b, scratch)` adds those of the rows from `first` to
-// before `end` to a[channels] and b[channels]; it may write to scratch[span · channels].
+// Returns the sums over all rows of two values per channel. `add(first, end, a, b, scratch)` adds the values of the
+// rows first ≤ row < end to a[channels] and b[channels]; it may write to scratch[span · channels].
 template <class Add>
 std::vector<double> sum_rows(long rows, long span, long channels, int threads, Add add) {
     std::vector<double> sums(2 * channels * threads);
     const long spans = (rows + span - 1) / span;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
-        std::vector<float> some(2 * channels), scratch(span * channels);
+        std::vector<float> partial(2 * channels), scratch(span * channels);
         double *total = sums.data() + 2 * channels * part;
-        for (long number = spans * part / threads; number < spans * (part + 1) / threads; number++) {
-            std::fill(some.begin(), some.end(), 0.0f);
-            add(number * span, std::min(rows, (number + 1) * span), some.data(), some.data() + channels,
+        for (long index = spans * part / threads; index < spans * (part + 1) / threads; index++) {
+            std::fill(partial.begin(), partial.end(), 0.0f);
+            add(index * span, std::min(rows, (index + 1) * span), partial.data(), partial.data() + channels,
                 scratch.data());
-            for (long c = 0; c < 2 * channels; c++) total[c] += some[c];
+            for (long c = 0; c < 2 * channels; c++) total[c] += partial[c];
         }
     }
     for (int part = 1; part < threads; part++)
@@ -42,21 +42,21 @@ std::vector<double> sum_rows(long rows, long span, long channels, int threads, A
     return sums;
 }
 
-// Calls `work(first, end, scratch)` for all spans of rows, as `sum_rows` does.
+// Calls `work(first, end, scratch)` for all spans of rows; the arguments are as in `sum_rows`.
 template <class Work>
-void each_span(long rows, long span, long channels, int threads, Work work) {
+void for_each_span(long rows, long span, long channels, int threads, Work work) {
     const long spans = (rows + span - 1) / span;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         std::vector<float> scratch(span * channels);
-        for (long number = spans * part / threads; number < spans * (part + 1) / threads; number++)
-            work(number * span, std::min(rows, (number + 1) * span), scratch.data());
+        for (long index = spans * part / threads; index < spans * (part + 1) / threads; index++)
+            work(index * span, std::min(rows, (index + 1) * span), scratch.data());
     }
 }
 
 // Calls `work(row)` for all rows.
 template <class Work>
-void each_row(long rows, int threads, Work work) {
+void for_each_row(long rows, int threads, Work work) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (long row = 0; row < rows; row++) work(row);
 }

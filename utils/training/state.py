@@ -10,8 +10,7 @@ from torch import nn
 
 from model.detector import Detector
 from utils.errors import warn
-from utils.kernels.build import BuildError
-from utils.kernels.library import Kernels
+from utils.kernels.library import BuildError
 from utils.kernels.use import use_kernels
 from utils.losses import build_loss
 from utils.losses.original import OriginalLoss
@@ -90,7 +89,7 @@ def choose_memory_format(model: nn.Module, device: torch.device, compiled: bool)
 
 def _use_kernels(model: nn.Module) -> bool:
     try:
-        use_kernels(model, Kernels())
+        use_kernels(model)
     except BuildError as error:
         warn(f"could not compile the CPU kernels; training will be about 2x slower: {error}")
         return False
