@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
-Array = TypeVar("Array", torch.Tensor, np.ndarray)
+if TYPE_CHECKING:
+    import torch
+
+Array = TypeVar("Array", "torch.Tensor", np.ndarray)
 
 EPSILON = 1e-7  # added to areas and lengths, so that boxes without area have an IoU
 
 
 def _library(array: torch.Tensor | np.ndarray) -> ModuleType:
-    return torch if isinstance(array, torch.Tensor) else np
+    if isinstance(array, np.ndarray):
+        return np
+    import torch  # here, because scripts that only need NumPy (genanchors.py, tools/) start 2 seconds faster
+
+    return torch
 
 
 def corners(boxes: Array) -> tuple[Array, Array]:
@@ -36,7 +42,7 @@ def cxcywh_to_xyxy(boxes: Array) -> Array:
 def paired_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Compute the IoU of each box with the target at the same position: [..., 4] and [..., 4] to [...]."""
     (low, high), (target_low, target_high) = corners(boxes), corners(targets)
-    intersection = (torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0).prod(-1)
+    intersection = (high.minimum(target_high) - low.maximum(target_low)).clamp(min=0).prod(-1)
     union = boxes[..., 2:].prod(-1) + targets[..., 2:].prod(-1) - intersection
     return intersection / (union + EPSILON)
 
@@ -50,6 +56,7 @@ def complete_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     Returns:
         1 for equal boxes; always above −2.
     """
+    torch = _library(boxes)
     iou = paired_iou(boxes, targets)
     (low, high), (target_low, target_high) = corners(boxes), corners(targets)
     diagonal = (torch.maximum(high, target_high) - torch.minimum(low, target_low)).square().sum(1) + EPSILON
@@ -111,7 +118,7 @@ def decode_boxes(
         [..., 4] boxes (cx, cy, w, h) in input pixels.
     """
     centers = decode_centers(activated[..., :2], cells, stride)
-    return torch.cat((centers, decode_sizes(activated[..., 2:], anchors)), -1)
+    return _library(centers).concatenate((centers, decode_sizes(activated[..., 2:], anchors)), -1)
 
 
 def frame_to_image(boxes: np.ndarray, frame_size: tuple[int, int], image_size: tuple[int, int]) -> np.ndarray:
