@@ -4,10 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.ops import box_iou
 
 from utils import anchors as module
 from utils.anchors import (
@@ -17,11 +15,10 @@ from utils.anchors import (
     fit,
     fit_report,
     lloyd,
-    matches,
     replace_anchors,
-    shape_iou,
     start_centers,
 )
+from utils.boxes import shape_iou
 from utils.config import read_config
 from utils.dataset.labels import label_path, parse_labels
 from utils.errors import InputError
@@ -65,12 +62,6 @@ def read_sizes(folder):
     return box_sizes(labels, 352, 352)
 
 
-def test_shape_iou_is_iou_of_boxes_with_the_same_corner():
-    sizes, anchors = random_sizes(50, 0), random_sizes(7, 1)
-    boxes, others = (torch.from_numpy(np.concatenate((np.zeros_like(part), part), 1)) for part in (sizes, anchors))
-    np.testing.assert_allclose(shape_iou(sizes, anchors), box_iou(boxes, others).numpy(), rtol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("size", "matched"),
     [
@@ -86,8 +77,8 @@ def test_shape_iou_is_iou_of_boxes_with_the_same_corner():
         ((19, 9), False),
     ],
 )
-def test_matches_is_strict_at_the_ratio(size, matched):
-    assert matches(np.array([size]), np.array([[10.0, 20.0]])).item() is matched
+def test_a_box_matches_below_the_ratio(size, matched):
+    assert fit([size], [[10, 20]]).recall == matched
 
 
 @pytest.mark.parametrize("count", [1, 2, 300, 1500])

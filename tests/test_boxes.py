@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_convert, box_iou
 
-from utils.boxes import frame_to_image, labels_to_frame, paired_iou
+from utils.boxes import frame_to_image, labels_to_frame, paired_iou, shape_iou, side_ratio
 
 
 def test_each_axis_has_its_own_factor():
@@ -48,3 +48,15 @@ def test_paired_iou_is_the_diagonal_of_torchvision_s(rows):
 def test_paired_iou_of_boxes_without_area():
     boxes = torch.zeros(2, 3, 4)
     assert paired_iou(boxes, boxes).tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_shape_iou_and_side_ratio_for_arrays_and_tensors():
+    random = np.random.default_rng(0)
+    sizes, anchors = np.exp(random.normal(3, 1, (50, 2))), np.exp(random.normal(3, 1, (7, 2)))
+    boxes, others = (torch.from_numpy(np.concatenate((np.zeros_like(part), part), 1)) for part in (sizes, anchors))
+    ratios = np.maximum(sizes[:, None] / anchors, anchors / sizes[:, None]).max(2)
+    np.testing.assert_allclose(shape_iou(sizes, anchors), box_iou(boxes, others), rtol=1e-12)
+    np.testing.assert_allclose(side_ratio(sizes, anchors), ratios, rtol=1e-12)
+    tensors = torch.from_numpy(sizes), torch.from_numpy(anchors)
+    np.testing.assert_allclose(shape_iou(*tensors), box_iou(boxes, others), rtol=1e-12)
+    np.testing.assert_allclose(side_ratio(*tensors), ratios, rtol=1e-12)

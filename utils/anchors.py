@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from utils.boxes import shape_iou, side_ratio
 from utils.errors import InputError
 from utils.files import atomic_path, read_text, write_text
 from utils.text import align_columns
@@ -51,21 +52,6 @@ def box_sizes(labels: Sequence[np.ndarray], width: int, height: int) -> np.ndarr
     return np.concatenate(labels)[:, 3:5] * np.array([width, height], dtype=np.float64)
 
 
-def shape_iou(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Return the [n, k] IoU of boxes [n, 2] and anchors [k, 2] that have the same corner."""
-    # Computed as [k, n]: NumPy is fast when the long axis is contiguous.
-    width, height = sizes.T
-    anchor_width, anchor_height = anchors.T[..., None]
-    intersection = np.minimum(width, anchor_width) * np.minimum(height, anchor_height)
-    return (intersection / (width * height + anchor_width * anchor_height - intersection)).T
-
-
-def matches(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Return [n, k], whether the loss trains the anchor on the box: max(w/aw, aw/w, h/ah, ah/h) < MATCH_RATIO."""
-    factors = sizes[:, None] / anchors
-    return np.maximum(factors, 1 / factors).max(2) < MATCH_RATIO
-
-
 def fit(sizes: ArrayLike, anchors: ArrayLike) -> Fit:
     """Measure how well anchors [k, 2] fit boxes of sizes [n, 2].
 
@@ -75,7 +61,7 @@ def fit(sizes: ArrayLike, anchors: ArrayLike) -> Fit:
     sizes = _check_sizes(sizes)
     anchors = np.asarray(anchors, dtype=np.float64).reshape(-1, 2)
     nearest, iou = _find_nearest(sizes, anchors)
-    matched = sum(int(matches(part, anchors).any(1).sum()) for part in _split(sizes, len(anchors)))
+    matched = sum(int((side_ratio(part, anchors) < MATCH_RATIO).any(1).sum()) for part in _split(sizes, len(anchors)))
     boxes = np.bincount(nearest, minlength=len(anchors))
     return Fit(float(iou.mean()), matched / len(sizes), tuple(boxes.tolist()))
 

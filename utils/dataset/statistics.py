@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.anchors import box_sizes, matches
+from utils.anchors import MATCH_RATIO, box_sizes
+from utils.boxes import side_ratio
 from utils.dataset.index import DatasetIndex
 from utils.errors import warn
 
@@ -55,7 +56,7 @@ def count(index, missing_labels, empty_labels, config):
         class_images=_bincount([np.unique(numbers) for numbers in class_of_box], config.classes),
         sizes=sizes,
         too_small=(sizes < MIN_VISIBLE).any(1),
-        unmatched=~matches(sizes, np.array(config.anchors).reshape(-1, 2)).any(1),
+        unmatched=~(side_ratio(sizes, np.array(config.anchors).reshape(-1, 2)) < MATCH_RATIO).any(1),
     )
 
 
