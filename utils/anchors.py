@@ -47,9 +47,7 @@ def box_sizes(labels: Sequence[np.ndarray], width: int, height: int) -> np.ndarr
         width: input width in pixels.
         height: input height in pixels.
     """
-    if not labels:
-        return np.empty((0, 2))
-    return np.concatenate(labels)[:, 3:5] * np.array([width, height], dtype=np.float64)
+    return np.concatenate([np.empty((0, 5)), *labels])[:, 3:5] * (width, height)
 
 
 def fit(sizes: ArrayLike, anchors: ArrayLike) -> Fit:

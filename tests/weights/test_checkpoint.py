@@ -133,7 +133,7 @@ OBJECTS = "expected tensors only, .* got Python objects .*could run code"
 NOT_TENSORS = "expected a dict of tensors by name, got "
 UNREADABLE = {
     "missing": (lambda path, detector: None, "cannot read .*: No such file"),
-    "folder": (lambda path, detector: path.mkdir(), "got a folder"),
+    "folder": (lambda path, detector: path.mkdir(), "cannot read .*: Is a directory"),
     "empty": (write(b""), "got an empty file"),
     "one byte": (write(b"\x80"), NOT_PYTORCH),
     "text": (write(b"hello world\n"), NOT_PYTORCH),

@@ -206,8 +206,6 @@ def _save(path: str | Path, content: Mapping[str, Any]) -> None:
 
 def _load(path: Path) -> object:
     """Read a file that torch.save wrote, without running code from it."""
-    if path.is_dir():
-        raise InputError(f"{path}: expected a weights file, got a folder")
     try:
         content = path.read_bytes()
     except OSError as error:
