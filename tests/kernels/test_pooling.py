@@ -30,7 +30,7 @@ def norm_and_pool(dtype=torch.float32, channels=8, weight=None):
     width=st.integers(1, 15),
     count=st.integers(1, 5),
 )
-def test_normalised_and_pooled_equals_float64(batch, channels, height, width, count):
+def test_norm_and_pool_equals_float64(batch, channels, height, width, count):
     assume(batch * height * width > 3)
     x = random_tensor(batch, channels, height, width)
     exact = norm_and_pool(torch.float64, channels)

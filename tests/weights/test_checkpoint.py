@@ -61,7 +61,7 @@ def assert_same(first, second):
         pytest.param(lambda state: {f"_orig_mod.module.{name}": t for name, t in state.items()}, id="both"),
     ],
 )
-def test_reads_every_kind_of_checkpoint(tmp_path, state, wrap):
+def test_reads_all_kinds_of_weights_files(tmp_path, state, wrap):
     path = save(wrap(state), tmp_path / "w.pth")
     assert_same(read_state_dict(path), state)
     other = fresh()
@@ -75,7 +75,7 @@ def test_reads_the_format_before_torch_1_6(tmp_path, state):
     assert_same(read_state_dict(path), state)
 
 
-def test_half_precision_weights_fill_a_full_precision_detector(tmp_path, state):
+def test_half_precision_weights_load_into_a_full_precision_detector(tmp_path, state):
     halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     other = fresh()
     load_weights(other, save(halves, tmp_path / "w.pth"))
@@ -295,7 +295,7 @@ def test_released_files_in_a_detector_of_two_classes(shared, detector):
 # Partial loading
 
 
-def test_matching_takes_what_fits_and_lists_the_rest(tmp_path, state):
+def test_load_matching_loads_what_fits_and_lists_the_rest(tmp_path, state):
     changes = changed(output_cls_layers__weight=(80, 72, 1, 1), output_cls_layers__bias=(80,), extra=(3,))
     path = save(changes(state), tmp_path / "w.pth")
     other = fresh()
@@ -305,36 +305,36 @@ def test_matching_takes_what_fits_and_lists_the_rest(tmp_path, state):
         assert torch.equal(tensor, own[name] if "output_cls_layers" in name else state[name]), name
 
 
-def test_matching_takes_all_of_a_checkpoint_that_fits(tmp_path, state):
+def test_load_matching_loads_a_whole_checkpoint(tmp_path, state):
     other = fresh()
     assert load_matching(other, save({"model": state, "ema": None}, tmp_path / "w.pth")) == []
     assert_same(other.state_dict(), state)
 
 
-def test_matching_takes_a_backbone(shared):
+def test_load_matching_loads_a_backbone(shared):
     other = fresh()
     assert load_matching(other, shared / BACKBONE) == []
     assert_same(other.backbone.state_dict(), read_state_dict(shared / BACKBONE))
 
 
-def test_matching_takes_a_backbone_with_prefix(tmp_path, state):
+def test_load_matching_loads_a_backbone_with_prefix(tmp_path, state):
     other = fresh()
     assert load_matching(other, save(only("backbone.")(state), tmp_path / "w.pth")) == []
     assert torch.equal(other.backbone.first_conv[0].weight, state["backbone.first_conv.0.weight"])
 
 
-def test_matching_takes_the_backbone_of_the_older_layout(tmp_path, state):
+def test_load_matching_loads_the_backbone_of_the_older_layout(tmp_path, state):
     change, _ = MISFITS["coupled heads"]
     skipped = load_matching(fresh(), save(change(state), tmp_path / "w.pth"))
     assert skipped
     assert all(name.startswith("fpn.head_") for name in skipped)
 
 
-def test_matching_the_released_checkpoint_in_other_classes(shared):
+def test_load_matching_with_other_classes(shared):
     assert load_matching(fresh(), shared / RELEASED) == ["output_cls_layers.weight", "output_cls_layers.bias"]
 
 
-def test_matching_nothing_is_an_error(tmp_path):
+def test_load_matching_without_a_match_is_an_error(tmp_path):
     path = save({"a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "w.pth")
     with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: none .* 2 tensors .*: a, b$"):
         load_matching(fresh(), path)

@@ -15,7 +15,7 @@ CLASSES = 6
 
 
 def filled(classes=CLASSES, anchors=3, seed=1):
-    """State dict of a detector whose weights are those of no new one."""
+    """State dict of a detector with random weights that differ from those of a new detector."""
     torch.manual_seed(seed)
     return {name: torch.rand(tensor.shape) for name, tensor in Detector(classes, anchors).state_dict().items()}
 
@@ -48,7 +48,7 @@ def test_backbone_alone(tmp_path):
         (2, 5, r"skipped 6 .*output_reg_layers.weight, .*, output_obj_layers.bias and 2 more"),
     ],
 )
-def test_other_classes_and_anchors_take_what_fits(tmp_path, classes, anchors, skipped):
+def test_other_classes_and_anchors_load_the_tensors_that_fit(tmp_path, classes, anchors, skipped):
     state = filled(classes, anchors)
     torch.save(state, tmp_path / "w.pth")
     detector = Detector(CLASSES, 3)
@@ -57,7 +57,7 @@ def test_other_classes_and_anchors_take_what_fits(tmp_path, classes, anchors, sk
         assert torch.equal(tensor, state[name].to(tensor.dtype)) == (tensor.shape == state[name].shape), name
 
 
-def test_imagenet_backbone_unless_something_else_is_asked_for(tmp_path, monkeypatch):
+def test_imagenet_backbone_is_the_default(tmp_path, monkeypatch):
     state = {name.removeprefix("backbone."): t for name, t in filled().items() if name.startswith("backbone.")}
     torch.save(state, tmp_path / "backbone.pth")
     monkeypatch.setattr(pretrained, "BACKBONE", tmp_path / "backbone.pth")
@@ -66,7 +66,7 @@ def test_imagenet_backbone_unless_something_else_is_asked_for(tmp_path, monkeypa
     assert torch.equal(detector.backbone.first_conv[0].weight, state["first_conv.0.weight"])
 
 
-def test_random_weights_with_a_warning_where_the_backbone_cannot_be_had(tmp_path, monkeypatch, capsys):
+def test_random_weights_with_a_warning_if_the_backbone_cannot_be_downloaded(tmp_path, monkeypatch, capsys):
     def no_network(path):
         raise RunError(f"{path}: not there, and the download failed; save it as {path}")
 
@@ -88,7 +88,7 @@ def test_random_weights_with_a_warning_where_the_backbone_cannot_be_had(tmp_path
         ({}, r"w.pth: expected .*empty"),
     ],
 )
-def test_weights_that_nothing_can_start_from(tmp_path, content, message):
+def test_weights_that_cannot_be_loaded(tmp_path, content, message):
     if content is not None:
         torch.save(content, tmp_path / "w.pth")
     with pytest.raises(InputError, match=message):
