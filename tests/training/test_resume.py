@@ -112,7 +112,7 @@ def test_first_signal_saves_and_the_run_goes_on(shapes, number, to_group):
     os.killpg(process.pid, number) if to_group else process.send_signal(number)
     status, output = finish(process)
     assert status == 128 + number, output
-    assert "go on with: python3 train.py --resume weights/small-last.pth" in output
+    assert "python3 train.py --resume weights/small-last.pth" in output
     saved = torch.load(folder / "weights/small-last.pth", weights_only=True)
     place = saved["progress"]["epoch"], saved["progress"]["step"]
     assert place >= (1, 0)
