@@ -9,7 +9,8 @@ from pathlib import Path
 
 from utils.errors import InputError
 from utils.export.calibration import read_calibration
-from utils.export.graph import ActivatedDetector, EndToEndDetector, for_ncnn
+from utils.export.graph import ActivatedDetector, EndToEndDetector
+from utils.export.ncnn_graph import for_ncnn
 from utils.export.verify import (
     PICTURE,
     check_exact,

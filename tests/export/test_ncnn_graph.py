@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from model.detector import Detector
 from tests.helpers.random_detector import save_random_weights
-from utils.export.channel_order import stage_order
-from utils.export.graph import ActivatedDetector, for_ncnn
+from utils.export.graph import ActivatedDetector
+from utils.export.ncnn_graph import for_ncnn, stage_order
 from utils.runtimes.base import split_maps
 
 
