@@ -1,11 +1,11 @@
-"""Export a checkpoint to ONNX and NCNN, in float32, float16 and int8, and check what comes out.
+"""Export a checkpoint to ONNX and NCNN, in float32, float16 and int8, and compare the result with PyTorch.
 
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --ncnn --int8 --evaluate
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --end2end --conf 0.25
 
-The .onnx file goes to --output, the others beside it: model.ncnn.param, model.ncnn.bin and model.json, and with
---int8 model-int8.onnx and the like.
+The other files are written next to the .onnx file: model.ncnn.param, model.ncnn.bin and model.json, and with --int8
+model-int8.onnx, model-int8.ncnn.param, model-int8.ncnn.bin and model-int8.json.
 """
 
 from utils import cli
@@ -13,56 +13,58 @@ from utils import cli
 
 def build_parser():
     parser = cli.parser(
-        "Export a checkpoint to ONNX, and to NCNN and int8 if asked for, and check what comes out.",
+        "Export a checkpoint to ONNX, optionally also to NCNN and in int8, and compare the result with PyTorch.",
         [
             "python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx",
             "python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --ncnn --int8",
         ],
     )
-    parser.add_argument("--data", required=True, metavar="FILE", help=".data file that the weights go with")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="weights; released ones are downloaded")
-    parser.add_argument(
-        "--output", default="model.onnx", metavar="FILE", help="the .onnx file; others are named after it"
+    add = parser.add_argument
+    add("--data", required=True, metavar="FILE", help=".data file that the weights were trained with")
+    add("--weights", required=True, metavar="FILE", help=".pth file; released weights are downloaded if missing")
+    add("--output", default="model.onnx", metavar="FILE", help=".onnx file to write; other files are named after it")
+    add("--opset", type=int, default=13, metavar="N", help="version of the ONNX operators, 11 to 20")
+    add("--dynamic-batch", action="store_true", help="let the model accept any number of images (default: one)")
+    add("--dynamic-size", action="store_true", help="let the model accept any image size that is a multiple of 32")
+    add("--end2end", action="store_true", help="include decoding and NMS in the .onnx file; it outputs detections")
+    add("--half", action="store_true", help="store the .onnx file in float16; input and output stay in float32")
+    add(
+        "--ncnn",
+        nargs="?",
+        const="fp16",
+        choices=("fp16", "fp32"),
+        help="also export to NCNN, with weights in float16 (if no value is given) or float32",
     )
-    parser.add_argument("--opset", type=int, default=13, metavar="N", help="version of ONNX's operators, 11 to 20")
-    parser.add_argument("--dynamic-batch", action="store_true", help="any number of images a run (default: one)")
-    parser.add_argument("--dynamic-size", action="store_true", help="any size that is a multiple of 32")
-    parser.add_argument("--end2end", action="store_true", help="decoding and suppression inside: one output [n, 6]")
-    parser.add_argument("--half", action="store_true", help="the .onnx file in float16; input and output in float32")
-    parser.add_argument(
-        "--ncnn", nargs="?", const="fp16", choices=("fp16", "fp32"), help="also for NCNN, stored in float16 or float32"
-    )
-    parser.add_argument("--int8", action="store_true", help="also in int8: for ONNX Runtime, and NCNN with --ncnn")
-    parser.add_argument("--calib", metavar="LIST", help="images to calibrate int8 with (default: the train list)")
-    parser.add_argument(
-        "--calib-images", type=cli.positive_int, default=64, metavar="N", help="first images of it that are used"
-    )
-    parser.add_argument("--conf", type=cli.fraction, default=0.3, help="score threshold that the files carry")
-    parser.add_argument("--iou", type=cli.fraction, default=0.4, help="overlap threshold that the files carry")
-    parser.add_argument(
-        "--evaluate", action="store_true", help="measure the checkpoint and all files: AP on the val list, latency"
-    )
+    add("--int8", action="store_true", help="also export an int8 model for ONNX Runtime, and for NCNN with --ncnn")
+    add("--calib", metavar="LIST", help="list of images for the calibration of int8 (default: the train list)")
+    add("--calib-images", type=cli.positive_int, default=64, metavar="N", help="use the first N images of this list")
+    add("--conf", type=cli.fraction, default=0.3, help="score threshold to store in the exported files")
+    add("--iou", type=cli.fraction, default=0.4, help="overlap threshold of NMS to store in the exported files")
+    add("--evaluate", action="store_true", help="measure AP and latency of the checkpoint and of all exported models")
     return parser
 
 
 def main(options):
-    import tempfile
+    from dataclasses import fields
 
     from utils.config import read_config
     from utils.dataset.shapes import prepare
+    from utils.errors import InputError
     from utils.evaluation.compare import evaluate_all, read_val
-    from utils.export.exporter import Exporter
-    from utils.export.plan import check_options, make_all
+    from utils.export.exporter import ExportOptions, export
 
-    check_options(options)
+    export_options = ExportOptions(**{entry.name: getattr(options, entry.name) for entry in fields(ExportOptions)})
+    if options.end2end and options.evaluate:
+        raise InputError("--evaluate: expected no --end2end, because AP needs all scores and NMS removes the low ones")
     config = prepare(read_config(options.data))
     index = read_val(config) if options.evaluate else None
-    with tempfile.TemporaryDirectory(prefix="export-") as folder:
-        exporter = Exporter(config, options.weights, options.output, options.conf, options.iou, folder)
-        written = make_all(exporter, options)
+    models = [options.weights]
+    for exported in export(config, export_options):
+        print(exported, flush=True)
+        models.append(exported.files[0])
     if options.evaluate:
         print()
-        print(evaluate_all([options.weights, *written], config, index))
+        print(evaluate_all(models, config, index))
 
 
 if __name__ == "__main__":

@@ -69,10 +69,11 @@ def open_all(options, threads):
         if model.endswith(".onnx"):
             runs[Path(model).name] = onnx_run(model, threads)
         else:
-            from utils.runtimes.ncnn_runtime import bin_path, read_info
+            from utils.runtimes.loading import read_model_config
+            from utils.runtimes.ncnn_runtime import bin_path
 
-            info = read_info(model)
-            runs[Path(model).name] = ncnn_run(Path(model), bin_path(model), info.width, threads)
+            width = read_model_config(None, model).width
+            runs[Path(model).name] = ncnn_run(Path(model), bin_path(model), width, threads)
     if options.others:
         for name, size in OTHERS.items():
             runs[name] = ncnn_run(Path(options.others, f"{name}.param"), None, size, threads)
@@ -113,9 +114,9 @@ def onnx_run(model, threads):
     """Run a model of ONNX Runtime's."""
     import numpy as np
 
-    from utils.runtimes.onnx_runtime import open_runtime
+    from utils.runtimes.onnx_runtime import OnnxRuntime
 
-    runtime = open_runtime(model, threads)
+    runtime = OnnxRuntime(model, threads)
     shape = (1, 3, runtime.info.height, runtime.info.width)
     prepared = np.random.default_rng(0).random(shape, np.float32)
     return lambda: runtime.execute(prepared)

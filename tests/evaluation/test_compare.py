@@ -83,7 +83,7 @@ def test_one_exported_model_is_measured_like_weights(folder, compare):
     [
         (("--json", "x.json"), "--json, --save-detections and --plots: expected one weights file, got several"),
         (("--plots",), "--json, --save-detections and --plots: expected one weights file, got several"),
-        (("gone.onnx",), "gone.onnx: expected an .onnx file, found none there"),
+        (("gone.onnx",), "gone.onnx: expected an .onnx file"),
     ],
 )
 def test_what_does_not_go_with_several(folder, compare, options, message, tmp_path, monkeypatch):
@@ -99,4 +99,4 @@ def test_a_model_with_thresholds_inside_cannot_be_measured(folder, compare):
     assert export(*arguments, "--end2end").returncode == 0
     status, _, errors = compare("--weights", folder / "e.onnx")
     assert status == 2
-    assert "e.onnx: its thresholds are inside: conf 0.3" in errors
+    assert "e.onnx: expected conf 0.3 or more" in errors

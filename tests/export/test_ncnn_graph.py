@@ -1,4 +1,4 @@
-"""The forms in which the network is exported: each computes what the network does."""
+"""The network rewritten for NCNN computes the same as the original."""
 
 import copy
 
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from model.detector import Detector
 from tests.helpers.random_detector import save_random_weights
 from utils.export.graph import ActivatedDetector
-from utils.export.ncnn_graph import for_ncnn, stage_order
+from utils.export.ncnn_graph import optimize_for_ncnn, stage_order
 from utils.runtimes.base import split_maps
 
 
 @given(st.integers(1, 50), st.integers(0, 8))
-def test_an_order_lets_the_same_channels_pass(quarter, blocks):
-    """Followed through a stage by name, each block changes the channels that it changes in the network."""
+def test_the_same_channels_pass_each_block(quarter, blocks):
+    """Follow channels by name through a stage: each block changes the same ones in both networks."""
     channels = 4 * quarter
     half = channels // 2
     order = stage_order(channels, blocks)
@@ -37,10 +37,10 @@ def test_an_order_lets_the_same_channels_pass(quarter, blocks):
 
 
 @pytest.mark.parametrize("classes", [1, 80])
-def test_the_form_for_ncnn_computes_the_same(tmp_path, classes):
+def test_the_outputs_are_equal(tmp_path, classes):
     detector = Detector(classes, 3).eval()
     detector.load_state_dict(torch.load(save_random_weights(tmp_path / "w.pth", classes), weights_only=True))
-    other = for_ncnn(copy.deepcopy(detector))
+    other = optimize_for_ncnn(copy.deepcopy(detector))
     torch.manual_seed(0)
     images = torch.nn.functional.interpolate(torch.rand(2, 3, 6, 10), (96, 160), mode="bicubic")
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Which layers stay in floating point."""
+"""The choice of layers that stay in floating point."""
 
 import pytest
 import torch
@@ -17,57 +17,57 @@ def predictions(scores, labels=(0, 1, 1), shift=0.0):
 REFERENCE = [predictions((0.8, 0.5, 0.7))]
 
 
-def test_the_same_agree():
+def test_equal_predictions_have_no_disagreement():
     assert disagreement(REFERENCE, REFERENCE) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_changed_score_counts_as_a_share_of_all():
+def test_a_changed_score_counts_as_a_fraction_of_all_scores():
     assert disagreement(REFERENCE, [predictions((0.6, 0.5, 0.7))]) == pytest.approx(0.2 / 2, abs=1e-5)
 
 
-def test_another_class_is_a_lost_score():
+def test_another_class_counts_as_a_lost_score():
     assert disagreement(REFERENCE, [predictions((0.8, 0.5, 0.7), (0, 1, 0))]) == pytest.approx(0.7 / 2, abs=1e-5)
 
 
-def test_a_moved_box_counts_by_its_score():
+def test_a_moved_box_counts_times_its_score():
     # Boxes 10, 20 and 8 wide are moved by 2.
     lost = [score * (1 - (side - 2) / (side + 2)) for score, side in ((0.8, 10), (0.5, 20), (0.7, 8))]
     assert disagreement(REFERENCE, [predictions((0.8, 0.5, 0.7), shift=2)]) == pytest.approx(sum(lost) / 2, abs=1e-5)
 
 
-def test_what_nobody_sees_does_not_count():
+def test_low_scores_do_not_count():
     hidden = [predictions((0.8, 0.5, 0.009))]
     assert disagreement(hidden, [predictions((0.8, 0.5, 0.002), (0, 1, 0))]) == pytest.approx(0, abs=1e-6)
 
 
-def test_nothing_found_at_all():
+def test_no_predictions():
     nothing = [predictions((0.0, 0.0, 0.0))]
     assert disagreement(nothing, REFERENCE) == 0
 
 
-HARM = {"a": 0.02, "b": 0.4, "c": 0.0, "d": 0.1, "e": 0.2}
+DISAGREEMENT = {"a": 0.02, "b": 0.4, "c": 0.0, "d": 0.1, "e": 0.2}
 
 
-def choose(sizes, most_weights):
-    asked = []
+def choose(sizes, max_float_weights):
+    calls = []
 
     def predict(names):
-        asked.append(names)
-        return [predictions((0.8 - 2 * HARM[names[0]] if names else 0.8, 0.5, 0.7))]
+        calls.append(names)
+        return [predictions((0.8 - 2 * DISAGREEMENT[names[0]] if names else 0.8, 0.5, 0.7))]
 
-    found = choose_float_layers(sizes, predict, predict([]), tolerance=0.05, most_weights=most_weights)
-    assert asked == [[], *([name] for name in HARM)]
+    found = choose_float_layers(sizes, predict, tolerance=0.05, max_float_weights=max_float_weights)
+    assert calls == [[], *([name] for name in DISAGREEMENT)]
     return found
 
 
 def test_the_worst_layers_are_chosen_worst_first():
-    found = choose(dict.fromkeys(HARM, 10), most_weights=1)
+    found = choose(dict.fromkeys(DISAGREEMENT, 10), max_float_weights=1)
     assert list(found) == ["b", "e", "d"]
     assert found == pytest.approx({"b": 0.4, "e": 0.2, "d": 0.1}, abs=1e-5)
 
 
-def test_no_more_than_a_share_of_the_weights_stays():
-    assert list(choose(dict.fromkeys(HARM, 10), most_weights=0.45)) == ["b", "e"]
-    # What is too large for what is left of the share makes room for the next one.
-    assert list(choose({**dict.fromkeys(HARM, 10), "e": 60}, most_weights=0.3)) == ["b", "d"]
-    assert choose(dict.fromkeys(HARM, 10), most_weights=0) == {}
+def test_at_most_a_fraction_of_the_weights_stays():
+    assert list(choose(dict.fromkeys(DISAGREEMENT, 10), max_float_weights=0.45)) == ["b", "e"]
+    # A layer that is too large for the rest of the budget is skipped, and the next one is chosen.
+    assert list(choose({**dict.fromkeys(DISAGREEMENT, 10), "e": 60}, max_float_weights=0.3)) == ["b", "d"]
+    assert choose(dict.fromkeys(DISAGREEMENT, 10), max_float_weights=0) == {}

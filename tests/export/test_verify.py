@@ -1,12 +1,13 @@
-"""What an exported model with NMS inside must agree on with PyTorch, and where rounding is tolerated."""
+"""Comparison of a model that includes NMS with PyTorch: what must be equal, and where rounding is tolerated."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from utils.export.verify import LIMIT, Reference, check_exact, detections_difference
+from utils.export.verify import TOLERANCE, Reference, check_difference, detections_difference
 from utils.runtimes.model_info import ModelInfo
 
 TINY = 1e-6  # what rounding changes
@@ -34,69 +35,69 @@ def reference(*cells):
     for scale, side in enumerate((4, 2)):
         values = torch.full((1, side, side, 7), 0.5)
         values[..., 4:] = 0
-        for _, row, column, score, label in (cell for cell in cells if cell[0] == scale):
+        for _, row, column, score, class_id in (cell for cell in cells if cell[0] == scale):
             values[0, row, column, 4] = score
-            values[0, row, column, 5 + label] = 1
+            values[0, row, column, 5 + class_id] = 1
         maps.append(values)
     return Reference(np.zeros((64, 64, 3), np.uint8), maps)
 
 
-def found(*rows):
+def rows_of(*rows):
     return torch.tensor(rows).reshape(-1, 6)
 
 
-# A box at stride 16, one next to it in the same column (IoU 0), and one at stride 32 around the first (IoU 0.25).
+# A box at stride 16, and a box at stride 32 around it (IoU 0.25).
 FIRST = (0, 0, 0, 0.9, 0)
 FIRST_FOUND = (0.0, 0.0, 16.0, 16.0, 0.9, 0.0)
 LARGE = (1, 0, 0, 0.8, 0)
 LARGE_FOUND = (0.0, 0.0, 32.0, 32.0, 0.8, 0.0)
 
 
-def test_equal_detections_differ_by_nothing():
-    assert detections_difference(found(FIRST_FOUND, LARGE_FOUND), reference(FIRST, LARGE), INFO) < TINY
-    assert detections_difference(found(), reference(), INFO) == 0
+def test_equal_detections_have_no_difference():
+    assert detections_difference(rows_of(FIRST_FOUND, LARGE_FOUND), reference(FIRST, LARGE), INFO) < TINY
+    assert detections_difference(rows_of(), reference(), INFO) == 0
 
 
-def test_the_largest_difference_is_of_the_score_or_of_a_share_of_the_side():
+def test_the_difference_is_of_a_score_or_of_a_coordinate_as_a_fraction_of_the_side():
     moved = (0.0, 0.0, 16.0, 16.032, 0.9, 0.0)
-    assert detections_difference(found(moved), reference(FIRST), INFO) == pytest.approx(0.0005, rel=0.01)
+    assert detections_difference(rows_of(moved), reference(FIRST), INFO) == pytest.approx(0.0005, rel=0.01)
     less = (0.0, 0.0, 16.0, 16.0, 0.8998, 0.0)
-    assert detections_difference(found(less), reference(FIRST), INFO) == pytest.approx(0.0002, rel=0.01)
+    assert detections_difference(rows_of(less), reference(FIRST), INFO) == pytest.approx(0.0002, rel=0.01)
 
 
 def test_the_order_of_nearly_equal_scores_does_not_matter():
     equal = (0, 2, 2, 0.9 + TINY, 1)
     other = (32.0, 32.0, 48.0, 48.0, 0.9, 1.0)
-    assert detections_difference(found(FIRST_FOUND, other), reference(FIRST, equal), INFO) < LIMIT
+    assert detections_difference(rows_of(FIRST_FOUND, other), reference(FIRST, equal), INFO) < TOLERANCE
 
 
 @pytest.mark.parametrize("score", [0.3 - TINY, 0.3 + TINY])
-def test_a_score_at_the_threshold_may_be_found_or_not(score):
+def test_a_score_at_the_threshold_may_be_detected_or_not(score):
     expected = reference(FIRST, (0, 2, 2, score, 1))
-    assert detections_difference(found(FIRST_FOUND), expected, INFO) < LIMIT
+    assert detections_difference(rows_of(FIRST_FOUND), expected, INFO) < TOLERANCE
     near = (32.0, 32.0, 48.0, 48.0, score, 1.0)
-    assert detections_difference(found(FIRST_FOUND, near), expected, INFO) < LIMIT
+    assert detections_difference(rows_of(FIRST_FOUND, near), expected, INFO) < TOLERANCE
 
 
 def test_either_of_two_overlapping_boxes_of_nearly_equal_score_may_be_kept():
-    info = INFO.__class__(**{**vars(INFO), "iou": 0.2})  # the large box overlaps the first by 0.25
+    info = dataclasses.replace(INFO, iou=0.2)  # the large box overlaps the first by 0.25
     expected = reference((0, 0, 0, 0.8 + TINY, 0), LARGE)
-    assert detections_difference(found(LARGE_FOUND), expected, info) < LIMIT
-    assert detections_difference(found((*FIRST_FOUND[:4], 0.8, 0.0)), expected, info) < LIMIT
+    assert detections_difference(rows_of(LARGE_FOUND), expected, info) < TOLERANCE
+    assert detections_difference(rows_of((*FIRST_FOUND[:4], 0.8, 0.0)), expected, info) < TOLERANCE
 
 
 def test_an_overlap_at_the_threshold_may_suppress_or_not():
-    info = INFO.__class__(**{**vars(INFO), "iou": 0.25})
+    info = dataclasses.replace(INFO, iou=0.25)
     expected = reference(FIRST, LARGE)
-    assert detections_difference(found(FIRST_FOUND, LARGE_FOUND), expected, info) < LIMIT
-    assert detections_difference(found(FIRST_FOUND), expected, info) < LIMIT
+    assert detections_difference(rows_of(FIRST_FOUND, LARGE_FOUND), expected, info) < TOLERANCE
+    assert detections_difference(rows_of(FIRST_FOUND), expected, info) < TOLERANCE
 
 
-def test_either_of_two_equally_likely_classes_may_be_found():
+def test_either_of_two_equally_likely_classes_may_be_detected():
     expected = reference(FIRST)
     expected.maps[0][0, 0, 0, 5:] = torch.tensor([1.0, 1.0 - TINY])
-    assert detections_difference(found((*FIRST_FOUND[:5], 1.0)), expected, INFO) < LIMIT
-    assert detections_difference(found(FIRST_FOUND), expected, INFO) < LIMIT
+    assert detections_difference(rows_of((*FIRST_FOUND[:5], 1.0)), expected, INFO) < TOLERANCE
+    assert detections_difference(rows_of(FIRST_FOUND), expected, INFO) < TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -114,15 +115,15 @@ def test_either_of_two_equally_likely_classes_may_be_found():
         pytest.param(((math.nan,) * 4 + (0.9, 0.0),), (FIRST,), id="not a number"),
     ],
 )
-def test_what_is_wrong_is_refused(detections, cells):
-    difference = detections_difference(found(*detections), reference(*cells), INFO)
+def test_wrong_detections_are_an_error(detections, cells):
+    difference = detections_difference(rows_of(*detections), reference(*cells), INFO)
     with pytest.raises(RuntimeError, match=r"^m\.onnx: "):
-        check_exact("m.onnx", difference)
+        check_difference("m.onnx", "FP32", difference)
 
 
-def test_with_max_det_detections_the_weaker_ones_are_not_missed():
-    info = INFO.__class__(**{**vars(INFO), "max_det": 1})
+def test_weaker_detections_than_max_det_may_be_missing():
+    info = dataclasses.replace(INFO, max_det=1)
     expected = reference(FIRST, (0, 2, 2, 0.5, 1))
-    assert detections_difference(found(FIRST_FOUND), expected, info) < LIMIT
+    assert detections_difference(rows_of(FIRST_FOUND), expected, info) < TOLERANCE
     weaker = (32.0, 32.0, 48.0, 48.0, 0.5, 1.0)
-    assert detections_difference(found(weaker), expected, info) == math.inf
+    assert detections_difference(rows_of(weaker), expected, info) == math.inf

@@ -1,4 +1,4 @@
-"""What an exported model says of itself: there and back, and what is not accepted."""
+"""The description of an exported model: written, read back, and rejected if it is wrong."""
 
 import dataclasses
 import json
@@ -8,15 +8,7 @@ import pytest
 from tests.helpers.dataset_files import write_data
 from utils.config import read_config
 from utils.errors import InputError
-from utils.runtimes.model_info import (
-    check_fits,
-    describe_model,
-    from_content,
-    from_metadata,
-    read_json,
-    to_content,
-    to_metadata,
-)
+from utils.runtimes.model_info import ModelInfo
 
 
 @pytest.fixture
@@ -26,25 +18,24 @@ def config(tmp_path):
 
 @pytest.fixture
 def info(config):
-    return describe_model(config, "ab12", conf=0.3, iou=0.4, precision="FP16")
+    return ModelInfo.from_config(config, "ab12", conf=0.3, iou=0.4, precision="FP16")
 
 
 def content_of(info):
-    return json.loads(json.dumps(to_content(info, "images", ("stride16", "stride32"))))
+    return json.loads(json.dumps(info.to_dict("images", ("stride16", "stride32"))))
 
 
-def test_there_and_back_by_json(info):
-    assert dataclasses.replace(from_content(content_of(info), "m.json"), path=None) == info
+def test_a_description_is_read_back(info):
+    assert dataclasses.replace(ModelInfo.from_dict(content_of(info), "m.json"), path=None) == info
 
 
-def test_there_and_back_by_metadata(info):
-    metadata = to_metadata(to_content(info, "images", ("stride16", "stride32")))
-    assert all(isinstance(value, str) for value in metadata.values())
-    found = from_metadata({**metadata, "somebody": "else's"}, "m.onnx")
-    assert dataclasses.replace(found, path=None) == info
+def test_a_description_is_read_back_from_metadata(info):
+    metadata = {key: json.dumps(value) for key, value in content_of(info).items()}
+    read = ModelInfo.from_metadata({**metadata, "other": "not JSON"}, "m.onnx")
+    assert dataclasses.replace(read, path=None) == info
 
 
-def test_it_says_how_the_input_is_prepared(info):
+def test_the_input_is_described(info):
     content = content_of(info)
     assert content["input"]["name"] == "images"
     assert content["input"]["channels"] == "BGR"
@@ -53,35 +44,35 @@ def test_it_says_how_the_input_is_prepared(info):
     assert content["strides"] == [16, 32]
 
 
-def test_it_stands_for_the_config(info, config):
+def test_it_can_replace_the_config(info, config):
     assert (info.classes, info.anchor_num) == (config.classes, config.anchor_num) == (2, 3)
     assert info.anchors == config.anchors
-    check_fits(info, config)
-    check_fits(info, info)
+    info.check_fits(config)
+    info.check_fits(info)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class_names": ("cat",)}, r"was exported with classes 1, .*small.data says 2"),
-        ({"width": 128}, r"was exported with width 128, .*small.data says 96"),
-        ({"height": 96}, r"was exported with height 96, .*small.data says 64"),
-        ({"anchors": (((1.0, 2.0),) * 3,) * 2}, r"was exported with anchors \(\(\(1.0, 2.0\)"),
+        ({"class_names": ("cat",)}, "classes 1, .*small.data says 2"),
+        ({"width": 128}, "width 128, .*small.data says 96"),
+        ({"height": 96}, "height 96, .*small.data says 64"),
+        ({"anchors": (((1.0, 2.0),) * 3,) * 2}, r"anchors \(\(\(1.0, 2.0\)"),
     ],
 )
 def test_another_data_file_does_not_fit(info, config, changes, message):
     with pytest.raises(InputError, match=message):
-        check_fits(dataclasses.replace(info, **changes), config)
+        dataclasses.replace(info, **changes).check_fits(config)
 
 
 def test_translated_names_fit(info, config):
-    check_fits(dataclasses.replace(info, class_names=("cat", "hot dog")), config)
+    dataclasses.replace(info, class_names=("cat", "hot dog")).check_fits(config)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", 2, "format: expected 1, which this version reads, got 2"),
+        ("format", 2, "format: expected 1, got 2"),
         ("format", None, "format: expected 1"),
         ("model_name", "", "model_name: expected a name, got ''"),
         ("model_name", 3, "model_name: expected a name, got 3"),
@@ -110,7 +101,7 @@ def test_translated_names_fit(info, config):
 )
 def test_a_bad_entry_is_named(info, key, value, message):
     with pytest.raises(InputError, match=f"m.json: {message}"):
-        from_content({**content_of(info), key: value}, "m.json")
+        ModelInfo.from_dict({**content_of(info), key: value}, "m.json")
 
 
 @pytest.mark.parametrize("key", ["names", "width", "anchors", "conf", "precision"])
@@ -118,21 +109,21 @@ def test_a_missing_entry_is_named(info, key):
     content = content_of(info)
     del content[key]
     with pytest.raises(InputError, match=f"m.json: {key}: expected"):
-        from_content(content, "m.json")
+        ModelInfo.from_dict(content, "m.json")
 
 
-def test_other_json_is_no_description(tmp_path):
-    with pytest.raises(InputError, match=r"m.json: expected the description of a model, got a list"):
-        from_content([], "m.json")
+def test_other_json_files_are_rejected(tmp_path):
+    with pytest.raises(InputError, match=r"m.json: expected .*, got a list"):
+        ModelInfo.from_dict([], "m.json")
     (tmp_path / "m.json").write_text('{\n"a": }', encoding="utf-8")
     with pytest.raises(InputError, match=r"m.json:2: expected JSON"):
-        read_json(tmp_path / "m.json")
+        ModelInfo.from_json(tmp_path / "m.json")
     with pytest.raises(InputError, match=r"gone.json: cannot read"):
-        read_json(tmp_path / "gone.json")
+        ModelInfo.from_json(tmp_path / "gone.json")
 
 
-def test_metadata_of_others():
-    with pytest.raises(InputError, match=r"m.onnx: expected the metadata that pytorch2onnx.py writes .*, got none"):
-        from_metadata({"producer": "somebody"}, "m.onnx")
+def test_other_metadata_is_rejected():
+    with pytest.raises(InputError, match=r"m.onnx: expected the metadata .*, got none"):
+        ModelInfo.from_metadata({"producer": "somebody"}, "m.onnx")
     with pytest.raises(InputError, match=r"m.onnx: expected metadata in JSON"):
-        from_metadata({"format": "1", "names": "{0: 'cat'}"}, "m.onnx")
+        ModelInfo.from_metadata({"format": "1", "names": "{0: 'cat'}"}, "m.onnx")

@@ -1,74 +1,84 @@
-"""What ranges activations have, and where it is best to cut them off for 8 bits."""
+"""Measure the ranges of activations and choose where int8 clips them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from utils.dataset.dataset import resize_image
 from utils.dataset.images import list_images, read_image
 from utils.errors import InputError
 
 BINS = 2048
-LEVELS = 127  # of a signed 8-bit number, on each side of 0
-CUTS = np.arange(64, BINS + 1, 16)  # bins after which a range may end
+LEVELS = 127  # largest absolute value in int8
+CLIP_BINS = np.arange(64, BINS + 1, 16)  # candidates: number of bins below the limit
 
 
-def read_calibration(path, count, size):
-    """The first images of a list at the network's size.
+def read_calibration(source: str | Path | None, count: int, size: tuple[int, int]) -> list[np.ndarray]:
+    """Read the first images of a list in the input size.
 
     Args:
-        path: list file, folder or glob (`utils.dataset.images.list_images`).
-        count: how many.
-        size: (width, height).
+        source: list file, folder or glob, see `utils.dataset.images.list_images`; None: there is none.
+        count: how many images to read.
+        size: (width, height) of the input.
+
     Returns:
-        list of [H, W, 3] uint8 arrays, BGR.
+        Images, each [H, W, 3] uint8, BGR.
+
     Raises:
-        InputError: there is none, or one cannot be read.
+        InputError: there is no list or no image in it, or an image cannot be read.
     """
-    from utils.dataset.dataset import resize_image
-
-    paths = list_images(path)[:count]
+    if source is None:
+        raise InputError("--int8: expected --calib LIST with images to calibrate with, because there is no train list")
+    paths = list_images(source)[:count]
     if not paths:
-        raise InputError(f"{path}: expected images to calibrate with, got an empty list")
-    return [resize_image(read_image(image), *size) for image in paths]
+        raise InputError(f"{source}: expected images to calibrate with, got an empty list")
+    return [resize_image(read_image(path), *size) for path in paths]
 
 
-class Range:
-    """The values of one tensor over all calibration images."""
+class Histogram:
+    """Absolute values of one tensor over all calibration images."""
 
-    def __init__(self, lowest, highest):
+    def __init__(self, lowest: float, highest: float) -> None:
         self.lowest, self.highest = lowest, highest
+        self.largest = max(-lowest, highest)
         self.counts = np.zeros(BINS)
 
-    @property
-    def largest(self):
-        return max(-self.lowest, self.highest)
-
-    def count(self, values):
+    def add(self, values: np.ndarray) -> None:
         self.counts += np.histogram(np.abs(values), BINS, (0, self.largest or 1))[0]
 
-    def cut(self):
-        """The limit beyond which values are best clipped: the one of least squared error.
+    def clip_limit(self) -> float:
+        """Return the limit with the least squared error when larger absolute values are clipped.
 
-        A value within it is rounded to a multiple of s = limit/127, which costs s²/12 on average (a value below s/2
-        becomes 0 and costs its square); one beyond it costs the square of what is cut off (Banner et al. 2019,
-        arXiv:1810.05723, who find that limit in closed form for two distributions; here it is counted).
+        A value below the limit is rounded to a multiple of s = limit / 127, which costs s²/12 on average (a value
+        below s/2 becomes 0 and costs its square). A value above it costs the square of its distance from the limit.
+        Banner et al. 2019 (arXiv:1810.05723) derive the limit for two distributions; this histogram needs none.
         """
         if not self.largest:
             return 1.0
         values = (np.arange(BINS) + 0.5) / BINS * self.largest
-        limits = CUTS / BINS * self.largest
+        limits = CLIP_BINS / BINS * self.largest
         steps = limits / LEVELS
-        inside = np.minimum(values**2, steps[:, None] ** 2 / 12)
-        costs = np.where(values > limits[:, None], (values - limits[:, None]) ** 2, inside)
-        # The first bin holds zeros, which are exact.
+        rounding = np.minimum(values**2, steps[:, None] ** 2 / 12)
+        costs = np.where(values > limits[:, None], (values - limits[:, None]) ** 2, rounding)
+        # The first bin contains zeros, which are exact.
         return float(limits[np.argmin(costs[:, 1:] @ self.counts[1:])])
 
 
-def observe(run, images, names):
-    """{name: Range} of tensors over some images.
+def observe(
+    run: Callable[[np.ndarray], Sequence[np.ndarray]], images: Sequence[np.ndarray], names: Sequence[str]
+) -> dict[str, Histogram]:
+    """Collect the values of tensors over all images, in two passes: first the extremes, then the histograms.
 
     Args:
-        run: function of one image that gives the arrays of `names`, in their order.
-        images: list, gone through twice: for the extremes, then for the distribution.
-        names: of the tensors.
+        run: returns the tensors called `names`, in this order, for one image.
+        images: the inputs of `run`.
+        names: names of the tensors.
+
+    Returns:
+        One histogram per name.
     """
     extremes = [(0.0, 0.0)] * len(names)
     for image in images:
@@ -76,8 +86,8 @@ def observe(run, images, names):
             (min(low, float(values.min())), max(high, float(values.max())))
             for (low, high), values in zip(extremes, run(image), strict=True)
         ]
-    ranges = [Range(*pair) for pair in extremes]
+    histograms = [Histogram(*pair) for pair in extremes]
     for image in images:
-        for observed, values in zip(ranges, run(image), strict=True):
-            observed.count(values)
-    return dict(zip(names, ranges, strict=True))
+        for histogram, values in zip(histograms, run(image), strict=True):
+            histogram.add(values)
+    return dict(zip(names, histograms, strict=True))

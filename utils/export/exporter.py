@@ -1,200 +1,189 @@
-"""From a checkpoint to the files that are asked for: each is made in a temporary folder, checked, then put in place."""
+"""Export a checkpoint: make each model in a temporary folder, compare it with PyTorch, then move it to its place."""
+
+from __future__ import annotations
 
 import copy
-import functools
 import json
 import shutil
-from dataclasses import dataclass, field, replace
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from utils.config import Config
 from utils.errors import InputError
 from utils.export.calibration import read_calibration
 from utils.export.graph import ActivatedDetector, EndToEndDetector
-from utils.export.ncnn_graph import for_ncnn
-from utils.export.verify import (
-    PICTURE,
-    check_exact,
-    check_rounded,
-    detections_difference,
-    largest_difference,
-    reference,
-)
-from utils.files import atomic_path, check_writable, write_text
-from utils.runtimes.model_info import describe_model, to_content
-from utils.runtimes.ncnn_format import as_float16, write_bin, write_param
-from utils.runtimes.ncnn_runtime import BIN_SUFFIX, INFO_SUFFIX, INPUT, OUTPUTS, PARAM_SUFFIX, NcnnRuntime
-from utils.runtimes.onnx_runtime import OnnxRuntime
+from utils.export.int8_ncnn import quantize as quantize_ncnn
+from utils.export.ncnn_export import to_ncnn
+from utils.export.ncnn_graph import optimize_for_ncnn
+from utils.export.onnx_export import add_description, to_half, to_onnx
+from utils.export.verify import compare_with_pytorch, make_reference
+from utils.files import atomic_path, check_writable
+from utils.runtimes.model_info import ModelInfo
+from utils.runtimes.ncnn_format import Layer, as_float16, write_bin, write_param
+from utils.runtimes.ncnn_runtime import BIN_SUFFIX, INFO_SUFFIX, INPUT, OUTPUTS, PARAM_SUFFIX
 from utils.weights.checkpoint import load_detector, weights_hash
-from utils.weights.download import obtain
+
+if TYPE_CHECKING:
+    import onnx
 
 ONNX_SUFFIX = ".onnx"
+MIN_OPSET, MAX_OPSET = 11, 20
 
 
-@dataclass
-class Made:
-    """An exported model: files in a temporary folder until `Exporter.place` puts them where they belong."""
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export.
 
-    path: Path  # by which it is used: NAME.onnx or NAME.ncnn.param
-    precision: str
-    difference: float | None = None  # largest one of a probability from PyTorch's on a real picture
-    notes: list[str] = field(default_factory=list)  # what is to be said of it
-
-
-class Exporter:
-    """Makes exported models of one checkpoint.
-
-    Args:
-        config: Config.
-        weights: path of a .pth file.
-        output: path of the .onnx file; other files are named after it.
-        conf, iou: thresholds that the files carry.
-        folder: temporary folder.
     Raises:
-        InputError: the weights do not fit, or nothing can be written there. RunError: they cannot be downloaded.
+        InputError: the options are wrong or cannot be combined.
     """
 
-    def __init__(self, config, weights, output, conf, iou, folder):
-        self.output, self.folder = Path(output), Path(folder)
-        if self.output.suffix != ONNX_SUFFIX:
-            raise InputError(f"--output {output}: expected a name that ends with {ONNX_SUFFIX}")
+    weights: str  # .pth file
+    output: str = "model.onnx"  # the .onnx file; other files are named after it
+    opset: int = 13
+    dynamic_batch: bool = False
+    dynamic_size: bool = False
+    end2end: bool = False  # include decoding and NMS in the .onnx file
+    half: bool = False  # float16 in the .onnx file
+    ncnn: str | None = None  # fp16 or fp32: also export to NCNN
+    int8: bool = False  # also export int8 models
+    calib: str | None = None  # calibration images; None: the train list
+    calib_images: int = 64
+    conf: float = 0.3  # thresholds that the files contain
+    iou: float = 0.4
+
+    def __post_init__(self) -> None:
+        if Path(self.output).suffix != ONNX_SUFFIX:
+            raise InputError(f"--output {self.output}: expected a name that ends with {ONNX_SUFFIX}")
+        if not MIN_OPSET <= self.opset <= MAX_OPSET:
+            raise InputError(f"--opset: expected a version from {MIN_OPSET} to {MAX_OPSET}, got {self.opset}")
+        if self.end2end and self.dynamic_batch:
+            raise InputError("--end2end: expected no --dynamic-batch, because a model with NMS takes one image")
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """The files of a model; the first one loads it."""
+
+    files: list[Path]
+    precision: str
+    notes: list[str]  # results of the checks, for the user
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{path} ({path.stat().st_size:,} bytes)" for path in self.files)
+        return "\n  ".join([f"wrote {self.precision} {sizes}", *self.notes])
+
+
+def export(config: Config, options: ExportOptions) -> Iterator[ExportedModel]:
+    """Export a checkpoint, and yield each model after it is checked and written.
+
+    Raises:
+        InputError: the weights or the calibration images cannot be used, or the folder cannot be written to.
+        RunError: a package is missing, a download failed, or a float32 model differs from PyTorch.
+    """
+    with tempfile.TemporaryDirectory(prefix="export-") as folder:
+        exporter = _Exporter(config, options, Path(folder))
+        if options.int8:  # first, so that errors in the list appear before anything is written
+            images = read_calibration(options.calib or config.train, options.calib_images, exporter.size)
+        yield exporter.onnx()
+        if options.ncnn:
+            layers = exporter.ncnn_layers()
+            yield exporter.ncnn(layers)
+        if options.int8:
+            yield exporter.onnx_int8(images)
+            if options.ncnn:
+                yield exporter.ncnn_int8(layers, images)
+
+
+class _Exporter:
+    def __init__(self, config: Config, options: ExportOptions, folder: Path) -> None:
+        self.options, self.folder = options, folder
+        self.output = Path(options.output)
         check_writable(self.output)
-        self.config = config
-        self.detector = load_detector(obtain(weights), config)
-        self.info = describe_model(config, weights_hash(weights), conf, iou, "FP32")
-        self.expected = reference(ActivatedDetector(self.detector), self.info)
+        self.detector = load_detector(options.weights, config)
+        self.info = ModelInfo.from_config(config, weights_hash(options.weights), options.conf, options.iou)
+        self.size = (config.width, config.height)
+        self.activated = ActivatedDetector(self.detector)
+        self.reference = make_reference(self.activated, self.info)
 
-    def onnx(self, opset, dynamic_batch, dynamic_size, half):
-        """The .onnx file with an output a scale."""
-        from utils.export.onnx_export import to_half, to_onnx
+    def onnx(self) -> ExportedModel:
+        """Export to ONNX in float32 or float16."""
+        info, module = self.info, self.activated
+        if self.options.end2end:
+            module = EndToEndDetector(self.detector, info.anchors, self.size, info.conf, info.iou)
+        model = self._trace(module, self.options.opset)
+        exported = self._write_onnx(model, "FP32")
+        if self.options.half:
+            exported = self._write_onnx(to_half(model), "FP16", [f"in float32: {note}" for note in exported.notes])
+        return self._publish(exported)
 
-        model = to_onnx(ActivatedDetector(self.detector), self.info, opset, dynamic_batch, dynamic_size)
-        made = self._compared(self._write_onnx(model, "FP32", self.output.name))
-        check_exact(made.path, made.difference)
-        if half:
-            model = to_half(model, self._info("FP16"))
-            made = self._compared(self._write_onnx(model, "FP16", self.output.name))
-            check_rounded(made.path, made.difference)
-        return made
+    def onnx_int8(self, images: Sequence[np.ndarray]) -> ExportedModel:
+        """Export to ONNX in int8, without NMS."""
+        from utils.export.int8_onnx import INT8_MIN_OPSET, quantize
 
-    def onnx_end_to_end(self, opset, dynamic_size, half):
-        """The .onnx file that ends with detections."""
-        from utils.export.onnx_export import to_half, to_onnx
+        model = self._trace(self.activated, max(self.options.opset, INT8_MIN_OPSET))
+        quantized, kept = quantize(model, self.info.anchors, images)
+        return self._publish(self._write_onnx(quantized, "INT8", [_float_layers_note(kept)]))
 
-        info = self.info
-        module = EndToEndDetector(self.detector, info.anchors, (info.width, info.height), info.conf, info.iou)
-        model = to_onnx(module, info, opset, dynamic_size=dynamic_size)
-        made = self._write_onnx(model, "FP32", self.output.name)
-        found = self._detections(made)
-        made.difference = detections_difference(found, self.expected, info)
-        check_exact(made.path, made.difference)
-        if half:
-            # Rounding moves scores across the threshold, so that there may be other detections.
-            made = self._write_onnx(to_half(model, self._info("FP16")), "FP16", self.output.name)
-            made.notes.append(f"{len(self._detections(made))} objects in img/{PICTURE.name}, {len(found)} in float32")
-        else:
-            made.notes += [_difference_note(made), f"{len(found)} objects found there"]
-        return made
+    def ncnn_layers(self) -> list[Layer]:
+        """Convert the network to NCNN layers in float32."""
+        return to_ncnn(ActivatedDetector(optimize_for_ncnn(copy.deepcopy(self.detector))), self.size)
 
-    def onnx_int8(self, opset, dynamic_batch, dynamic_size, images):
-        """An 8-bit .onnx file with an output a scale."""
-        from utils.export.int8_onnx import LEAST_OPSET, quantise
-        from utils.export.onnx_export import to_onnx
+    def ncnn(self, layers: list[Layer]) -> ExportedModel:
+        """Export to NCNN in float32 or float16."""
+        counts = Counter(layer.type for layer in layers).most_common()
+        notes = ["layers: " + ", ".join(f"{count} {layer_type}" for layer_type, count in counts)]
+        exported = self._write_ncnn(layers, "FP32", notes)
+        if self.options.ncnn == "fp16":
+            exported = self._write_ncnn(as_float16(layers), "FP16", notes)
+        return self._publish(exported)
 
-        model = to_onnx(
-            ActivatedDetector(self.detector), self.info, max(opset, LEAST_OPSET), dynamic_batch, dynamic_size
-        )
-        quantised, kept = quantise(model, self._info("INT8"), images)
-        made = self._compared(self._write_onnx(quantised, "INT8", f"{self.output.stem}-int8{ONNX_SUFFIX}"))
-        made.notes.append(_kept_note(kept))
-        return made
+    def ncnn_int8(self, layers: list[Layer], images: Sequence[np.ndarray]) -> ExportedModel:
+        """Export to NCNN in int8."""
+        quantized, kept = quantize_ncnn(layers, self.info.anchors, images)
+        return self._publish(self._write_ncnn(quantized, "INT8", [_float_layers_note(kept)]))
 
-    def ncnn(self, half):
-        """The NCNN pair in float16 or float32 storage."""
-        from utils.export.ncnn_export import operators
+    def _trace(self, module: ActivatedDetector | EndToEndDetector, opset: int) -> onnx.ModelProto:
+        return to_onnx(module, self.size, opset, self.options.dynamic_batch, self.options.dynamic_size)
 
-        layers = self._ncnn_layers
-        made = self._compared(self._write_ncnn(layers, "FP32", self.output.stem))
-        check_exact(made.path, made.difference)
-        if half:
-            made = self._compared(self._write_ncnn(as_float16(layers), "FP16", self.output.stem))
-            check_rounded(made.path, made.difference)
-        made.notes.append(f"layers: {operators(layers)}")
-        return made
+    def _write_onnx(self, model: onnx.ModelProto, precision: str, notes: Sequence[str] = ()) -> ExportedModel:
+        add_description(model, replace(self.info, precision=precision))
+        path = self._path(precision, ONNX_SUFFIX)
+        path.write_bytes(model.SerializeToString())
+        return self._compared([path], precision, notes)
 
-    def ncnn_int8(self, images):
-        """The NCNN pair with 8-bit weights."""
-        from utils.export.int8_ncnn import quantise
+    def _write_ncnn(self, layers: list[Layer], precision: str, notes: Sequence[str]) -> ExportedModel:
+        param, weights, info = (self._path(precision, suffix) for suffix in (PARAM_SUFFIX, BIN_SUFFIX, INFO_SUFFIX))
+        write_param(param, layers)
+        write_bin(weights, layers)
+        content = replace(self.info, precision=precision).to_dict(INPUT, OUTPUTS, param=param.name, bin=weights.name)
+        info.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return self._compared([param, weights, info], precision, notes)
 
-        layers, kept = quantise(self._ncnn_layers, self.info, images)
-        made = self._compared(self._write_ncnn(layers, "INT8", f"{self.output.stem}-int8"))
-        made.notes.append(_kept_note(kept))
-        return made
+    def _path(self, precision: str, suffix: str) -> Path:
+        """Return a path in the temporary folder: NAME.suffix, or NAME-int8.suffix."""
+        return self.folder / f"{self.output.stem}{'-int8' if precision == 'INT8' else ''}{suffix}"
 
-    def place(self, made):
-        """Put the files of what was made where they belong, each whole or not at all; their paths."""
-        targets = []
-        for source in self.files(made):
-            target = self.output.parent / source.name
+    def _compared(self, files: list[Path], precision: str, notes: Sequence[str]) -> ExportedModel:
+        results = compare_with_pytorch(files[0], precision, self.reference, self.info)
+        return ExportedModel(files, precision, [*results, *notes])
+
+    def _publish(self, exported: ExportedModel) -> ExportedModel:
+        """Copy the files from the temporary folder to the output folder, each one atomically."""
+        targets = [self.output.parent / source.name for source in exported.files]
+        for source, target in zip(exported.files, targets, strict=True):
             with atomic_path(target) as temporary:
                 shutil.copyfile(source, temporary)
-            targets.append(target)
-        return targets
-
-    def files(self, made):
-        """The files of what was made, in the temporary folder."""
-        if made.path.suffix == ONNX_SUFFIX:
-            return [self.folder / made.path]
-        stem = made.path.name.removesuffix(PARAM_SUFFIX)
-        return [self.folder / (stem + suffix) for suffix in (PARAM_SUFFIX, BIN_SUFFIX, INFO_SUFFIX)]
-
-    def calibration(self, path, count):
-        """The images to calibrate with: of a list, else of the .data file's train list."""
-        path = path or self.config.train
-        if path is None:
-            raise InputError(
-                "--int8: expected --calib LIST, a list of images to calibrate with; there is no train list"
-            )
-        return read_calibration(path, count, (self.info.width, self.info.height))
-
-    def _info(self, precision):
-        return replace(self.info, precision=precision)
-
-    @functools.cached_property
-    def _ncnn_layers(self):
-        from utils.export.ncnn_export import to_ncnn
-
-        return to_ncnn(ActivatedDetector(for_ncnn(copy.deepcopy(self.detector))), self.info)
-
-    def _write_onnx(self, model, precision, name):
-        (self.folder / name).write_bytes(model.SerializeToString())
-        return Made(Path(name), precision)
-
-    def _write_ncnn(self, layers, precision, stem):
-        param, weights = f"{stem}{PARAM_SUFFIX}", f"{stem}{BIN_SUFFIX}"
-        write_param(self.folder / param, layers)
-        write_bin(self.folder / weights, layers)
-        content = to_content(self._info(precision), INPUT, OUTPUTS, param=param, bin=weights)
-        write_text(self.folder / f"{stem}{INFO_SUFFIX}", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        return Made(Path(param), precision)
-
-    def _detections(self, made):
-        """What a model that ends with detections finds in the picture."""
-        runtime = OnnxRuntime(self.folder / made.path)
-        return runtime.predict(self.expected.image[None], self.info.conf, self.info.iou)[0]
-
-    def _compared(self, made):
-        """`made`, with its difference from PyTorch."""
-        runtime = (OnnxRuntime if made.path.suffix == ONNX_SUFFIX else NcnnRuntime)(self.folder / made.path)
-        made.difference = largest_difference(runtime, self.expected)
-        made.notes.append(_difference_note(made))
-        return made
+        return replace(exported, files=targets)
 
 
-def _difference_note(made):
-    return f"largest difference from PyTorch on img/{PICTURE.name}: {made.difference:.2g}"
-
-
-def _kept_note(kept):
+def _float_layers_note(kept: dict[str, float]) -> str:
     if not kept:
         return "all convolutions in int8"
     return "in floating point: " + ", ".join(f"{name} ({value:.1%})" for name, value in kept.items())

@@ -1,27 +1,27 @@
-"""The network as it is exported: activated, one output a scale or one for the detections."""
+"""The networks that are exported: with activations inside, and with decoding and NMS inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torchvision.ops import box_convert, nms
 
+from model.detector import Detector
 from utils.postprocess import MAX_DETECTIONS, activate, decode
 
 
 class ActivatedDetector(nn.Module):
-    """Images to a map a scale, ready to be decoded: sigmoid and softmax are inside.
+    """A detector with sigmoid and softmax inside and one output per scale."""
 
-    Args:
-        detector: Detector.
-    """
-
-    def __init__(self, detector):
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector = detector.eval()
 
-    def forward(self, images):
-        """
-        Args:
-            images: [N, 3, H, W], BGR, 0…1.
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run the network on images [N, 3, H, W], BGR, 0…1.
+
         Returns:
             [N, H/16, W/16, 4·A + A + C] and [N, H/32, W/32, 4·A + A + C].
         """
@@ -29,35 +29,42 @@ class ActivatedDetector(nn.Module):
 
 
 class EndToEndDetector(nn.Module):
-    """One image to its detections: decoding and suppression are inside, as `utils.postprocess.detect` does them.
+    """A detector with decoding and NMS inside, with the same result as `utils.postprocess.detect`.
 
     Args:
-        detector: Detector.
-        anchors: [2][A][2], width and height in input pixels.
+        detector: the network.
+        anchors: [2][A][2] (width, height) in input pixels.
         size: (width, height) of the input.
-        conf, iou, max_det: as in `detect`.
+        conf, iou, max_det: see `detect`.
     """
 
-    def __init__(self, detector, anchors, size, conf, iou, max_det=MAX_DETECTIONS):
+    def __init__(
+        self,
+        detector: Detector,
+        anchors: Sequence[Sequence[Sequence[float]]],
+        size: tuple[int, int],
+        conf: float,
+        iou: float,
+        max_det: int = MAX_DETECTIONS,
+    ) -> None:
         super().__init__()
         self.detector = detector.eval()
         self.conf, self.iou, self.max_det = conf, iou, max_det
         self.register_buffer("anchors", torch.tensor(anchors))
-        # Boxes of different classes are moved further apart than any two boxes can be, so that one pass suppresses
-        # within each class. Of a fixed distance the largest side counts: four times an anchor's.
-        self.class_distance = float(max(size) + 2 * 4 * self.anchors.max() + 1)
+        # An offset per class, larger than any box: boxes of different classes do not overlap, and one NMS serves all
+        # classes. A box is at most four times as large as its anchor.
+        self.class_offset = float(max(size) + 2 * 4 * self.anchors.max() + 1)
 
-    def forward(self, image):
-        """
-        Args:
-            image: [1, 3, H, W], BGR, 0…1.
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Detect in one image [1, 3, H, W], BGR, 0…1.
+
         Returns:
-            [n, 6], (x1, y1, x2, y2, score, class) in input pixels, best first.
+            [n, 6] (x1, y1, x2, y2, score, class) in input pixels, highest score first.
         """
         predictions = decode(activate(self.detector(image)), (self.anchors[0], self.anchors[1]))
         boxes, _, scores, labels = (values[0] for values in predictions)
         kept = (scores > self.conf).nonzero().squeeze(1)
         boxes, scores, labels = box_convert(boxes[kept], "cxcywh", "xyxy"), scores[kept], labels[kept].to(boxes.dtype)
-        moved = boxes + labels.unsqueeze(1) * self.class_distance
-        best = nms(moved, scores, self.iou)[: self.max_det]
+        shifted = boxes + labels.unsqueeze(1) * self.class_offset
+        best = nms(shifted, scores, self.iou)[: self.max_det]
         return torch.cat((boxes[best], scores[best].unsqueeze(1), labels[best].unsqueeze(1)), 1)

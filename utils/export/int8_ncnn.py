@@ -1,47 +1,57 @@
-"""8-bit weights and activations for NCNN: what its own ncnn2table and ncnn2int8 do, from Python.
+"""int8 weights and activations for NCNN, as NCNN's tools ncnn2table and ncnn2int8 make them.
 
-NCNN computes a quantised convolution as int8 · int8 → int32. Weights have a scale an output channel, the input has
-one for all channels, and a scale is 127 divided by the largest value that is to be kept.
+NCNN computes a quantized convolution as int8 · int8 → int32. Weights have one scale per output channel, the input has
+one scale. A scale is 127 divided by the largest value to keep.
 """
 
+from __future__ import annotations
+
 import contextlib
-import dataclasses
 import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from utils.export.calibration import LEVELS, observe
-from utils.export.sensitivity import IMAGES, choose_float_layers
-from utils.postprocess import decode
-from utils.runtimes.base import split_maps
+from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
+from utils.postprocess import Predictions
 from utils.runtimes.ncnn_format import (
     INT8_CONVOLUTION,
     INT8_DEPTHWISE,
     INT8_OUTPUT,
     INT8_SCALES,
+    Layer,
     as_float16,
     write_bin,
     write_param,
 )
 from utils.runtimes.ncnn_runtime import OUTPUTS, extract, open_net, to_planes
 
+if TYPE_CHECKING:
+    import ncnn
 
-def quantise(layers, info, images):
-    """Quantise a network with calibration images.
+
+def quantize(
+    layers: Sequence[Layer], anchors: Sequence[Sequence[Sequence[float]]], images: Sequence[np.ndarray]
+) -> tuple[list[Layer], dict[str, float]]:
+    """Quantize a network.
 
     Args:
-        layers: list of Layer with float32 weights.
-        info: ModelInfo, for anchors.
-        images: list of [H, W, 3] uint8 arrays, BGR, at the network's size.
+        layers: with float32 weights.
+        anchors: [2][A][2] (width, height) in input pixels.
+        images: calibration images in the input size, each [H, W, 3] uint8, BGR.
+
     Returns:
-        (list of Layer: int8 weights, float16 in the first convolutions and in those that quantise badly;
-        {name: disagreement} of the latter)
+        (layers with int8 weights, except float16 in the first convolutions and in those that lose too much;
+        disagreement of each of the latter)
     """
     inputs = sorted({layer.inputs[0] for layer in layers if layer.weights is not None})
-    with _net(layers) as net:
-        ranges = observe(lambda image: extract(net, to_planes(image), inputs, keep=True), images, inputs)
-    limits = {name: observed.cut() for name, observed in ranges.items()}
+    with _temporary_net(layers) as net:
+        histograms = observe(lambda image: extract(net, to_planes(image), inputs, keep=True), images, inputs)
+    limits = {name: histogram.clip_limit() for name, histogram in histograms.items()}
 
     first = first_convolutions(layers)
     sizes = {
@@ -49,67 +59,66 @@ def quantise(layers, info, images):
         for layer in layers
         if layer.weights is not None and layer.name not in first
     }
-    some = images[:IMAGES]
 
-    def predict(quantised):
-        with _net(to_int8(layers, limits, set(quantised))) as net:
-            return [_predict(net, image, info) for image in some]
+    def predict(names: Sequence[str]) -> list[Predictions]:
+        with _temporary_net(to_int8(layers, limits, names)) as net:
+            outputs = [extract(net, to_planes(image), OUTPUTS) for image in images[:IMAGES]]
+        return [decode_maps((values[None] for values in maps), anchors) for maps in outputs]
 
-    kept = choose_float_layers(sizes, predict, predict([]))
+    kept = choose_float_layers(sizes, predict)
     return as_float16(to_int8(layers, limits, sizes.keys() - kept.keys())), kept
 
 
-def first_convolutions(layers):
-    """Names of the convolutions that read the image: NCNN is slow in computing so few channels in int8."""
-    images, names = set(), set()
+def first_convolutions(layers: Sequence[Layer]) -> set[str]:
+    """Return the names of the convolutions that read the image. With so few channels NCNN is slow in int8."""
+    image_blobs, names = set(), set()
     for layer in layers:
-        if layer.type == "Input" or (layer.type in ("Padding", "Split") and images.issuperset(layer.inputs)):
-            images.update(layer.outputs)
-        elif layer.weights is not None and images.issuperset(layer.inputs):
+        reads_image = image_blobs.issuperset(layer.inputs)
+        if layer.type == "Input" or (layer.type in ("Padding", "Split") and reads_image):
+            image_blobs.update(layer.outputs)
+        elif layer.weights is not None and reads_image:
             names.add(layer.name)
     return names
 
 
-def to_int8(layers, limits, names):
-    """Layers with some of them in int8.
+def to_int8(layers: Sequence[Layer], limits: dict[str, float], names: Collection[str]) -> list[Layer]:
+    """Convert some layers to int8.
 
     Args:
-        layers: list of Layer with float32 weights.
-        limits: {name of a blob: largest value of it that is kept}, for the quantised layers' inputs.
-        names: set of the names of the layers to quantise.
-    Returns:
-        list of Layer.
+        layers: with float32 weights.
+        limits: largest absolute value to keep of each blob that a converted layer reads.
+        names: of the layers to convert.
     """
     readers = {}
     for layer in layers:
         for blob in layer.inputs:
             readers.setdefault(blob, []).append(layer)
-    return [_quantise(layer, limits, names, readers) if layer.name in names else layer for layer in layers]
+    return [_quantize(layer, limits, names, readers) if layer.name in names else layer for layer in layers]
 
 
-def _quantise(layer, limits, names, readers):
+def _quantize(layer: Layer, limits: dict[str, float], names: Collection[str], readers: dict[str, list[Layer]]) -> Layer:
     kernel = layer.weights.kernel
     largest = np.abs(kernel).max(1)
     scales = (LEVELS / np.where(largest > 0, largest, LEVELS)).astype(np.float32)
-    term = INT8_DEPTHWISE if layer.is_depthwise else INT8_CONVOLUTION
+    term = INT8_DEPTHWISE if layer.type == "ConvolutionDepthWise" else INT8_CONVOLUTION
     output_scale = None
     following = list(_final_readers(layer.outputs[0], readers))
-    # What only quantised layers read is handed on in 8 bits.
+    # An output that only int8 layers read is stored in int8.
     if following and all(reader.name in names for reader in following):
         output_scale = LEVELS / limits[following[0].inputs[0]]
         term += INT8_OUTPUT
-    weights = dataclasses.replace(
+    weights = replace(
         layer.weights,
         kernel=_round(kernel * scales[:, None]),
         kernel_scales=scales,
         input_scale=LEVELS / limits[layer.inputs[0]],
         output_scale=output_scale,
     )
-    return dataclasses.replace(layer, params={**layer.params, INT8_SCALES: str(term)}, weights=weights)
+    return replace(layer, params={**layer.params, INT8_SCALES: str(term)}, weights=weights)
 
 
-def _final_readers(blob, readers):
-    """The layers that read a blob, also by way of a Split, which only hands it on."""
+def _final_readers(blob: str, readers: dict[str, list[Layer]]) -> Iterator[Layer]:
+    """Yield the layers that read a blob directly or through a Split, which only copies it."""
     for layer in readers.get(blob, []):
         if layer.type == "Split":
             for output in layer.outputs:
@@ -118,23 +127,16 @@ def _final_readers(blob, readers):
             yield layer
 
 
-def _round(values):
-    """To int8 as NCNN does it: halves away from zero."""
+def _round(values: np.ndarray) -> np.ndarray:
+    """Round to int8 as NCNN does: halves away from zero."""
     return np.clip(np.trunc(values + np.copysign(0.5, values)), -LEVELS, LEVELS).astype(np.int8)
 
 
 @contextlib.contextmanager
-def _net(layers):
-    """An ncnn.Net of some layers."""
+def _temporary_net(layers: Sequence[Layer]) -> Iterator[ncnn.Net]:
+    """Load layers into NCNN."""
     with tempfile.TemporaryDirectory(prefix="ncnn-") as folder:
         param, weights = Path(folder, "model.param"), Path(folder, "model.bin")
         write_param(param, layers)
         write_bin(weights, layers)
         yield open_net(param, weights)
-
-
-def _predict(net, image, info):
-    import torch
-
-    maps = [torch.from_numpy(values)[None] for values in extract(net, to_planes(image), OUTPUTS)]
-    return decode(split_maps(maps, info.anchor_num), info.anchors)

@@ -1,58 +1,60 @@
-"""8-bit weights and activations for ONNX Runtime: static quantisation with QDQ nodes."""
+"""int8 weights and activations for ONNX Runtime: static quantization with QDQ nodes."""
 
+from __future__ import annotations
+
+import contextlib
 import copy
 import logging
 import math
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
+import onnx
+import onnxruntime as ort
 
 from utils.export.calibration import LEVELS, observe
-from utils.export.onnx_export import INPUT, OUTPUTS, PURPOSE
-from utils.export.sensitivity import IMAGES, choose_float_layers
+from utils.export.onnx_export import INPUT, OUTPUTS
+from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
 from utils.optional import require
-from utils.postprocess import decode
-from utils.runtimes.base import split_maps
-from utils.runtimes.model_info import to_content, to_metadata
+from utils.postprocess import Predictions
 
-LEAST_OPSET = 13  # the first with a scale a channel
+INT8_MIN_OPSET = 13  # the first with one scale per channel
 
 
-def quantise(model, info, images):
-    """Quantise a network with calibration images.
+def quantize(
+    model: onnx.ModelProto, anchors: Sequence[Sequence[Sequence[float]]], images: Sequence[np.ndarray]
+) -> tuple[onnx.ModelProto, dict[str, float]]:
+    """Quantize a network.
 
     Args:
-        model: onnx.ModelProto with two outputs, float32.
-        info: ModelInfo that says INT8.
-        images: list of [H, W, 3] uint8 arrays, BGR, at the network's size.
+        model: float32 model of an ActivatedDetector.
+        anchors: [2][A][2] (width, height) in input pixels.
+        images: calibration images in the input size, each [H, W, 3] uint8, BGR.
+
     Returns:
-        (onnx.ModelProto, {name: disagreement} of the convolutions that stay in float32)
+        (int8 model, disagreement of each convolution that stays in float32)
     """
-    onnx = require("onnx", PURPOSE)
-    model = with_own_weights(model)
+    model = unshare_weights(model)
     pixels = [np.ascontiguousarray(image.transpose(2, 0, 1)[None]).astype(np.float32) / 255 for image in images]
-    limits = _limits(model, pixels)
-    kernels = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
-    sizes = {node.name: kernels[node.input[1]] for node in model.graph.node if node.op_type == "Conv"}
+    limits = _activation_limits(model, pixels)
+    weight_counts = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    sizes = {node.name: weight_counts[node.input[1]] for node in model.graph.node if node.op_type == "Conv"}
 
-    def predict(names):
-        session = _session(_imitate(model, limits, names))
-        return [_predict(session, image, info) for image in pixels[:IMAGES]]
+    def predict(names: Sequence[str]) -> list[Predictions]:
+        session = _session(_simulate_int8(model, limits, names))
+        return [decode_maps(session.run(list(OUTPUTS), {INPUT: image}), anchors) for image in pixels[:IMAGES]]
 
-    kept = choose_float_layers(sizes, predict, predict([]))
-    quantised = _quantise(model, limits, [name for name in sizes if name not in kept], pixels[0])
-    onnx.helper.set_model_props(quantised, to_metadata(to_content(info, INPUT, OUTPUTS)))
-    onnx.checker.check_model(quantised, full_check=True)
-    return quantised, kept
+    kept = choose_float_layers(sizes, predict)
+    return _quantize(model, limits, [name for name in sizes if name not in kept], pixels[0]), kept
 
 
-def with_own_weights(model):
-    """A copy of the model in which no two nodes share a weight.
+def unshare_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy the model so that no two nodes share a weight.
 
-    The output layers serve both scales. A quantised bias is in units of its layer's input, which differ, and ONNX
-    Runtime would take those of the first scale for both.
+    The output layers are shared by both scales. The scale of a quantized bias depends on the layer's input, which
+    differs between them, but ONNX Runtime would use the scale of the first for both.
     """
     model = copy.deepcopy(model)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -68,87 +70,85 @@ def with_own_weights(model):
     return model
 
 
-def _limits(model, pixels):
-    """{tensor: (lowest, highest) value that is kept} of what convolutions read and write, and of ReLU's outputs."""
-    names = sorted(
-        {
-            name
-            for node in model.graph.node
-            if node.op_type in ("Conv", "Relu")
-            for name in (node.input[0], node.output[0])
-        }
-        - {INPUT}
-    )
-    observing = copy.deepcopy(model)
-    known = {output.name for output in observing.graph.output}
-    observing.graph.output.extend(type(model.graph.output[0])(name=name) for name in names if name not in known)
-    session = _session(observing)
-    ranges = observe(lambda image: session.run(names, {INPUT: image}), pixels, names)
+def _activation_limits(model: onnx.ModelProto, pixels: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Return the (lowest, highest) value to keep for each input and output of Conv and ReLU nodes."""
+    nodes = [node for node in model.graph.node if node.op_type in ("Conv", "Relu")]
+    names = sorted({name for node in nodes for name in (node.input[0], node.output[0])} - {INPUT})
+    observed = copy.deepcopy(model)
+    outputs = {output.name for output in observed.graph.output}
+    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
+    session = _session(observed)
+    histograms = observe(lambda image: session.run(names, {INPUT: image}), pixels, names)
     limits = {INPUT: (0.0, 1.0)}
-    for name, observed in ranges.items():
-        cut = observed.cut()
-        limits[name] = (max(observed.lowest, -cut), min(observed.highest, cut))
+    for name, histogram in histograms.items():
+        limit = histogram.clip_limit()
+        limits[name] = (max(histogram.lowest, -limit), min(histogram.highest, limit))
     return limits
 
 
-def _imitate(model, limits, names):
-    """The model in float32 with some convolutions rounding their input and weights as int8 does.
+def _simulate_int8(
+    model: onnx.ModelProto, limits: dict[str, tuple[float, float]], names: Sequence[str]
+) -> onnx.ModelProto:
+    """Copy the float32 model and round input and weights of the named convolutions as int8 does.
 
-    Quantising it with ONNX Runtime takes seconds, too long to do for every layer.
+    `quantize_static` takes seconds, which is too long to call it once per layer.
     """
-    onnx = require("onnx", PURPOSE)
     model = copy.deepcopy(model)
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = []
     for node in model.graph.node:
         if node.name in names:
-            kernel = weights[node.input[1]]
-            kernel.CopyFrom(
-                onnx.numpy_helper.from_array(_rounded_kernel(onnx.numpy_helper.to_array(kernel)), kernel.name)
-            )
-            nodes += _rounding(node, limits[node.input[0]], onnx, model.graph.initializer)
+            kernel = initializers[node.input[1]]
+            rounded = _round_kernel(onnx.numpy_helper.to_array(kernel))
+            kernel.CopyFrom(onnx.numpy_helper.from_array(rounded, kernel.name))
+            nodes += _round_input(node, limits[node.input[0]], model.graph)
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
 
 
-def _rounded_kernel(kernel):
-    """Weights at the values that int8 leaves them, a scale an output channel."""
+def _round_kernel(kernel: np.ndarray) -> np.ndarray:
+    """Round weights to the values that int8 can hold with one scale per output channel."""
     step = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / LEVELS
     return (np.round(kernel / np.where(step > 0, step, 1)) * step).astype(np.float32)
 
 
-def _rounding(node, limits, onnx, initializers):
-    """Two nodes that round what `node` reads; it then reads their output."""
+def _round_input(node: onnx.NodeProto, limits: tuple[float, float], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Create two nodes that round the input of `node`, and connect it to them."""
     low, high = limits
     scale = max((high - low) / 255, 1e-9)
-    names = [f"{node.name}:{part}" for part in ("scale", "zero", "int8", "rounded")]
-    zero = np.array(round(-low / scale), np.uint8)
-    initializers.append(onnx.numpy_helper.from_array(np.array(scale, np.float32), names[0]))
-    initializers.append(onnx.numpy_helper.from_array(zero, names[1]))
-    quantise = onnx.helper.make_node("QuantizeLinear", [node.input[0], *names[:2]], [names[2]])
-    restore = onnx.helper.make_node("DequantizeLinear", [names[2], *names[:2]], [names[3]])
-    node.input[0] = names[3]
-    return quantise, restore
+    scale_name, zero_name, int8_name, rounded_name = (
+        f"{node.name}:{part}" for part in ("scale", "zero", "int8", "rounded")
+    )
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(scale, np.float32), scale_name))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(round(-low / scale), np.uint8), zero_name))
+    parameters = [scale_name, zero_name]
+    quantize = onnx.helper.make_node("QuantizeLinear", [node.input[0], *parameters], [int8_name])
+    dequantize = onnx.helper.make_node("DequantizeLinear", [int8_name, *parameters], [rounded_name])
+    node.input[0] = rounded_name
+    return [quantize, dequantize]
 
 
-def _quantise(model, limits, names, image):
-    """The model with some of its convolutions in int8."""
+def _quantize(
+    model: onnx.ModelProto, limits: dict[str, tuple[float, float]], names: Sequence[str], pixels: np.ndarray
+) -> onnx.ModelProto:
+    """Convert the named convolutions, and the ReLUs after them, to int8."""
     quantization = require("onnxruntime.quantization", "--int8")
-    onnx = require("onnx", PURPOSE)
 
     class OneImage(quantization.CalibrationDataReader):
-        """Ranges are given; ONNX Runtime wants to see an image all the same."""
+        """The ranges are known, but ONNX Runtime requires an image."""
 
-        def __init__(self):
-            self.left = [{INPUT: image}]
+        def __init__(self) -> None:
+            self.inputs = iter([{INPUT: pixels}])
 
-        def get_next(self):
-            return self.left.pop() if self.left else None
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.inputs, None)
 
+    outputs = {node.output[0] for node in model.graph.node if node.name in names}
+    relus = [node.name for node in model.graph.node if node.op_type == "Relu" and node.input[0] in outputs]
     overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in limits.items()}
-    with tempfile.TemporaryDirectory(prefix="int8-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="int8-") as folder, _no_log_warnings():
         result = Path(folder, "int8.onnx")
         quantization.quantize_static(
             copy.deepcopy(model),
@@ -156,7 +156,7 @@ def _quantise(model, limits, names, image):
             OneImage(),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Relu"],
-            nodes_to_quantize=_with_activations(model, names),
+            nodes_to_quantize=[*names, *relus],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
@@ -165,30 +165,18 @@ def _quantise(model, limits, names, image):
         return onnx.load(result)
 
 
-def _with_activations(model, names):
-    """The names of convolutions, and those of the ReLUs behind them."""
-    outputs = {node.output[0] for node in model.graph.node if node.name in set(names)}
-    return [*names, *(node.name for node in model.graph.node if node.op_type == "Relu" and node.input[0] in outputs)]
-
-
-def _session(model):
-    ort = require("onnxruntime", PURPOSE)
+def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _predict(session, image, info):
-    maps = [torch.from_numpy(values) for values in session.run(list(OUTPUTS), {INPUT: image})]
-    return decode(split_maps(maps, info.anchor_num), info.anchors)
-
-
-class _quiet:
-    """ONNX Runtime advises to prepare the model, which has been done, by a warning of the root logger."""
-
-    def __enter__(self):
-        self.before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *error):
-        logging.disable(self.before)
+@contextlib.contextmanager
+def _no_log_warnings() -> Iterator[None]:
+    """Hide ONNX Runtime's advice to simplify the model first, which is already done."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)

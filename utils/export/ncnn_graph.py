@@ -1,13 +1,18 @@
-"""An order of channels in which ShuffleNetV2's halves are neighbours, so that no block has to gather them.
+"""Rewrite a detector into the form that NCNN runs fastest. It computes the same.
 
-A block lets the channels of even index pass and changes the others; what it changed comes behind what passed. To take
-every second channel is slow in NCNN, while to lay two halves like cards, one of each in turn, is quick, and cutting in
-the middle then gives the first halves of both and the second halves of both. So each convolution writes its channels
-in the order of how many blocks they will pass, those that pass most first: then the first half of everything passes, at
-every block. Nothing but the order of weights changes.
+This file assumes the ShuffleNetV2 backbone and the LightFPN of this project; the other exports do not.
+
+A ShuffleBlock passes the channels of even index through, changes the others, and appends the changed ones. NCNN is slow
+at selecting every second channel, but fast at interleaving two halves (one channel of each in turn) and cutting the
+result in the middle, which selects the first halves of both and the second halves of both. So each convolution gets
+its output channels in the order of the number of blocks that they pass through, largest first. Then every block passes
+the first half of everything through, and only the order of the weights changes.
 """
 
+from __future__ import annotations
+
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,159 +20,32 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-STEM_PART = 8
+from model.backbone.shufflenetv2 import DownsampleBlock, ShuffleBlock, ShuffleNetV2
+from model.detector import Detector
+from model.fpn import LightFPN
+
+STEM_CHANNELS = 8  # output channels of each part of the stem
+
+Channel = tuple[int, int]  # (half, index in the half), see `stage_order`
 
 
 class StageOrder(NamedTuple):
-    """Of one stage; a list says for each place the number of the channel that comes there."""
+    """Orders of channels in a stage: each list holds the old index of the channel at each new position."""
 
-    downsampled: list[list[int]]  # the halves that the first block puts together
-    inputs: list[list[int]]  # a list a block: which of the channels that it changes
-    outputs: list[list[int]]  # a list a block: which of the channels that it has changed
-    stage: list[int]  # what leaves the stage
-
-
-def stage_order(channels, blocks):
-    """The order of channels in a stage.
-
-    Args:
-        channels: of the stage, a multiple of 4.
-        blocks: that keep the shape.
-    Returns:
-        StageOrder.
-    """
-    half = channels // 2
-    # A channel is (half, number): the two halves that the first block puts together, then what each block writes.
-    halves = [[(number, channel) for channel in range(half)] for number in range(2 + blocks)]
-    by_parity, known = _simulate(halves, blocks, lambda x: (x[0::2], x[1::2]))
-    by_place, _ = _simulate(halves, blocks, _interleave_and_cut)
-    ordered = [_matched(half, by_parity, by_place) for half in halves]
-    _, found = _simulate(ordered, blocks, _interleave_and_cut)
-    *inputs, stage = (
-        [where.index(channel) for channel in channels] for where, channels in zip(known, found, strict=True)
-    )
-    outputs = [[channel for _, channel in half] for half in ordered]
-    return StageOrder(outputs[:2], inputs, outputs[2:], stage)
+    downsampled: list[list[int]]  # outputs of both branches of the first block
+    inputs: list[list[int]]  # per block: the channels that it changes
+    outputs: list[list[int]]  # per block: the channels that it has changed
+    stage: list[int]  # outputs of the stage
 
 
-def _matched(half, by_parity, by_place):
-    """The channels of a half, those that pass most blocks in the places from which most are passed.
-
-    Args:
-        half: list of channels, which stand for places too.
-        by_parity, by_place: {channel: blocks that it passes}, as in the network and from each place.
-    """
-    channels = sorted(half, key=by_parity.__getitem__, reverse=True)
-    places = sorted(half, key=by_place.__getitem__, reverse=True)
-    if any(by_parity[channel] != by_place[place] for channel, place in zip(channels, places, strict=True)):
-        raise ValueError("expected as many channels to pass a block by their place as do by their number")
-    at_place = dict(zip(places, channels, strict=True))
-    return [at_place[place] for place in half]
-
-
-def _simulate(halves, blocks, take):
-    """{channel: blocks that it passes}, and a list a block of the channels that it changes, then all that are left."""
-    x = halves[0] + halves[1]
-    passes, changed = Counter(), []
-    for block in range(blocks):
-        passed, rest = take(x)
-        passes.update(passed)
-        changed.append(rest)
-        x = passed + halves[2 + block]
-    return passes, [*changed, x]
-
-
-def _interleave_and_cut(x):
-    half = len(x) // 2
-    mixed = [channel for pair in zip(x[:half], x[half:], strict=True) for channel in pair]
-    return mixed[:half], mixed[half:]
-
-
-class InterleavingBlock(nn.Module):
-    """A ShuffleBlock for channels in the order of `stage_order`: it mixes its halves and cuts them.
-
-    Args:
-        block: ShuffleBlock with its weights in that order.
-    """
-
-    def __init__(self, block):
-        super().__init__()
-        self.branch_main = block.branch_main
-
-    def forward(self, x):
-        batch, channels, height, width = x.shape
-        mixed = x.view(batch, 2, channels // 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
-        passed, changed = mixed.chunk(2, 1)
-        return torch.cat((passed, self.branch_main(changed)), 1)
-
-
-class SplitStem(nn.Module):
-    """The backbone's first convolution and pooling, STEM_PART output channels at a time.
-
-    NCNN computes so few channels directly, without gathering each pixel's window first, and what is pooled next is
-    still in the processor's cache: two thirds of the time.
-
-    Args:
-        backbone: ShuffleNetV2 in evaluation mode.
-    """
-
-    def __init__(self, backbone):
-        super().__init__()
-        whole = fuse_conv_bn_eval(*backbone.first_conv[:2])
-        self.parts = nn.ModuleList()
-        for first in range(0, whole.out_channels, STEM_PART):
-            part = slice(first, first + STEM_PART)
-            self.parts.append(_convolution(whole.weight[part], whole.bias[part], whole.stride, padding=0))
-        self.margin = 2 * whole.padding  # left, right, top, bottom
-        self.maxpool = backbone.maxpool
-
-    def forward(self, images):
-        images = F.pad(images, self.margin)  # once for all
-        # The largest of some values is the same before and after ReLU, and there are four times fewer after.
-        return torch.cat([self.maxpool(part(images)) for part in self.parts], 1).relu()
-
-
-class EarlyReductionFPN(nn.Module):
-    """A LightFPN that reduces the coarse features before it enlarges them, to a quarter of the multiplications.
-
-    A 1x1 convolution of features that are enlarged and put beside others is the sum of two, and a pixel's copies need
-    not be computed four times.
-
-    Args:
-        fpn: LightFPN in evaluation mode.
-    """
-
-    def __init__(self, fpn):
-        super().__init__()
-        self.fpn = fpn
-        whole = fuse_conv_bn_eval(*fpn.conv1x1_2[:2])
-        coarse = fpn.conv1x1_3[0].in_channels
-        self.coarse = _convolution(whole.weight[:, :coarse], None)
-        self.fine = _convolution(whole.weight[:, coarse:], whole.bias)
-
-    def forward(self, stride16, stride32):
-        enlarged = F.interpolate(self.coarse(stride32), scale_factor=2.0, mode="nearest")
-        reduced16, reduced32 = (enlarged + self.fine(stride16)).relu(), self.fpn.conv1x1_3(stride32)
-        return (
-            (self.fpn.cls_head_2(reduced16), self.fpn.reg_head_2(reduced16)),
-            (self.fpn.cls_head_3(reduced32), self.fpn.reg_head_3(reduced32)),
-        )
-
-
-def for_ncnn(detector):
-    """Give a detector the form that NCNN runs fastest, in place; it computes the same.
-
-    Args:
-        detector: Detector.
-    Returns:
-        the detector, in evaluation mode.
-    """
+def optimize_for_ncnn(detector: Detector) -> Detector:
+    """Rewrite a detector in place, in evaluation mode, and return it."""
     detector.eval()
     backbone, fpn = detector.backbone, detector.fpn
     after2 = _reorder_stage(backbone.stage2)
-    _take_inputs(backbone.stage3[0], after2)
+    _reorder_inputs(backbone.stage3[0], after2)
     after3 = _reorder_stage(backbone.stage3)
-    _take_inputs(backbone.stage4[0], after3)
+    _reorder_inputs(backbone.stage4[0], after3)
     after4 = _reorder_stage(backbone.stage4)
     _reorder(fpn.conv1x1_3[0], inputs=after4)
     _reorder(fpn.conv1x1_2[0], inputs=[*after4, *(len(after4) + channel for channel in after3)])
@@ -176,22 +54,124 @@ def for_ncnn(detector):
     return detector
 
 
-def _reorder_stage(stage):
-    """Put a stage's channels in the order of `stage_order` and its blocks into the form for it; the order it leaves."""
+class InterleavingBlock(nn.Module):
+    """A ShuffleBlock that interleaves and cuts its input, for weights in the order of `stage_order`."""
+
+    def __init__(self, block: ShuffleBlock) -> None:
+        super().__init__()
+        self.branch_main = block.branch_main
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = x.shape
+        mixed = x.view(batch, 2, channels // 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
+        passed, changed = mixed.chunk(2, 1)
+        return torch.cat((passed, self.branch_main(changed)), 1)
+
+
+class SplitStem(nn.Module):
+    """The first convolution and pooling of the backbone, STEM_CHANNELS output channels at a time.
+
+    NCNN computes so few channels directly, without copying the window of each pixel first, and the pooling finds its
+    input in the processor's cache. This takes two thirds of the time.
+    """
+
+    def __init__(self, backbone: ShuffleNetV2) -> None:
+        super().__init__()
+        whole = fuse_conv_bn_eval(*backbone.first_conv[:2])
+        self.parts = nn.ModuleList()
+        for first in range(0, whole.out_channels, STEM_CHANNELS):
+            part = slice(first, first + STEM_CHANNELS)
+            self.parts.append(_convolution(whole.weight[part], whole.bias[part], whole.stride))
+        self.margin = 2 * whole.padding  # left, right, top, bottom
+        self.maxpool = backbone.maxpool
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = F.pad(images, self.margin)  # once for all parts
+        # ReLU and maximum can be swapped, and after pooling there are four times fewer values.
+        return torch.cat([self.maxpool(part(images)) for part in self.parts], 1).relu()
+
+
+class EarlyReductionFPN(nn.Module):
+    """A LightFPN that reduces the coarse features before it upsamples them, with a quarter of the multiplications.
+
+    A 1×1 convolution of concatenated features is the sum of two convolutions, and on the upsampled ones it would
+    compute the same value four times.
+    """
+
+    def __init__(self, fpn: LightFPN) -> None:
+        super().__init__()
+        self.fpn = fpn
+        whole = fuse_conv_bn_eval(*fpn.conv1x1_2[:2])
+        coarse = fpn.conv1x1_3[0].in_channels
+        self.coarse = _convolution(whole.weight[:, :coarse], None)
+        self.fine = _convolution(whole.weight[:, coarse:], whole.bias)
+
+    def forward(self, stride16: torch.Tensor, stride32: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        upsampled = F.interpolate(self.coarse(stride32), scale_factor=2.0, mode="nearest")
+        reduced16, reduced32 = (upsampled + self.fine(stride16)).relu(), self.fpn.conv1x1_3(stride32)
+        return (
+            (self.fpn.cls_head_2(reduced16), self.fpn.reg_head_2(reduced16)),
+            (self.fpn.cls_head_3(reduced32), self.fpn.reg_head_3(reduced32)),
+        )
+
+
+def stage_order(channels: int, blocks: int) -> StageOrder:
+    """Compute the order of channels in a stage.
+
+    Args:
+        channels: of the stage, a multiple of 4.
+        blocks: number of ShuffleBlocks.
+    """
+    half = channels // 2
+    # Halves 0 and 1 are the outputs of the first block, half 2 + n holds the channels that block n writes.
+    halves = [[(number, index) for index in range(half)] for number in range(2 + blocks)]
+    passes, before = _simulate(halves, lambda x: (x[0::2], x[1::2]))
+    sorted_halves = [sorted(half, key=passes.__getitem__, reverse=True) for half in halves]
+    _, after = _simulate(sorted_halves, _interleave_and_cut)
+    *inputs, stage = ([old.index(channel) for channel in new] for old, new in zip(before, after, strict=True))
+    outputs = [[index for _, index in half] for half in sorted_halves]
+    return StageOrder(outputs[:2], inputs, outputs[2:], stage)
+
+
+def _simulate(
+    halves: list[list[Channel]], split: Callable[[list[Channel]], tuple[list[Channel], list[Channel]]]
+) -> tuple[Counter[Channel], list[list[Channel]]]:
+    """Follow channels through the blocks of a stage; `split` returns (passed, changed) channels of a block.
+
+    Returns:
+        (number of blocks that each channel passes through; changed channels per block, then the stage's outputs)
+    """
+    x = halves[0] + halves[1]
+    passes, changes = Counter(), []
+    for written in halves[2:]:
+        passed, changed = split(x)
+        passes.update(passed)
+        changes.append(changed)
+        x = passed + written
+    return passes, [*changes, x]
+
+
+def _interleave_and_cut(x: list[Channel]) -> tuple[list[Channel], list[Channel]]:
+    half = len(x) // 2
+    mixed = [channel for pair in zip(x[:half], x[half:], strict=True) for channel in pair]
+    return mixed[:half], mixed[half:]
+
+
+def _reorder_stage(stage: nn.Sequential) -> list[int]:
+    """Apply `stage_order` to a stage, replace its ShuffleBlocks, and return the order of its outputs."""
     down, *blocks = stage
-    channels = 2 * blocks[0].branch_main[0].in_channels
-    order = stage_order(channels, len(blocks))
+    order = stage_order(2 * blocks[0].branch_main[0].in_channels, len(blocks))
     for branch, outputs in zip((down.branch_proj, down.branch_main), order.downsampled, strict=True):
         _reorder(branch[-3], branch[-2], outputs=outputs)
-    for number, (block, inputs, outputs) in enumerate(zip(blocks, order.inputs, order.outputs, strict=True), 1):
+    for index, (block, inputs, outputs) in enumerate(zip(blocks, order.inputs, order.outputs, strict=True), 1):
         _reorder(block.branch_main[0], inputs=inputs)
         _reorder(block.branch_main[-3], block.branch_main[-2], outputs=outputs)
-        stage[number] = InterleavingBlock(block)
+        stage[index] = InterleavingBlock(block)
     return order.stage
 
 
-def _take_inputs(down, order):
-    """Let a DownsampleBlock read channels in this order."""
+def _reorder_inputs(down: DownsampleBlock, order: Sequence[int]) -> None:
+    """Make a DownsampleBlock read channels in this order."""
     depthwise, norm, pointwise, *_ = down.branch_proj
     _reorder(depthwise, norm, outputs=order)
     _reorder(pointwise, inputs=order)
@@ -199,8 +179,13 @@ def _take_inputs(down, order):
 
 
 @torch.no_grad()
-def _reorder(layer, norm=None, inputs=None, outputs=None):
-    """Change the order of a convolution's input channels, or of its output channels and those of its BatchNorm."""
+def _reorder(
+    layer: nn.Conv2d,
+    norm: nn.BatchNorm2d | None = None,
+    inputs: Sequence[int] | None = None,
+    outputs: Sequence[int] | None = None,
+) -> None:
+    """Reorder the input channels of a convolution, or its output channels together with its BatchNorm."""
     if inputs is not None:
         layer.weight.copy_(layer.weight[:, inputs])
     if outputs is not None:
@@ -209,10 +194,10 @@ def _reorder(layer, norm=None, inputs=None, outputs=None):
             values.copy_(values[outputs])
 
 
-def _convolution(weight, bias, stride=1, padding=0):
-    """nn.Conv2d with these weights."""
+def _convolution(weight: torch.Tensor, bias: torch.Tensor | None, stride: int | tuple[int, int] = 1) -> nn.Conv2d:
+    """Create a convolution without padding from its weights."""
     outputs, inputs, *kernel = weight.shape
-    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias is not None)
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, bias=bias is not None)
     layer.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach().clone())

@@ -1,64 +1,78 @@
-"""Which layers stay in floating point when a network is quantised: those that quantise badly, by measurement."""
+"""Choose the layers that stay in floating point, because int8 changes the predictions too much there."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
 import torch
 from torchvision.ops import box_convert
 from tqdm import tqdm
 
-TOLERANCE = 0.03  # a layer whose quantisation alone changes scores by more than this share stays in floating point
-MOST_WEIGHTS = 0.15  # share of the network's weights that may stay in floating point: an int8 file is to be small
-LEAST_SCORE = 0.01  # of predictions that are compared: others are never seen
-IMAGES = 16  # that are enough to tell layers apart
+from utils.postprocess import Predictions, decode
+from utils.runtimes.base import split_maps
+
+TOLERANCE = 0.03  # `disagreement` above which a layer stays in floating point
+MAX_FLOAT_WEIGHTS = 0.15  # fraction of all weights that may stay in floating point; keeps int8 files small
+MIN_SCORE = 0.01  # weaker predictions are not compared, because no threshold is that low
+IMAGES = 16  # enough to tell the layers apart
 
 
-def choose_float_layers(sizes, predict, reference, tolerance=TOLERANCE, most_weights=MOST_WEIGHTS):
-    """The layers that must not be quantised.
+def choose_float_layers(
+    sizes: dict[str, int],
+    predict: Callable[[Sequence[str]], list[Predictions]],
+    tolerance: float = TOLERANCE,
+    max_float_weights: float = MAX_FLOAT_WEIGHTS,
+) -> dict[str, float]:
+    """Quantize each layer alone and keep the worst ones in floating point.
 
     Args:
-        sizes: {name: number of weights} of all layers that can be.
-        predict: function of a list of the names that are quantised, which gives Predictions an image.
-        reference: Predictions an image, with none quantised.
-        tolerance: `disagreement` above which a layer stays in floating point, the worst first …
-        most_weights: … as long as they are no larger share of all weights than this.
+        sizes: number of weights of each layer that can be quantized.
+        predict: predictions per image when the layers with the given names are quantized.
+        tolerance: only layers with a larger `disagreement` are chosen, the worst first …
+        max_float_weights: … as long as their weights are at most this fraction of all weights.
+
     Returns:
-        dict of the disagreement that each of those layers alone causes, worst first.
+        Disagreement of each chosen layer, the worst first.
     """
-    alone = {
+    reference = predict([])
+    disagreements = {
         name: disagreement(reference, predict([name]))
         for name in tqdm(sizes, desc="layers in int8", unit="layer", disable=None, leave=False)
     }
-    left = most_weights * sum(sizes.values())
+    remaining = max_float_weights * sum(sizes.values())
     chosen = {}
-    for name, harm in sorted(alone.items(), key=lambda item: -item[1]):
-        if harm > tolerance and sizes[name] <= left:
-            chosen[name] = harm
-            left -= sizes[name]
+    for name, value in sorted(disagreements.items(), key=lambda item: -item[1]):
+        if value > tolerance and sizes[name] <= remaining:
+            chosen[name] = value
+            remaining -= sizes[name]
     return chosen
 
 
-def disagreement(reference, other):
-    """How far predictions are from those that they should equal, 0 for the same ones.
+def disagreement(reference: Iterable[Predictions], other: Iterable[Predictions]) -> float:
+    """Compare predictions, one `Predictions` per image: 0 means equal.
 
-    The score that is lost or added at each prediction, and its box's 1 − IoU times its score, as a share of all
-    scores. So what is confidently detected counts most.
-
-    Args:
-        reference, other: lists of Predictions, an image each.
-    Returns:
-        float
+    Sums the change of each score, and (1 − IoU) of each box times its score, as a fraction of the sum of all scores.
+    So a confident prediction counts more.
     """
     changed = total = 0.0
-    for expected, got in zip(reference, other, strict=True):
-        seen = expected.scores > LEAST_SCORE
-        scores = expected.scores[seen]
-        same_class = expected.labels[seen] == got.labels[seen]
-        got_scores = torch.where(same_class, got.scores[seen], 0)
-        overlap = _paired_iou(expected.boxes[seen], got.boxes[seen])
-        changed += float(((scores - got_scores).abs() + scores * (1 - overlap)).sum())
+    for expected, actual in zip(reference, other, strict=True):
+        compared = expected.scores > MIN_SCORE
+        scores = expected.scores[compared]
+        same_class = expected.labels[compared] == actual.labels[compared]
+        actual_scores = torch.where(same_class, actual.scores[compared], 0)
+        iou = _paired_iou(expected.boxes[compared], actual.boxes[compared])
+        changed += float(((scores - actual_scores).abs() + scores * (1 - iou)).sum())
         total += float(scores.sum())
     return changed / total if total else 0.0
 
 
-def _paired_iou(boxes, others):
+def decode_maps(maps: Iterable[np.ndarray], anchors: Sequence[Sequence[Sequence[float]]]) -> Predictions:
+    """Decode the outputs of an exported network, each [N, H, W, 4·A + A + C]."""
+    return decode(split_maps(map(torch.from_numpy, maps), len(anchors[0])), anchors)
+
+
+def _paired_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """IoU of pairs of boxes (cx, cy, w, h): [n]."""
     boxes, others = box_convert(boxes, "cxcywh", "xyxy"), box_convert(others, "cxcywh", "xyxy")
     low, high = torch.maximum(boxes[:, :2], others[:, :2]), torch.minimum(boxes[:, 2:], others[:, 2:])

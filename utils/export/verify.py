@@ -1,6 +1,9 @@
-"""What an exported model makes of a real picture, beside what PyTorch makes of it."""
+"""Compare an exported model with PyTorch on a real image."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,73 +14,119 @@ from torchvision.ops import box_convert, box_iou
 from utils.dataset.dataset import resize_image
 from utils.dataset.images import read_image
 from utils.errors import RunError, warn
+from utils.export.graph import ActivatedDetector
 from utils.postprocess import decode
-from utils.runtimes.base import split_maps
+from utils.runtimes.base import Runtime, split_maps
+from utils.runtimes.loading import load_runtime
+from utils.runtimes.model_info import ModelInfo
+from utils.runtimes.onnx_runtime import OnnxRuntime
 
-PICTURE = Path(__file__).resolve().parents[2] / "img" / "astronaut.jpg"
-LIMIT = 1e-3  # difference of a float32 model's probabilities above which the export is wrong
-ROUGH = 0.05  # difference that rounding to float16 makes above which a user should know
+TEST_IMAGE = Path(__file__).resolve().parents[2] / "img" / "astronaut.jpg"
+TOLERANCE = 1e-3  # a float32 model that differs by more is wrong
+FLOAT16_TOLERANCE = 0.05  # a float16 model that differs by more gets a warning
 
 
 class Reference(NamedTuple):
-    """A picture at network size and what the network makes of it in PyTorch."""
+    """An image in the input size and the outputs of the network in PyTorch."""
 
     image: np.ndarray  # [H, W, 3] uint8, BGR
-    maps: list[torch.Tensor]  # [1, H, W, 4·A + A + C] a scale
+    maps: list[torch.Tensor]  # per scale: [1, H, W, 4·A + A + C] probabilities
 
 
-def reference(module, info):
-    """What an ActivatedDetector makes of a real picture: Reference."""
-    image = resize_image(read_image(PICTURE), info.width, info.height)
+def make_reference(module: ActivatedDetector, info: ModelInfo) -> Reference:
+    """Run the network in PyTorch on the test image."""
+    image = resize_image(read_image(TEST_IMAGE), info.width, info.height)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         return Reference(image, list(module(pixels)))
 
 
-def largest_difference(runtime, expected):
-    """Largest difference of a probability between a Runtime's outputs and a Reference's."""
-    output = runtime.execute(runtime.prepare(expected.image[None]))
+def compare_with_pytorch(path: Path, precision: str, reference: Reference, info: ModelInfo) -> list[str]:
+    """Compare an exported model with PyTorch. A float32 model must be equal, a float16 model should be.
+
+    Returns:
+        Lines of text about the result.
+
+    Raises:
+        RunError: a float32 model differs by more than TOLERANCE, or by NaN.
+    """
+    runtime = load_runtime(path, info)
+    image = f"img/{TEST_IMAGE.name}"
+    notes = []
+    if isinstance(runtime, OnnxRuntime) and runtime.includes_nms:
+        (detections,) = runtime.predict(reference.image[None], info.conf, info.iou)
+        notes.append(f"detections in {image}: {len(detections)}")
+        if precision != "FP32":
+            return notes  # scores move across the threshold, so other detections are not wrong
+        difference = detections_difference(detections, reference, info)
+    else:
+        difference = largest_difference(runtime, reference)
+    check_difference(path.name, precision, difference)
+    return [f"largest difference from PyTorch on {image}: {difference:.2g}", *notes]
+
+
+def check_difference(name: str, precision: str, difference: float) -> None:
+    """Fail if a float32 model differs too much, and warn if a float16 model does; int8 is not checked.
+
+    Raises:
+        RunError: a float32 model differs by more than TOLERANCE, or by NaN.
+    """
+    if precision == "FP32" and not difference <= TOLERANCE:
+        raise RunError(f"{name}: expected a difference from PyTorch of at most {TOLERANCE:g}, got {difference:g}")
+    if precision == "FP16" and not difference <= FLOAT16_TOLERANCE:
+        warn(
+            f"{name}: float16 changes a probability by {difference:.2g}; compare AP with --evaluate, or export float32"
+        )
+
+
+def largest_difference(runtime: Runtime, reference: Reference) -> float:
+    """Return the largest difference between a probability of `runtime` and the same one of `reference`."""
+    output = runtime.execute(runtime.prepare(reference.image[None]))
     maps = [torch.cat(list(scale), 1).permute(0, 2, 3, 1) for scale in output]
-    return max(float((own - other).abs().max()) for own, other in zip(maps, expected.maps, strict=True))
+    return max(float((ours - theirs).abs().max()) for ours, theirs in zip(maps, reference.maps, strict=True))
 
 
-def detections_difference(found, expected, info):
-    """Compare the detections of a model that ends with NMS with the predictions of PyTorch.
+def detections_difference(detections: torch.Tensor, reference: Reference, info: ModelInfo) -> float:
+    """Compare the detections of a model that includes NMS with the predictions of PyTorch.
 
     Rounding may move a score across the threshold, or swap two boxes of nearly equal score. So three things are
-    required, each with a margin of LIMIT: every detection is one of PyTorch's predictions, no two detections of a
-    class overlap by more than `info.iou`, and every prediction that nothing near it could suppress is detected.
+    required, each with a margin of TOLERANCE: every detection is one of PyTorch's predictions, no two detections of a
+    class overlap by more than `info.iou`, and every prediction that no other one could suppress is detected.
 
     Args:
-        found: [n, 6] detections (x1, y1, x2, y2, score, class) in input pixels, in the image of `expected`.
-        expected: Reference.
-        info: ModelInfo, for anchors, input size and thresholds.
+        detections: [n, 6] (x1, y1, x2, y2, score, class) in input pixels, in the image of `reference`.
+        reference: the image and PyTorch's outputs.
+        info: anchors, input size and thresholds.
 
     Returns:
         Largest difference between a detection and its prediction: of the score, or of a coordinate as a fraction of
-        the input's side. Infinite when a requirement is not met.
+        the input's side. Infinite if a requirement is not met.
     """
-    boxes, scores = _predictions(expected, info)
-    units = boxes.new_tensor([info.width, info.height, info.width, info.height])
-    labels = found[:, 5].long()
-    own = scores[:, labels].T  # [n, K], scores of the predictions in the class of each detection
-    difference = ((found[:, None, :4] - boxes) / units).abs().amax(2).maximum((found[:, 4:5] - own).abs())  # [n, K]
-    largest = float(difference.amin(1).max()) if len(found) else 0.0
-    overlaps = box_iou(found[:, :4], found[:, :4]).fill_diagonal_(0)
-    overlaps[labels[:, None] != labels] = 0
-    if (overlaps > info.iou + LIMIT).any() or (found[:, 4] <= info.conf - LIMIT).any():
+    boxes, scores = _predictions(reference, info.anchors)
+    sides = boxes.new_tensor([info.width, info.height, info.width, info.height])
+    class_ids = detections[:, 5].long()
+    class_scores = scores[:, class_ids].T  # [n, K] scores of the predictions in the class of each detection
+    box_difference = ((detections[:, None, :4] - boxes) / sides).abs().amax(2)
+    difference = box_difference.maximum((detections[:, 4:5] - class_scores).abs())  # [n, K]
+    largest = float(difference.amin(1).max()) if len(detections) else 0.0
+    overlaps = box_iou(detections[:, :4], detections[:, :4]).fill_diagonal_(0)
+    overlaps[class_ids[:, None] != class_ids] = 0
+    if (overlaps > info.iou + TOLERANCE).any() or (detections[:, 4] <= info.conf - TOLERANCE).any():
         return math.inf
-    # With `max_det` detections, those of lower score are left out.
-    least = max(info.conf, float(found[:, 4].min()) if len(found) >= info.max_det else 0.0) + LIMIT
-    seen = torch.zeros(len(boxes), dtype=torch.bool)
-    seen[difference.argmin(1)] = True
-    return largest if seen[_undisputed(boxes, scores, least, info.iou - LIMIT)].all() else math.inf
+    # If there are `max_det` detections, weaker ones are left out.
+    full = len(detections) >= info.max_det
+    min_score = max(info.conf, float(detections[:, 4].min()) if full else 0.0) + TOLERANCE
+    detected = torch.zeros(len(boxes), dtype=torch.bool)
+    detected[difference.argmin(1)] = True
+    return largest if detected[_undisputed(boxes, scores, min_score, info.iou - TOLERANCE)].all() else math.inf
 
 
-def _predictions(expected, info):
-    """Boxes [K, 4] (x1, y1, x2, y2) in input pixels and scores [K, C] of all predictions of a Reference."""
-    output = split_maps(expected.maps, info.anchor_num)
-    boxes = box_convert(decode(output, info.anchors).boxes[0], "cxcywh", "xyxy")
+def _predictions(
+    reference: Reference, anchors: Sequence[Sequence[Sequence[float]]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return boxes [K, 4] (x1, y1, x2, y2) in input pixels and scores [K, C] of all predictions."""
+    output = split_maps(reference.maps, len(anchors[0]))
+    boxes = box_convert(decode(output, anchors).boxes[0], "cxcywh", "xyxy")
     scores = [
         (scale.objectness[0].permute(1, 2, 0)[..., None] * scale.classes[0].permute(1, 2, 0)[:, :, None]).flatten(0, 2)
         for scale in output
@@ -85,34 +134,16 @@ def _predictions(expected, info):
     return boxes, torch.cat(scores)
 
 
-def _undisputed(boxes, scores, least, iou):
-    """Indices of the predictions that every correct NMS keeps.
+def _undisputed(boxes: torch.Tensor, scores: torch.Tensor, min_score: float, iou: float) -> torch.Tensor:
+    """Return the indices of the predictions that every correct NMS keeps.
 
-    Their score is above `least`, their class is the best by LIMIT, and no prediction that overlaps them by more than
-    `iou` and may count as the same class has a score within LIMIT of theirs, or a higher one.
+    Their score is above `min_score`, their class is the best one by TOLERANCE, and no prediction that overlaps them by
+    more than `iou` and may count as the same class has a higher score, or one within TOLERANCE.
     """
     best = scores.amax(1)
-    candidates = torch.nonzero(best > least - 2 * LIMIT).flatten()
+    candidates = torch.nonzero(best > min_score - 2 * TOLERANCE).flatten()
     boxes, scores, best = boxes[candidates], scores[candidates], best[candidates]
-    possible = scores > best[:, None] - LIMIT  # [k, C], classes that rounding could make the best
-    near = box_iou(boxes, boxes).fill_diagonal_(0) > iou
-    rivals = near & (possible.float() @ possible.float().T > 0) & (best > best[:, None] - LIMIT)
-    return candidates[(best > least) & (possible.sum(1) == 1) & ~rivals.any(1)]
-
-
-def check_exact(name, difference):
-    """A float32 model must be the same network.
-
-    Raises:
-        RunError: it differs from PyTorch by more than LIMIT, or by something that is no number.
-    """
-    if not difference <= LIMIT:
-        raise RunError(f"{name}: differs from PyTorch by {difference:g} on a real picture, expected {LIMIT:g} at most")
-
-
-def check_rounded(name, difference):
-    """Warn of a float16 model whose rounding does harm."""
-    if not difference <= ROUGH:
-        warn(
-            f"{name}: rounding to float16 changes a probability by {difference:.2g}; compare the AP, or stay in float32"
-        )
+    possible = scores > best[:, None] - TOLERANCE  # [k, C] classes that rounding could make the best one
+    overlapping = box_iou(boxes, boxes).fill_diagonal_(0) > iou
+    rivals = overlapping & (possible.float() @ possible.float().T > 0) & (best > best[:, None] - TOLERANCE)
+    return candidates[(best > min_score) & (possible.sum(1) == 1) & ~rivals.any(1)]

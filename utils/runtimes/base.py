@@ -1,8 +1,12 @@
-"""Running a detector on images: uint8 pixels in, detections out, whatever executes the network."""
+"""Run a detector on images: uint8 pixels in, detections out, with any software that executes the network."""
+
+from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from model.detector import DetectorOutput, ScaleOutput
@@ -10,7 +14,7 @@ from utils.postprocess import MAX_DETECTIONS, detect
 
 
 class Timing(NamedTuple):
-    """Seconds that one call took."""
+    """Seconds that the parts of one call took."""
 
     preprocess: float
     network: float
@@ -18,37 +22,47 @@ class Timing(NamedTuple):
 
 
 class Runtime:
-    """What executes a network. A subclass says how, in `prepare` and `execute`, and sets the attributes below."""
+    """A network and the software that executes it. A subclass sets the attributes, `prepare` and `execute`."""
 
-    name: str  # of the software that executes, for people
-    precision: str  # of the weights: FP32, FP16, INT8
-    device = None  # torch.device that the network runs on; detections are on the CPU
-    device_name: str  # in words
-    anchors = None  # [2][A][2], width and height in input pixels, stride 16 first
+    name: str  # of the software, for messages
+    precision: str  # of the weights: FP32, FP16 or INT8
+    device: torch.device  # runs the network; detections are always on the CPU
+    device_name: str  # for messages
+    anchors: Sequence[Sequence[Sequence[float]]]  # [2][A][2] (width, height) in input pixels, stride 16 first
     activated = True  # whether the network ends with sigmoid and softmax
-    batches_at_once = 1  # batches that an evaluation is best to work on side by side
+    batches_at_once = 1  # how many batches an evaluation should run in parallel
 
-    def prepare(self, images):
-        """uint8 images [N, H, W, 3], array or tensor, BGR, to what `execute` takes."""
+    def prepare(self, images: np.ndarray | torch.Tensor) -> object:
+        """Convert uint8 images [N, H, W, 3], BGR, to the argument of `execute`."""
         raise NotImplementedError
 
-    def execute(self, prepared):
-        """What `prepare` has made, to a DetectorOutput: of logits, or of probabilities where `activated` says so."""
+    def execute(self, prepared: object) -> DetectorOutput:
+        """Run the network. It returns probabilities if `activated`, otherwise logits."""
         raise NotImplementedError
 
-    def select(self, output, conf, iou, max_det, classes):
-        """What `execute` has made, to a list of N tensors [n, 6]."""
+    def select(
+        self, output: DetectorOutput, conf: float, iou: float, max_det: int, classes: Sequence[int] | None
+    ) -> list[torch.Tensor]:
+        """Convert the result of `execute` to detections per image, each [n, 6]."""
         return detect(output, self.anchors, conf, iou, max_det, classes, self.activated)
 
     @torch.inference_mode()
-    def predict_timed(self, images, conf, iou, max_det=MAX_DETECTIONS, classes=None):
-        """Detections of a batch, and how long each step took.
+    def predict_timed(
+        self,
+        images: np.ndarray | torch.Tensor,
+        conf: float,
+        iou: float,
+        max_det: int = MAX_DETECTIONS,
+        classes: Sequence[int] | None = None,
+    ) -> tuple[list[torch.Tensor], Timing]:
+        """Detect in a batch of images and measure the time of each part.
 
         Args:
-            images: [N, H, W, 3] uint8 array or tensor, BGR, at the network's size.
-            conf, iou, max_det, classes: as in `utils.postprocess.detect`.
+            images: [N, H, W, 3] uint8, BGR, in the input size.
+            conf, iou, max_det, classes: see `utils.postprocess.detect`.
+
         Returns:
-            (list of N tensors [n, 6] (x1, y1, x2, y2, score, class) in pixels of the network's frame, Timing)
+            (detections per image, each [n, 6] (x1, y1, x2, y2, score, class) in input pixels; Timing)
         """
         start = self._now()
         prepared = self.prepare(images)
@@ -59,28 +73,23 @@ class Runtime:
         done = self._now()
         return detections, Timing(ready - start, computed - ready, done - computed)
 
-    def predict(self, images, conf, iou, max_det=MAX_DETECTIONS, classes=None):
-        """The detections of `predict_timed` alone."""
+    def predict(
+        self,
+        images: np.ndarray | torch.Tensor,
+        conf: float,
+        iou: float,
+        max_det: int = MAX_DETECTIONS,
+        classes: Sequence[int] | None = None,
+    ) -> list[torch.Tensor]:
+        """Detect in a batch of images: `predict_timed` without the times."""
         return self.predict_timed(images, conf, iou, max_det, classes)[0]
 
-    def _now(self):
-        """Seconds on a clock, once the device has done what it was given."""
+    def _now(self) -> float:
+        """Return the time in seconds, after the device has finished its work."""
         return time.perf_counter()
 
 
-def split_map(values, anchor_num):
-    """One output of an exported network to its three parts.
-
-    Args:
-        values: [N, H, W, 4·A + A + C] tensor.
-        anchor_num: A.
-    Returns:
-        ScaleOutput of views.
-    """
-    boxes, objectness, classes = values.permute(0, 3, 1, 2).tensor_split((4 * anchor_num, 5 * anchor_num), 1)
-    return ScaleOutput(boxes, objectness, classes)
-
-
-def split_maps(maps, anchor_num):
-    """Both outputs of an exported network to a DetectorOutput, see `split_map`."""
-    return DetectorOutput(*(split_map(values, anchor_num) for values in maps))
+def split_maps(maps: Iterable[torch.Tensor], anchor_num: int) -> DetectorOutput:
+    """Split both outputs of an exported network, each [N, H, W, 4·A + A + C], into views of their three parts."""
+    sections = (4 * anchor_num, 5 * anchor_num)
+    return DetectorOutput(*(ScaleOutput(*values.permute(0, 3, 1, 2).tensor_split(sections, 1)) for values in maps))

@@ -1,22 +1,28 @@
-"""From the name of a weights file to what runs it."""
+"""Choose the runtime for a weights file by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from utils.config import read_config
+from utils.config import Config, read_config
 from utils.errors import InputError
-from utils.runtimes.model_info import check_fits
+from utils.runtimes.base import Runtime
+from utils.runtimes.model_info import ModelInfo
 from utils.weights.checkpoint import load_detector
 
-ONNX_SUFFIX = ".onnx"
-NCNN_SUFFIX = ".param"
-NCNN_BIN_SUFFIX = ".bin"
+if TYPE_CHECKING:
+    from utils.runtimes.ncnn_runtime import NcnnRuntime
+    from utils.runtimes.onnx_runtime import OnnxRuntime
 
 
-def select_device(name):
-    """The torch.device of a --device option: `auto` is CUDA if there is a GPU, else the CPU.
+def select_device(name: str) -> torch.device:
+    """Return the device of a --device option; `auto` is CUDA if there is a GPU, else the CPU.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -31,65 +37,66 @@ def select_device(name):
     return device
 
 
-def load_runtime(weights, config, device="auto", threads=None):
-    """What runs the network of `weights`.
+def load_runtime(
+    weights: str | Path, config: Config | ModelInfo, device: str = "auto", threads: int | None = None
+) -> Runtime:
+    """Load a network and the software that executes it.
 
     Args:
-        weights: path of a .pth file, or of an .onnx or .ncnn.param file that pytorch2onnx.py has made.
-        config: Config of the .data file that it goes with, or its own ModelInfo.
-        device: as for `select_device`; exported models run on the CPU.
-        threads: of the CPU; None: as many as its runtime takes by itself.
-    Returns:
-        Runtime.
+        weights: .pth file, or .onnx or .ncnn.param file written by pytorch2onnx.py.
+        config: from the .data file of the weights, or the model's own description.
+        device: see `select_device`; exported models run on the CPU.
+        threads: CPU threads; None: the default of the runtime.
+
     Raises:
-        InputError: the file does not fit, or there is no such device. RunError: a package is missing.
+        InputError: the file does not fit, or this machine has no such device.
+        RunError: a package is missing.
     """
-    exported = _exported_kind(weights)
-    if exported is None:
+    runtime = _load_exported(weights, threads)
+    if runtime is None:
         from utils.runtimes.torch_runtime import TorchRuntime
 
-        device = select_device(device)
+        torch_device = select_device(device)
         if threads:
             torch.set_num_threads(threads)
-        return TorchRuntime(load_detector(weights, config), config, device)
+        return TorchRuntime(load_detector(weights, config), config, torch_device)
     if device not in ("auto", "cpu"):
-        raise InputError(f"--device {device}: {weights} runs on the CPU: expected auto or cpu")
-    runtime = exported.open_runtime(weights, threads)
-    check_fits(runtime.info, config)
+        raise InputError(f"--device {device}: expected auto or cpu, because {weights} runs on the CPU")
+    runtime.info.check_fits(config)
     return runtime
 
 
-def read_model_config(data, weights):
-    """What detecting needs to know of a model: classes, size, anchors.
+def read_model_config(data: str | None, weights: str | Path) -> Config | ModelInfo:
+    """Read class names, input size and anchors of a model.
 
     Args:
-        data: path of a .data file, or None when the weights say it themselves.
-        weights: as for `load_runtime`.
-    Returns:
-        Config or ModelInfo.
+        data: .data file; None: the description in the weights.
+        weights: see `load_runtime`.
+
     Raises:
-        InputError: as `read_config`, or there is no .data file and the weights need one.
+        InputError: a file cannot be read, or the weights need a .data file.
     """
     if data is not None:
         return read_config(data)
-    exported = _exported_kind(weights)
-    if exported is None:
+    runtime = _load_exported(weights, threads=1)
+    if runtime is None:
         raise InputError(
-            f"--data: expected the .data file that {weights} goes with; only exported models say it themselves"
+            f"--data: expected the .data file of {weights}, got none; only exported models can be used without one"
         )
-    return exported.read_info(weights)
+    return runtime.info
 
 
-def _exported_kind(weights):
-    """The module that runs an exported file, or None for a .pth file."""
-    if str(weights).endswith(ONNX_SUFFIX):
-        from utils.runtimes import onnx_runtime
+def _load_exported(weights: str | Path, threads: int | None) -> OnnxRuntime | NcnnRuntime | None:
+    """Load an exported model; None for a .pth file."""
+    suffix = Path(weights).suffix
+    if suffix == ".onnx":
+        from utils.runtimes.onnx_runtime import OnnxRuntime
 
-        return onnx_runtime
-    if str(weights).endswith(NCNN_SUFFIX):
-        from utils.runtimes import ncnn_runtime
+        return OnnxRuntime(weights, threads)
+    if suffix == ".param":
+        from utils.runtimes.ncnn_runtime import NcnnRuntime
 
-        return ncnn_runtime
-    if str(weights).endswith(NCNN_BIN_SUFFIX):
-        raise InputError(f"{weights}: expected the .ncnn.param file that it belongs to")
+        return NcnnRuntime(weights, threads)
+    if suffix == ".bin":
+        raise InputError(f"{weights}: expected the .ncnn.param file of these weights")
     return None

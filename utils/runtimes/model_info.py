@@ -1,20 +1,25 @@
-"""What an exported model says of itself, so that it can be used without the .data file that it came from.
+"""The description of an exported model: everything needed to use it without its .data file.
 
-An .onnx file carries it in its metadata, each entry as JSON; beside NAME.ncnn.param it is NAME.json.
+An .onnx file holds it in its metadata, each value as JSON. For NAME.ncnn.param it is the file NAME.json.
 """
 
+from __future__ import annotations
+
 import json
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from model import SCALES, SIZE_MULTIPLE, STRIDES
+from utils.config import Config
 from utils.errors import InputError
 from utils.files import read_text
 from utils.postprocess import MAX_DETECTIONS
 
 FORMAT = 1
 PRECISIONS = ("FP32", "FP16", "INT8")
-# How pixels become the network's input; the same for every model that is exported here.
+# How pixels become the network's input; the same for all exported models.
 INPUT = {
     "channels": "BGR",
     "layout": "NCHW",
@@ -26,191 +31,161 @@ INPUT = {
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The names that Config and it share mean the same."""
+    """Description of an exported model. Attributes that `Config` also has mean the same."""
 
-    path: Path | None  # of the file that says it
+    path: Path | None  # the file it was read from
     model_name: str
     class_names: tuple[str, ...]
     width: int
     height: int
     anchors: tuple[tuple[tuple[float, float], ...], ...]
-    conf: float  # defaults of who detects with it; inside the model when it ends with detections
+    conf: float  # default thresholds; inside the model if NMS is part of it
     iou: float
     max_det: int
     precision: str
     weights_sha256: str
 
     @property
-    def classes(self):
+    def classes(self) -> int:
         return len(self.class_names)
 
     @property
-    def anchor_num(self):
+    def anchor_num(self) -> int:
         return len(self.anchors[0])
 
+    @classmethod
+    def from_config(
+        cls, config: Config, weights_sha256: str, conf: float, iou: float, precision: str = "FP32"
+    ) -> ModelInfo:
+        """Describe a model that is exported with the Config of a .data file."""
+        return cls(
+            path=None,
+            model_name=config.model_name,
+            class_names=config.class_names,
+            width=config.width,
+            height=config.height,
+            anchors=config.anchors,
+            conf=conf,
+            iou=iou,
+            max_det=MAX_DETECTIONS,
+            precision=precision,
+            weights_sha256=weights_sha256,
+        )
 
-def describe_model(config, weights_sha256, conf, iou, precision, max_det=MAX_DETECTIONS):
-    """ModelInfo of a model that is exported with a .data file's Config."""
-    return ModelInfo(
-        path=None,
-        model_name=config.model_name,
-        class_names=config.class_names,
-        width=config.width,
-        height=config.height,
-        anchors=config.anchors,
-        conf=conf,
-        iou=iou,
-        max_det=max_det,
-        precision=precision,
-        weights_sha256=weights_sha256,
-    )
+    def to_dict(self, input_name: str, output_names: Sequence[str], **extra: object) -> dict[str, object]:
+        """Return values that JSON can hold; `extra` are additional entries."""
+        return {
+            "format": FORMAT,
+            "model_name": self.model_name,
+            "names": list(self.class_names),
+            "width": self.width,
+            "height": self.height,
+            "strides": list(STRIDES),
+            "anchors": self.anchors,
+            "conf": self.conf,
+            "iou": self.iou,
+            "max_det": self.max_det,
+            "input": {"name": input_name, **INPUT},
+            "outputs": list(output_names),
+            "precision": self.precision,
+            "weights_sha256": self.weights_sha256,
+            **extra,
+        }
 
+    @classmethod
+    def from_dict(cls, content: object, path: str | Path) -> ModelInfo:
+        """Check and convert the content of a JSON file.
 
-def to_content(info, input_name, outputs, **more):
-    """Plain values for JSON.
+        Raises:
+            InputError: an entry is missing or wrong. The message names `path` and the entry.
+        """
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: expected the description of a model, got a {type(content).__name__}")
+        values = {key: content.get(key) for key in _CHECKS}
+        for key, (expected, is_valid) in _CHECKS.items():
+            try:
+                valid = is_valid(values[key])
+            except (TypeError, AttributeError, LookupError):
+                valid = False
+            if not valid:
+                raise InputError(f"{path}: {key}: expected {expected}, got {reprlib.repr(values[key])}")
+        del values["format"]
+        values["class_names"] = tuple(values.pop("names"))
+        values["anchors"] = tuple(tuple(tuple(map(float, pair)) for pair in scale) for scale in values["anchors"])
+        return cls(path=Path(path), **values)
 
-    Args:
-        info: ModelInfo.
-        input_name: of the model's input.
-        outputs: names of the model's outputs.
-        more: further entries.
-    """
-    return {
-        "format": FORMAT,
-        "model_name": info.model_name,
-        "names": list(info.class_names),
-        "width": info.width,
-        "height": info.height,
-        "strides": list(STRIDES),
-        "anchors": info.anchors,
-        "conf": info.conf,
-        "iou": info.iou,
-        "max_det": info.max_det,
-        "input": {"name": input_name, **INPUT},
-        "outputs": list(outputs),
-        "precision": info.precision,
-        "weights_sha256": info.weights_sha256,
-        **more,
-    }
+    @classmethod
+    def from_json(cls, path: Path) -> ModelInfo:
+        """Read a JSON file.
 
+        Raises:
+            InputError: the file is missing, is not JSON, or as in `from_dict`.
+        """
+        try:
+            return cls.from_dict(json.loads(read_text(path)), path)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{error.lineno}: expected JSON: {error.msg}") from error
 
-def from_content(content, path):
-    """ModelInfo from what `to_content` gives, checked.
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> ModelInfo:
+        """Read the metadata of an .onnx file, in which each value is JSON.
 
-    Args:
-        content: whatever JSON held.
-        path: of the file, for errors.
-    Raises:
-        InputError: naming the entry, what was read and what was expected.
-    """
-    path = Path(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected the description of a model, got a {type(content).__name__}")
-    if content.get("format") != FORMAT:
-        raise InputError(f"{path}: format: expected {FORMAT}, which this version reads, got {content.get('format')!r}")
-    values = {key: _check(content, key, path) for key in _CHECKS}
-    values["class_names"] = tuple(values.pop("names"))
-    values["anchors"] = tuple(tuple(tuple(map(float, pair)) for pair in scale) for scale in values["anchors"])
-    return ModelInfo(path=path, **values)
+        Raises:
+            InputError: there is no such metadata, it is not JSON, or as in `from_dict`.
+        """
+        texts = {key: metadata[key] for key in _CHECKS if key in metadata}
+        if not texts:
+            raise InputError(f"{path}: expected the metadata that pytorch2onnx.py writes (names, anchors …), got none")
+        try:
+            return cls.from_dict({key: json.loads(text) for key, text in texts.items()}, path)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: expected metadata in JSON: {error}") from error
 
+    def check_fits(self, config: Config | ModelInfo) -> None:
+        """Check that a .data file has the classes, anchors and input size of this model.
 
-def to_metadata(content):
-    """Content as texts by name, which is what an .onnx file can carry."""
-    return {key: json.dumps(value, ensure_ascii=False) for key, value in content.items()}
+        Class names may differ (they may be translated), their count may not.
 
-
-def from_metadata(metadata, path):
-    """ModelInfo from an .onnx file's metadata.
-
-    Raises:
-        InputError: as `from_content`, or an entry is no JSON.
-    """
-    wanted = {key: text for key, text in metadata.items() if key in _CHECKS or key == "format"}
-    if not wanted:
-        raise InputError(f"{path}: expected the metadata that pytorch2onnx.py writes (names, anchors …), got none")
-    try:
-        content = {key: json.loads(text) for key, text in wanted.items()}
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: expected metadata in JSON: {error}") from error
-    return from_content(content, path)
-
-
-def read_json(path):
-    """What a JSON file holds.
-
-    Raises:
-        InputError: the file is missing or no JSON.
-    """
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: expected JSON: {error.msg}") from error
-
-
-def check_fits(info, config):
-    """A model must be used with the classes, anchors and size that it was exported with.
-
-    Args:
-        info: ModelInfo.
-        config: Config of the .data file that it is used with.
-    Raises:
-        InputError: they differ.
-    """
-    # Names may be others, translated ones say; their number may not.
-    for name in ("classes", "anchors", "width", "height"):
-        own, asked = getattr(info, name), getattr(config, name)
-        if own != asked:
-            raise InputError(f"{info.path}: was exported with {name} {own}, {config.path} says {asked}")
+        Raises:
+            InputError: they differ.
+        """
+        for name in ("classes", "anchors", "width", "height"):
+            own, other = getattr(self, name), getattr(config, name)
+            if own != other:
+                raise InputError(f"{self.path}: was exported with {name} {own}, {config.path} says {other}")
 
 
-def _check(content, key, path):
-    expected, valid = _CHECKS[key]
-    value = content.get(key)
-    try:
-        accepted = valid(value)
-    except (TypeError, ValueError, AttributeError):
-        accepted = False
-    if not accepted:
-        shown = repr(value)
-        raise InputError(f"{path}: {key}: expected {expected}, got {shown if len(shown) < 60 else shown[:60] + '…'}")
-    return value
-
-
-def _is_text(value):
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_count(value):
+def _is_count(value: object) -> bool:
     return type(value) is int and value > 0
 
 
-def _is_number(value):
-    return type(value) in (int, float)
-
-
-def _are_names(value):
-    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
-
-
-def _are_anchors(value):
-    pairs = [pair for scale in value for pair in scale]
-    return (
-        len(value) == SCALES
-        and len({len(scale) for scale in value}) == 1
-        and bool(pairs)
-        and all(len(pair) == 2 and all(_is_number(side) and side > 0 for side in pair) for pair in pairs)
-    )
-
-
-def _is_size(value):
+def _is_size(value: object) -> bool:
     return _is_count(value) and value % SIZE_MULTIPLE == 0
 
 
-def _is_fraction(value):
-    return _is_number(value) and 0 <= value <= 1
+def _is_fraction(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
+def _are_anchors(scales: list[list[list[float]]]) -> bool:
+    return (
+        len(scales) == SCALES
+        and all(len(scale) == len(scales[0]) > 0 for scale in scales)
+        and all(len(pair) == 2 and all(side > 0 for side in pair) for scale in scales for pair in scale)
+    )
+
+
+# What each entry must be, in words and as a function. A TypeError, AttributeError or LookupError means: it is not.
 _CHECKS = {
+    "format": (str(FORMAT), lambda value: value == FORMAT),
     "model_name": ("a name", _is_text),
     "names": ("class names", _are_names),
     "width": (f"a multiple of {SIZE_MULTIPLE}", _is_size),

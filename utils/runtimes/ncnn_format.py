@@ -1,12 +1,15 @@
-"""NCNN's model files, read into layers and written back: .param, a line a layer, and .bin, weight after weight.
+"""Read and write NCNN model files: .param holds one line per layer, .bin the weights one after another.
 
-The format is documented in NCNN's wiki ("param and model file structure"). Of the layers that have weights, those
-that a convolutional detector is made of are known.
+NCNN's wiki documents the format ("param and model file structure"). Weights are only supported for the layers in
+`WEIGHTED`, which are enough for a convolutional detector.
 """
 
-import dataclasses
+from __future__ import annotations
+
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -15,18 +18,18 @@ from utils.files import read_text
 
 MAGIC = "7767517"
 WEIGHTED = ("Convolution", "ConvolutionDepthWise")
-# What stands before a weight says its type.
+# A tag before each kernel says its type.
 TAGS = {0x00000000: np.dtype("<f4"), 0x01306B47: np.dtype("<f2"), 0x000D4B38: np.dtype("i1")}
 TAG_OF = {dtype: tag for tag, dtype in TAGS.items()}
-# Parameters of a convolution, by their numbers in the .param file.
+# Keys of a convolution's parameters in the .param file.
 OUTPUTS, HAS_BIAS, WEIGHT_SIZE, GROUPS, INT8_SCALES = 0, 5, 6, 7, 8
-# Values of INT8_SCALES: a scale a channel of the weights and one of the input; 100 more: one of the output as well.
+# Values of INT8_SCALES: one scale per channel of the kernel and one of the input; +100: also one of the output.
 INT8_CONVOLUTION, INT8_DEPTHWISE, INT8_OUTPUT = 2, 1, 100
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of one convolution; a scale is what a float is multiplied by to become an int8."""
+    """Weights of a convolution. int8 value = float value · scale."""
 
     kernel: np.ndarray  # [outputs, inputs of a group · kernel height · kernel width] float32, float16 or int8
     bias: np.ndarray | None  # [outputs] float32
@@ -37,124 +40,119 @@ class Weights:
 
 @dataclass(frozen=True)
 class Layer:
+    """One line of a .param file and the weights that belong to it."""
+
     type: str
     name: str
     inputs: tuple[str, ...]  # names of blobs
     outputs: tuple[str, ...]
-    params: dict[int, str]  # as written, by their numbers
+    params: dict[int, str]  # values as written in the file
     weights: Weights | None = None
 
-    @property
-    def is_depthwise(self):
-        return self.type == "ConvolutionDepthWise"
 
-
-def read_model(param_path, bin_path):
-    """The layers of a model.
+def read_model(param_path: Path, bin_path: Path) -> list[Layer]:
+    """Read the layers of a model with their weights.
 
     Raises:
-        InputError: the files are no model of NCNN's, or hold layers whose weights are not known here.
+        InputError: the files are not an NCNN model, or contain unsupported layers.
     """
     layers = read_param(param_path)
     content = bin_path.read_bytes()
-    offset, filled = 0, []
-    for layer in layers:
+    offset = 0
+    for index, layer in enumerate(layers):
         if layer.type in WEIGHTED:
             try:
-                weights, offset = _read_weights(layer, content, offset)
+                weights, end = _parse_weights(layer, content, offset)
             except (ValueError, KeyError, struct.error) as error:
                 raise InputError(f"{bin_path}: expected weights of {layer.name} at byte {offset}: {error}") from error
-            layer = dataclasses.replace(layer, weights=weights)
-        filled.append(layer)
+            layers[index], offset = replace(layer, weights=weights), end
     if offset != len(content):
         raise InputError(f"{bin_path}: expected {offset} bytes for the layers of {param_path}, got {len(content)}")
-    return filled
+    return layers
 
 
-def read_param(path):
-    """The layers of a .param file, without their weights.
+def read_param(path: Path) -> list[Layer]:
+    """Read the layers of a .param file, without weights.
 
     Raises:
-        InputError: naming the line.
+        InputError: a line is wrong; the message names it.
     """
     lines = read_text(path).split("\n")
     if lines[0].strip() != MAGIC or len(lines) < 2:
-        raise InputError(f"{path}:1: expected {MAGIC}, with which NCNN's .param files begin, got {lines[0][:20]!r}")
+        raise InputError(f"{path}:1: expected {MAGIC}, the first line of NCNN's .param files, got {lines[0][:20]!r}")
     layers = []
-    for number, line in enumerate(lines[2:], 3):
+    for line_number, line in enumerate(lines[2:], 3):
         if line.strip():
             try:
                 layers.append(_parse_layer(line.split()))
             except (ValueError, IndexError) as error:
-                raise InputError(f"{path}:{number}: expected a layer, got {line!r}") from error
+                raise InputError(f"{path}:{line_number}: expected a layer, got {line!r}") from error
     count = lines[1].split()[0] if lines[1].split() else ""
     if count != str(len(layers)):
         raise InputError(f"{path}:2: expected the number of layers, {len(layers)}, got {count!r}")
     return layers
 
 
-def write_param(path, layers):
-    """Write the .param file of some layers."""
+def write_param(path: Path, layers: Sequence[Layer]) -> None:
+    """Write a .param file."""
     blobs = {name for layer in layers for name in (*layer.inputs, *layer.outputs)}
     lines = [MAGIC, f"{len(layers)} {len(blobs)}"]
     for layer in layers:
         counts = f"{len(layer.inputs)} {len(layer.outputs)}"
-        params = (f"{number}={value}" for number, value in layer.params.items())
+        params = (f"{key}={value}" for key, value in layer.params.items())
         lines.append(" ".join((f"{layer.type:24} {layer.name:24} {counts}", *layer.inputs, *layer.outputs, *params)))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_bin(path, layers):
-    """Write the .bin file of some layers, each kernel in the type it has."""
+def write_bin(path: Path, layers: Iterable[Layer]) -> None:
+    """Write a .bin file. Each kernel keeps its type."""
     path.write_bytes(b"".join(_weight_bytes(layer.weights) for layer in layers if layer.weights is not None))
 
 
-def as_float16(layers):
-    """The layers with float32 kernels stored in half precision."""
+def as_float16(layers: Iterable[Layer]) -> list[Layer]:
+    """Convert float32 kernels to float16; other layers stay unchanged."""
     return [
-        dataclasses.replace(
-            layer, weights=dataclasses.replace(layer.weights, kernel=layer.weights.kernel.astype("<f2"))
-        )
+        replace(layer, weights=replace(layer.weights, kernel=layer.weights.kernel.astype("<f2")))
         if layer.weights is not None and layer.weights.kernel.dtype == np.float32
         else layer
         for layer in layers
     ]
 
 
-def _parse_layer(words):
-    kind, name, inputs, outputs = words[0], words[1], int(words[2]), int(words[3])
-    names, params = words[4 : 4 + inputs + outputs], words[4 + inputs + outputs :]
-    if len(names) < inputs + outputs:
+def _parse_layer(words: list[str]) -> Layer:
+    inputs, outputs = int(words[2]), int(words[3])
+    blobs, params = words[4 : 4 + inputs + outputs], words[4 + inputs + outputs :]
+    if len(blobs) < inputs + outputs:
         raise ValueError("names of blobs are missing")
     pairs = (param.split("=", 1) for param in params)
-    return Layer(
-        kind, name, tuple(names[:inputs]), tuple(names[inputs:]), {int(number): value for number, value in pairs}
-    )
+    values = {int(key): value for key, value in pairs}
+    return Layer(words[0], words[1], tuple(blobs[:inputs]), tuple(blobs[inputs:]), values)
 
 
-def _read_weights(layer, content, offset):
+def _parse_weights(layer: Layer, content: bytes, offset: int) -> tuple[Weights, int]:
+    """Parse the weights of a layer at `offset`; the second result is the offset after them."""
     outputs, size = int(layer.params[OUTPUTS]), int(layer.params[WEIGHT_SIZE])
     (tag,) = struct.unpack_from("<I", content, offset)
     dtype = TAGS[tag]
     kernel = np.frombuffer(content, dtype, size, offset + 4).reshape(outputs, -1)
     offset += 4 + _aligned(size * dtype.itemsize)
 
-    def floats(count):
+    def floats(count: int) -> np.ndarray:
         nonlocal offset
         values = np.frombuffer(content, "<f4", count, offset)
         offset += 4 * count
         return values
 
     bias = floats(outputs) if int(layer.params.get(HAS_BIAS, 0)) else None
-    term = int(layer.params.get(INT8_SCALES, 0))
-    if not term:
+    scales = int(layer.params.get(INT8_SCALES, 0))
+    if not scales:
         return Weights(kernel, bias), offset
     kernel_scales, input_scale = floats(outputs), float(floats(1)[0])
-    output_scale = float(floats(1)[0]) if term > INT8_OUTPUT else None
+    output_scale = float(floats(1)[0]) if scales > INT8_OUTPUT else None
     return Weights(kernel, bias, kernel_scales, input_scale, output_scale), offset
 
 
-def _weight_bytes(weights):
+def _weight_bytes(weights: Weights) -> bytes:
     kernel = weights.kernel.tobytes()
     parts = [struct.pack("<I", TAG_OF[weights.kernel.dtype]), kernel, bytes(_aligned(len(kernel)) - len(kernel))]
     parts += [
@@ -165,5 +163,6 @@ def _weight_bytes(weights):
     return b"".join(parts)
 
 
-def _aligned(size):
+def _aligned(size: int) -> int:
+    """Round up to a multiple of 4 bytes."""
     return -(-size // 4) * 4

@@ -1,101 +1,99 @@
-"""Running an exported .onnx file in ONNX Runtime."""
+"""Run an exported .onnx file with ONNX Runtime."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from model.detector import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
 from utils.runtimes.base import Runtime, split_maps
-from utils.runtimes.model_info import from_metadata
+from utils.runtimes.model_info import ModelInfo
 
-DETECTIONS = "detections"  # name of the output of a model that ends with detections
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+DETECTIONS = "detections"  # output of a model that includes NMS
 
 
 class OnnxRuntime(Runtime):
-    """A model that pytorch2onnx.py has exported, on the CPU.
+    """A model exported by pytorch2onnx.py, on the CPU.
 
     Args:
-        path: of the .onnx file.
-        threads: how many it may use; None: all cores.
+        path: .onnx file.
+        threads: CPU threads; None: all cores.
+
     Raises:
-        InputError: the file cannot be read, or is not one of ours.
+        InputError: the file cannot be read, or pytorch2onnx.py did not write it.
     """
 
     name = "ONNX Runtime"
     device = torch.device("cpu")
 
-    def __init__(self, path, threads=None):
-        ort = require("onnxruntime", f"{path}: running .onnx files")
-        self.info, self.session = _open(ort, Path(path), threads)
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        self.session = _open_session(Path(path), threads)
+        self.info = ModelInfo.from_metadata(self.session.get_modelmeta().custom_metadata_map, Path(path))
         self.anchors, self.precision = self.info.anchors, self.info.precision
-        entry = self.session.get_inputs()[0]
-        self.input_name = entry.name
-        # A fixed batch is one of 1: see pytorch2onnx.py.
-        self.one_by_one = entry.shape[0] == 1
+        model_input = self.session.get_inputs()[0]
+        self.input_name = model_input.name
+        # Models have a batch size of 1 or of any number of images.
+        self.one_by_one = model_input.shape[0] == 1
         self.outputs = [output.name for output in self.session.get_outputs()]
+        self.includes_nms = self.outputs == [DETECTIONS]
         self.device_name = f"cpu ({threads} threads)" if threads else "cpu"
 
-    @property
-    def ends_with_detections(self):
-        """Whether decoding and suppression are inside the model."""
-        return self.outputs == [DETECTIONS]
-
-    def prepare(self, images):
+    def prepare(self, images: np.ndarray | torch.Tensor) -> np.ndarray:
         pixels = np.ascontiguousarray(np.asarray(images).transpose(0, 3, 1, 2)).astype(np.float32)
         pixels *= np.float32(1 / 255)
         return pixels
 
-    def execute(self, prepared):
+    def execute(self, prepared: np.ndarray) -> DetectorOutput | list[torch.Tensor]:
+        """Run the network. A model that includes NMS returns detections per image."""
         batches = np.split(prepared, len(prepared)) if self.one_by_one else [prepared]
         results = [self.session.run(self.outputs, {self.input_name: batch}) for batch in batches]
-        if self.ends_with_detections:
-            return [torch.from_numpy(found) for (found,) in results]
+        if self.includes_nms:
+            return [torch.from_numpy(detections) for (detections,) in results]
         maps = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*results, strict=True))
         return split_maps(maps, self.info.anchor_num)
 
-    def select(self, output, conf, iou, max_det, classes):
-        if not self.ends_with_detections:
+    def select(
+        self,
+        output: DetectorOutput | list[torch.Tensor],
+        conf: float,
+        iou: float,
+        max_det: int,
+        classes: Sequence[int] | None,
+    ) -> list[torch.Tensor]:
+        if not self.includes_nms:
             return super().select(output, conf, iou, max_det, classes)
         info = self.info
         if conf < info.conf or iou != info.iou or max_det > info.max_det:
             raise InputError(
-                f"{info.path}: its thresholds are inside: conf {info.conf:g}, iou {info.iou:g}, max-det "
-                f"{info.max_det}; got conf {conf:g}, iou {iou:g}, max-det {max_det}. Export it with other ones, or "
-                "without --end2end"
+                f"{info.path}: expected conf {info.conf:g} or more, iou {info.iou:g}, max-det {info.max_det} or less, "
+                f"because NMS is inside this model, got conf {conf:g}, iou {iou:g}, max-det {max_det}; export it with "
+                "other thresholds or without --end2end"
             )
-        kept = [found[found[:, 4] > conf] for found in output]
+        kept = [rows[rows[:, 4] > conf] for rows in output]
         if classes is not None:
-            wanted = torch.as_tensor(classes)
-            kept = [found[torch.isin(found[:, 5].long(), wanted)] for found in kept]
-        return [found[:max_det] for found in kept]
+            kept = [rows[torch.isin(rows[:, 5].long(), torch.as_tensor(classes))] for rows in kept]
+        return [rows[:max_det] for rows in kept]
 
 
-def open_runtime(path, threads=None):
-    """OnnxRuntime of a file, see there."""
-    return OnnxRuntime(path, threads)
-
-
-def read_info(path):
-    """ModelInfo of an .onnx file.
-
-    Raises:
-        InputError: the file cannot be read, or is not one of ours.
-    """
-    return _open(require("onnxruntime", f"{path}: running .onnx files"), Path(path), threads=1)[0]
-
-
-def _open(ort, path, threads):
+def _open_session(path: Path, threads: int | None) -> InferenceSession:
+    ort = require("onnxruntime", f"{path}: running .onnx files")
     if not path.is_file():
-        raise InputError(f"{path}: expected an .onnx file, found none there")
+        raise InputError(f"{path}: expected an .onnx file, but it does not exist")
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only
     if threads:
         options.intra_op_num_threads = threads
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of many kinds, none of which has a common base
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises several exceptions that have no common base class
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: expected an ONNX model, got something else or a damaged one: {reason}") from error
-    return from_metadata(session.get_modelmeta().custom_metadata_map, path), session
+        raise InputError(f"{path}: expected an ONNX model, got a damaged or different file: {reason}") from error
