@@ -48,16 +48,17 @@ def main(options):
     from dataclasses import fields
 
     from utils.config import read_config
+    from utils.dataset.index import open_list
     from utils.dataset.shapes import prepare
     from utils.errors import InputError
-    from utils.evaluation.compare import evaluate_all, read_val
+    from utils.evaluation.compare import evaluate_all
     from utils.export.exporter import ExportOptions, export
 
     export_options = ExportOptions(**{entry.name: getattr(options, entry.name) for entry in fields(ExportOptions)})
     if options.end2end and options.evaluate:
         raise InputError("--evaluate: expected no --end2end, because AP needs all scores and NMS removes the low ones")
     config = prepare(read_config(options.data))
-    index = read_val(config) if options.evaluate else None
+    index = open_list(config, "val") if options.evaluate else None
     models = [options.weights]
     for exported in export(config, export_options):
         print(exported, flush=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from torchvision.ops import box_convert, nms
 
 from model.detector import Detector
-from utils.postprocess import MAX_DETECTIONS, activate, decode
+from utils.postprocess import MAX_DETECTIONS, Anchors, activate, decode
 
 
 class ActivatedDetector(nn.Module):
@@ -33,7 +31,7 @@ class EndToEndDetector(nn.Module):
 
     Args:
         detector: the network.
-        anchors: [2][A][2] (width, height) in input pixels.
+        anchors: see `Anchors`.
         size: (width, height) of the input.
         conf, iou, max_det: see `detect`.
     """
@@ -41,7 +39,7 @@ class EndToEndDetector(nn.Module):
     def __init__(
         self,
         detector: Detector,
-        anchors: Sequence[Sequence[Sequence[float]]],
+        anchors: Anchors,
         size: tuple[int, int],
         conf: float,
         iou: float,

@@ -17,7 +17,7 @@ import numpy as np
 
 from utils.export.calibration import LEVELS, observe
 from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
-from utils.postprocess import Predictions
+from utils.postprocess import Anchors, Predictions
 from utils.runtimes.ncnn_format import (
     INT8_CONVOLUTION,
     INT8_DEPTHWISE,
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 
 def quantize(
-    layers: Sequence[Layer], anchors: Sequence[Sequence[Sequence[float]]], images: Sequence[np.ndarray]
+    layers: Sequence[Layer], anchors: Anchors, images: Sequence[np.ndarray]
 ) -> tuple[list[Layer], dict[str, float]]:
     """Quantize a network.
 
     Args:
         layers: with float32 weights.
-        anchors: [2][A][2] (width, height) in input pixels.
+        anchors: see `Anchors`.
         images: calibration images in the input size, each [H, W, 3] uint8, BGR.
 
     Returns:

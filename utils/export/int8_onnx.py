@@ -18,19 +18,19 @@ from utils.export.calibration import LEVELS, observe
 from utils.export.onnx_export import INPUT, OUTPUTS
 from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
 from utils.optional import require
-from utils.postprocess import Predictions
+from utils.postprocess import Anchors, Predictions
 
 INT8_MIN_OPSET = 13  # the first with one scale per channel
 
 
 def quantize(
-    model: onnx.ModelProto, anchors: Sequence[Sequence[Sequence[float]]], images: Sequence[np.ndarray]
+    model: onnx.ModelProto, anchors: Anchors, images: Sequence[np.ndarray]
 ) -> tuple[onnx.ModelProto, dict[str, float]]:
     """Quantize a network.
 
     Args:
         model: float32 model of an ActivatedDetector.
-        anchors: [2][A][2] (width, height) in input pixels.
+        anchors: see `Anchors`.
         images: calibration images in the input size, each [H, W, 3] uint8, BGR.
 
     Returns:

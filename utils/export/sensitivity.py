@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
-from torchvision.ops import box_convert
 from tqdm import tqdm
 
-from utils.postprocess import Predictions, decode
+from utils.boxes import paired_iou
+from utils.postprocess import Anchors, Predictions, decode
 from utils.runtimes.base import split_maps
 
 TOLERANCE = 0.03  # `disagreement` above which a layer stays in floating point
@@ -61,21 +61,12 @@ def disagreement(reference: Iterable[Predictions], other: Iterable[Predictions])
         scores = expected.scores[compared]
         same_class = expected.labels[compared] == actual.labels[compared]
         actual_scores = torch.where(same_class, actual.scores[compared], 0)
-        iou = _paired_iou(expected.boxes[compared], actual.boxes[compared])
+        iou = paired_iou(expected.boxes[compared], actual.boxes[compared])
         changed += float(((scores - actual_scores).abs() + scores * (1 - iou)).sum())
         total += float(scores.sum())
     return changed / total if total else 0.0
 
 
-def decode_maps(maps: Iterable[np.ndarray], anchors: Sequence[Sequence[Sequence[float]]]) -> Predictions:
+def decode_maps(maps: Iterable[np.ndarray], anchors: Anchors) -> Predictions:
     """Decode the outputs of an exported network, each [N, H, W, 4·A + A + C]."""
     return decode(split_maps(map(torch.from_numpy, maps), len(anchors[0])), anchors)
-
-
-def _paired_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """IoU of pairs of boxes (cx, cy, w, h): [n]."""
-    boxes, others = box_convert(boxes, "cxcywh", "xyxy"), box_convert(others, "cxcywh", "xyxy")
-    low, high = torch.maximum(boxes[:, :2], others[:, :2]), torch.minimum(boxes[:, 2:], others[:, 2:])
-    intersection = (high - low).clamp(min=0).prod(1)
-    areas = [(corners[:, 2:] - corners[:, :2]).prod(1) for corners in (boxes, others)]
-    return intersection / (areas[0] + areas[1] - intersection).clamp(min=1e-9)

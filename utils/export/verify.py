@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torchvision.ops import box_convert, box_iou
+from torchvision.ops import box_iou
 
+from utils.boxes import cxcywh_to_xyxy
 from utils.dataset.dataset import resize_image
 from utils.dataset.images import read_image
 from utils.errors import RunError, warn
 from utils.export.graph import ActivatedDetector
-from utils.postprocess import decode
+from utils.postprocess import Anchors, decode
 from utils.runtimes.base import Runtime, split_maps
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.model_info import ModelInfo
@@ -121,12 +121,10 @@ def detections_difference(detections: torch.Tensor, reference: Reference, info: 
     return largest if detected[_undisputed(boxes, scores, min_score, info.iou - TOLERANCE)].all() else math.inf
 
 
-def _predictions(
-    reference: Reference, anchors: Sequence[Sequence[Sequence[float]]]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _predictions(reference: Reference, anchors: Anchors) -> tuple[torch.Tensor, torch.Tensor]:
     """Return boxes [K, 4] (x1, y1, x2, y2) in input pixels and scores [K, C] of all predictions."""
     output = split_maps(reference.maps, len(anchors[0]))
-    boxes = box_convert(decode(output, anchors).boxes[0], "cxcywh", "xyxy")
+    boxes = cxcywh_to_xyxy(decode(output, anchors).boxes[0])
     scores = [
         (scale.objectness[0].permute(1, 2, 0)[..., None] * scale.classes[0].permute(1, 2, 0)[:, :, None]).flatten(0, 2)
         for scale in output

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from model.detector import DetectorOutput, ScaleOutput
-from utils.postprocess import MAX_DETECTIONS, detect
+from utils.postprocess import MAX_DETECTIONS, Anchors, detect
 
 
 class Timing(NamedTuple):
@@ -28,7 +28,7 @@ class Runtime:
     precision: str  # of the weights: FP32, FP16 or INT8
     device: torch.device  # runs the network; detections are always on the CPU
     device_name: str  # for messages
-    anchors: Sequence[Sequence[Sequence[float]]]  # [2][A][2] (width, height) in input pixels, stride 16 first
+    anchors: Anchors
     activated = True  # whether the network ends with sigmoid and softmax
     batches_at_once = 1  # how many batches an evaluation should run in parallel
 

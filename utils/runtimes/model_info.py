@@ -15,7 +15,7 @@ from model import SCALES, SIZE_MULTIPLE, STRIDES
 from utils.config import Config
 from utils.errors import InputError
 from utils.files import read_text
-from utils.postprocess import MAX_DETECTIONS
+from utils.postprocess import MAX_DETECTIONS, Anchors
 
 FORMAT = 1
 PRECISIONS = ("FP32", "FP16", "INT8")
@@ -38,7 +38,7 @@ class ModelInfo:
     class_names: tuple[str, ...]
     width: int
     height: int
-    anchors: tuple[tuple[tuple[float, float], ...], ...]
+    anchors: Anchors
     conf: float  # default thresholds; inside the model if NMS is part of it
     iou: float
     max_det: int
