@@ -1,0 +1,18 @@
+"""The choice of a device. tests/scripts/test_pytorch2onnx.py loads exported models."""
+
+import pytest
+import torch
+
+from utils.errors import InputError
+from utils.runtimes.loading import select_device
+
+
+def test_select_device():
+    assert select_device("cpu") == torch.device("cpu")
+    assert select_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", ""])
+def test_a_missing_device(name):
+    with pytest.raises(InputError, match=f"--device {name}: expected"):
+        select_device(name)
