@@ -102,6 +102,8 @@ def export(config: Config, options: ExportOptions) -> Iterator[ExportedModel]:
 
 
 class _Exporter:
+    """Makes, checks and writes the models of one checkpoint."""
+
     def __init__(self, config: Config, options: ExportOptions, folder: Path) -> None:
         self.options, self.folder = options, folder
         self.output = Path(options.output)

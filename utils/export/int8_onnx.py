@@ -151,7 +151,7 @@ def _quantize(
     with tempfile.TemporaryDirectory(prefix="int8-") as folder, _no_log_warnings():
         result = Path(folder, "int8.onnx")
         quantization.quantize_static(
-            copy.deepcopy(model),
+            model,
             result,
             OneImage(),
             quant_format=quantization.QuantFormat.QDQ,
