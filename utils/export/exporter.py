@@ -127,7 +127,7 @@ class _Exporter:
 
     def onnx_int8(self, images: Sequence[np.ndarray]) -> ExportedModel:
         """Export to ONNX in int8, without NMS."""
-        # Here, because it imports onnx and onnxruntime, which are optional.
+        # Here, because it imports onnx, which is optional.
         from utils.export.int8_onnx import INT8_MIN_OPSET, quantize
 
         model = self._trace(self.activated, max(self.options.opset, INT8_MIN_OPSET))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from utils.export.calibration import LEVELS, observe
 from utils.export.onnx_export import INPUT, OUTPUTS
 from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
 from utils.optional import require
 from utils.postprocess import Anchors, Predictions
+from utils.runtimes.onnx_runtime import create_session
 
 INT8_MIN_OPSET = 13  # the first with one scale per channel
 
@@ -43,7 +43,7 @@ def quantize(
     sizes = {node.name: weight_counts[node.input[1]] for node in model.graph.node if node.op_type == "Conv"}
 
     def predict(names: Sequence[str]) -> list[Predictions]:
-        session = _session(_simulate_int8(model, limits, names))
+        session = create_session(_simulate_int8(model, limits, names).SerializeToString())
         return [decode_maps(session.run(list(OUTPUTS), {INPUT: image}), anchors) for image in pixels[:IMAGES]]
 
     kept = choose_float_layers(sizes, predict)
@@ -77,7 +77,7 @@ def _activation_limits(model: onnx.ModelProto, pixels: Sequence[np.ndarray]) -> 
     observed = copy.deepcopy(model)
     outputs = {output.name for output in observed.graph.output}
     observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
-    session = _session(observed)
+    session = create_session(observed.SerializeToString())
     histograms = observe(lambda image: session.run(names, {INPUT: image}), pixels, names)
     limits = {INPUT: (0.0, 1.0)}
     for name, histogram in histograms.items():
@@ -163,12 +163,6 @@ def _quantize(
             extra_options={"TensorQuantOverrides": overrides},
         )
         return onnx.load(result)
-
-
-def _session(model: onnx.ModelProto) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import torch
 
 from model.detector import DetectorOutput, ScaleOutput
 from utils.postprocess import MAX_DETECTIONS, Anchors, detect
+from utils.runtimes.model_info import ModelInfo
 
 
 class Timing(NamedTuple):
@@ -87,6 +88,16 @@ class Runtime:
     def _now(self) -> float:
         """Return the time in seconds, after the device has finished its work."""
         return time.perf_counter()
+
+
+class ExportedRuntime(Runtime):
+    """A model exported by pytorch2onnx.py. It runs on the CPU, with `threads` threads or (None) on all cores."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, info: ModelInfo, threads: int | None) -> None:
+        self.info, self.anchors, self.precision = info, info.anchors, info.precision
+        self.device_name = f"cpu ({threads} threads)" if threads else "cpu"
 
 
 def split_maps(maps: Iterable[torch.Tensor], anchor_num: int) -> DetectorOutput:

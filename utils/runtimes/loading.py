@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from utils.config import Config, read_config
 from utils.errors import InputError
-from utils.runtimes.base import Runtime
+from utils.runtimes.base import ExportedRuntime, Runtime
 from utils.runtimes.model_info import ModelInfo
 from utils.weights.checkpoint import load_detector
-
-if TYPE_CHECKING:
-    from utils.runtimes.ncnn_runtime import NcnnRuntime
-    from utils.runtimes.onnx_runtime import OnnxRuntime
 
 
 def select_device(name: str) -> torch.device:
@@ -86,7 +81,7 @@ def read_model_config(data: str | None, weights: str | Path) -> Config | ModelIn
     return runtime.info
 
 
-def _load_exported(weights: str | Path, threads: int | None) -> OnnxRuntime | NcnnRuntime | None:
+def _load_exported(weights: str | Path, threads: int | None) -> ExportedRuntime | None:
     """Load an exported model; None for a .pth file."""
     suffix = Path(weights).suffix
     if suffix == ".onnx":

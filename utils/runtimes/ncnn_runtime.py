@@ -13,7 +13,7 @@ import torch
 from model.detector import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
-from utils.runtimes.base import Runtime, split_maps
+from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import read_model
 
@@ -24,7 +24,7 @@ PARAM_SUFFIX, BIN_SUFFIX, INFO_SUFFIX = ".ncnn.param", ".ncnn.bin", ".json"
 INPUT, OUTPUTS = "in0", ("out0", "out1")
 
 
-class NcnnRuntime(Runtime):
+class NcnnRuntime(ExportedRuntime):
     """A model exported by pytorch2onnx.py for NCNN, on the CPU.
 
     Args:
@@ -36,13 +36,10 @@ class NcnnRuntime(Runtime):
     """
 
     name = "NCNN"
-    device = torch.device("cpu")
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        self.info = ModelInfo.from_json(_sibling(path, INFO_SUFFIX))
-        self.anchors, self.precision = self.info.anchors, self.info.precision
+        super().__init__(ModelInfo.from_json(_sibling(path, INFO_SUFFIX)), threads)
         self.net = open_net(path, bin_path(path), threads)
-        self.device_name = f"cpu ({threads} threads)" if threads else "cpu"
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> list[np.ndarray]:
         return [to_planes(image) for image in np.asarray(images)]

@@ -12,7 +12,7 @@ import torch
 from model.detector import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
-from utils.runtimes.base import Runtime, split_maps
+from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DETECTIONS = "detections"  # output of a model that includes NMS
 
 
-class OnnxRuntime(Runtime):
+class OnnxRuntime(ExportedRuntime):
     """A model exported by pytorch2onnx.py, on the CPU.
 
     Args:
@@ -33,19 +33,17 @@ class OnnxRuntime(Runtime):
     """
 
     name = "ONNX Runtime"
-    device = torch.device("cpu")
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         self.session = _open_session(Path(path), threads)
-        self.info = ModelInfo.from_metadata(self.session.get_modelmeta().custom_metadata_map, Path(path))
-        self.anchors, self.precision = self.info.anchors, self.info.precision
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        super().__init__(ModelInfo.from_metadata(metadata, Path(path)), threads)
         model_input = self.session.get_inputs()[0]
         self.input_name = model_input.name
         # Models have a batch size of 1 or of any number of images.
         self.one_by_one = model_input.shape[0] == 1
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.includes_nms = self.outputs == [DETECTIONS]
-        self.device_name = f"cpu ({threads} threads)" if threads else "cpu"
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> np.ndarray:
         pixels = np.ascontiguousarray(np.asarray(images).transpose(0, 3, 1, 2)).astype(np.float32)
@@ -84,16 +82,23 @@ class OnnxRuntime(Runtime):
         return [rows[:max_det] for rows in kept]
 
 
-def _open_session(path: Path, threads: int | None) -> InferenceSession:
-    ort = require("onnxruntime", f"{path}: running .onnx files")
-    if not path.is_file():
-        raise InputError(f"{path}: expected an .onnx file, but it does not exist")
-    options = ort.SessionOptions()
+def create_session(model: str | bytes, threads: int | None = None) -> InferenceSession:
+    """Load a file name, or the content of a file, into ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     if threads:
         options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _open_session(path: Path, threads: int | None) -> InferenceSession:
+    require("onnxruntime", f"{path}: running .onnx files")
+    if not path.is_file():
+        raise InputError(f"{path}: expected an .onnx file, but it does not exist")
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return create_session(str(path), threads)
     except Exception as error:  # ONNX Runtime raises several exceptions that have no common base class
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: expected an ONNX model, got a damaged or different file: {reason}") from error
