@@ -1,4 +1,4 @@
-"""The AP of exported models, and options that cannot be used."""
+"""The AP of exported models. tests/scripts/test_pytorch2onnx.py has the other tests of the exporter."""
 
 import json
 
@@ -7,25 +7,9 @@ import pytest
 from tests.scripts.test_pytorch2onnx import export
 from utils.config import read_config
 from utils.dataset.index import load_index
-from utils.errors import InputError
 from utils.evaluation.detect import detect_images
 from utils.evaluation.metrics import measure
-from utils.export.exporter import ExportOptions
 from utils.runtimes.loading import load_runtime
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"output": "model.pb"}, "--output model.pb: expected"),
-        ({"opset": 10}, "--opset: expected .* got 10"),
-        ({"opset": 21}, "--opset: expected .* got 21"),
-        ({"end2end": True, "dynamic_batch": True}, "--end2end: expected no --dynamic-batch"),
-    ],
-)
-def test_options_that_cannot_be_used(options, message):
-    with pytest.raises(InputError, match=message):
-        ExportOptions("w.pth", **options)
 
 
 @pytest.mark.slow
