@@ -100,7 +100,8 @@ def decode_centers(offsets: Array, cells: Array, stride: Array | float) -> Array
 
 def decode_sizes(sides: Array, anchors: Array) -> Array:
     """Convert the activated size outputs σ(t), 0…1, to pixels: (2σ(t))² · anchor."""
-    return (sides * 2) ** 2 * anchors
+    doubled = sides * 2
+    return doubled * doubled * anchors
 
 
 def decode_boxes(

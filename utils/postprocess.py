@@ -60,7 +60,7 @@ def decode(activated: DetectorOutput, anchors: Anchors | Sequence[torch.Tensor])
         if not isinstance(scale_anchors, torch.Tensor):
             scale_anchors = scale.boxes.new_tensor(scale_anchors)
         batch, _, height, width = scale.boxes.shape
-        boxes = scale.boxes.view(batch, len(scale_anchors), 4, height, width).permute(0, 3, 4, 1, 2)
+        boxes = scale.boxes.view(batch, scale_anchors.shape[0], 4, height, width).permute(0, 3, 4, 1, 2)
         columns, rows = torch.arange(width, device=boxes.device), torch.arange(height, device=boxes.device)
         cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).unsqueeze(2)  # [H, W, 1, 2]
         objectness = scale.objectness.permute(0, 2, 3, 1)  # [N, H, W, A]
