@@ -1,27 +1,128 @@
-// Detects in a picture, in a folder of pictures or with a camera; see options.cpp for how it is called.
+// Detects objects in an image, in a folder of images or with a camera. `demo --help` shows the usage.
 
 #include <algorithm>
+#include <charconv>
+#include <climits>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
-#include "detector.h"
-#include "drawing.h"
-#include "image_io.h"
-#include "options.h"
-#include "sources.h"
+#include "images.h"
 
 namespace fs = std::filesystem;
 using namespace yolo_fastest;
+using nlohmann::ordered_json;
 
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;  // by Ctrl-C; a signal handler can only reach what is global
+constexpr const char* kHelp =
+    R"(usage: demo MODEL.json SOURCE [--output DIR] [--conf X] [--iou X] [--threads N] [--bench N]
 
-PixelView view(const Image& image) {
-    return {image.bgr.data(), image.width, image.height, 3 * static_cast<std::size_t>(image.width)};
+Detects objects in images. Prints one JSON line per image and writes the images with boxes drawn.
+
+  MODEL.json     an exported model, with its .ncnn.param and .ncnn.bin files in the same folder
+  SOURCE         an image, a folder of images, or a camera index
+  --output DIR   folder for the images with boxes (default: result)
+  --conf X       keep detections that score above this, 0 to 1 (default: the model's)
+  --iou X        drop boxes that overlap a better box by more than this, 0 to 1 (default: the model's)
+  --threads N    number of threads of the network (default: 1)
+  --bench N      also run the detector N times on the image and print the durations
+
+example:
+  demo coco.json street.jpg
+  demo coco.json photos --output found --conf 0.4 > found.jsonl
+)";
+
+constexpr std::size_t kMaxCameraDigits = 4;
+constexpr int kMaxThreads = 256;
+
+volatile std::sig_atomic_t interrupted = 0;  // set by Ctrl-C
+
+struct Options {
+    bool help = false;   // the other members are not set
+    std::string model;   // NAME.json or NAME.ncnn.param
+    std::string source;  // an image, a folder or a camera index
+    std::filesystem::path output = "result";
+    std::optional<double> conf, iou;  // default: of the model
+    int threads = 1;
+    int bench = 0;  // number of runs
+};
+
+[[noreturn]] void fail(const std::string& name, const std::string& expected, const std::string& got) {
+    throw InputError(name + ": expected " + expected + ", got " + got + "; see --help");
+}
+
+double parse_fraction(const std::string& name, const std::string& text) {
+    char* end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    if (text.empty() || *end != '\0' || !(value >= 0 && value <= 1)) {
+        fail(name, "a number from 0 to 1", "'" + text + "'");
+    }
+    return value;
+}
+
+int parse_integer(const std::string& name, const std::string& text, int max) {
+    int value = 0;
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    if (error != std::errc() || stop != end || value < 1 || value > max) {
+        fail(name, "an integer from 1 to " + std::to_string(max), "'" + text + "'");
+    }
+    return value;
+}
+
+void set_option(Options& options, const std::string& name, const std::string& value) {
+    if (name == "--output" && !value.empty()) {
+        options.output = value;
+    } else if (name == "--output") {
+        fail(name, "a folder", "''");
+    } else if (name == "--conf") {
+        options.conf = parse_fraction(name, value);
+    } else if (name == "--iou") {
+        options.iou = parse_fraction(name, value);
+    } else if (name == "--threads") {
+        options.threads = parse_integer(name, value, kMaxThreads);
+    } else if (name == "--bench") {
+        options.bench = parse_integer(name, value, INT_MAX);
+    } else {
+        throw InputError(name + ": unknown option; see --help");
+    }
+}
+
+Options parse_options(int count, const char* const* words) {
+    Options options;
+    std::vector<std::string> arguments;
+    for (int i = 1; i < count; ++i) {
+        const std::string word = words[i];
+        const std::size_t equals = word.find('=');
+        if (word == "--help" || word == "-h") {
+            options.help = true;
+            return options;
+        } else if (word.size() < 2 || word[0] != '-') {
+            arguments.push_back(word);
+        } else if (equals != std::string::npos) {
+            set_option(options, word.substr(0, equals), word.substr(equals + 1));
+        } else if (i + 1 < count) {
+            set_option(options, word, words[++i]);
+        } else {
+            fail(word, "a value", "nothing");
+        }
+    }
+    if (arguments.size() != 2) {
+        fail("arguments", "MODEL.json and SOURCE", std::to_string(arguments.size()) + " arguments");
+    }
+    options.model = arguments[0];
+    options.source = arguments[1];
+    return options;
+}
+
+PixelView view(const cv::Mat& image) {
+    const std::size_t row_bytes = image.rows > 1 ? image.ptr(1) - image.ptr(0) : 3 * image.cols;
+    return {image.data, image.cols, image.rows, row_bytes};
 }
 
 double rounded(double value, int digits) {
@@ -29,148 +130,154 @@ double rounded(double value, int digits) {
     return std::round(value * factor) / factor;
 }
 
-// One line on standard output; `origin` is its beginning.
-void print_line(nlohmann::ordered_json origin, const Image& image, const std::vector<Detection>& found,
-                const Detector& detector) {
-    origin["width"] = image.width;
-    origin["height"] = image.height;
-    auto& entries = origin["detections"] = nlohmann::ordered_json::array();
-    for (const Detection& box : found) {
-        entries.push_back({{"class", box.label},
-                           {"name", detector.class_name(box.label)},
-                           {"score", rounded(box.score, 4)},
-                           {"box", {rounded(box.x1, 2), rounded(box.y1, 2), rounded(box.x2, 2), rounded(box.y2, 2)}}});
-    }
-    // A file's name may hold bytes that are no UTF-8.
-    std::cout << origin.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
-    if (!std::cout.flush()) {
-        throw RunError("standard output cannot be written to");
-    }
+std::string counted(std::size_t count, const std::string& noun) {
+    return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
-void print_milliseconds(const char* step, std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    const std::size_t middle = values.size() / 2;
-    const double median = values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-    std::fprintf(stderr, "%-15s %8.2f %8.2f %8.2f\n", step, values.front(), median, values.back());
-}
-
-void bench(const Detector& detector, const Image& image, const Thresholds& thresholds, const Options& options) {
-    std::vector<double> preprocessing, network, postprocessing, total;
-    for (int i = 0; i < options.bench; ++i) {
-        Timing timing{};
-        detector.detect(view(image), thresholds, &timing);
-        preprocessing.push_back(timing.preprocessing);
-        network.push_back(timing.network);
-        postprocessing.push_back(timing.postprocessing);
-        total.push_back(timing.preprocessing + timing.network + timing.postprocessing);
+// The detector and the counts of one run.
+class Demo {
+  public:
+    explicit Demo(const Options& options)
+        : options_(options), detector_(options.model, options.threads), thresholds_(detector_.thresholds()) {
+        thresholds_.conf = options.conf.value_or(thresholds_.conf);
+        thresholds_.iou = options.iou.value_or(thresholds_.iou);
     }
-    std::fprintf(stderr, "%d runs, %d thread%s\n%-15s %8s %8s %8s\n", options.bench, options.threads,
-                 options.threads == 1 ? "" : "s", "milliseconds", "min", "median", "max");
-    print_milliseconds("preprocessing", preprocessing);
-    print_milliseconds("network", network);
-    print_milliseconds("postprocessing", postprocessing);
-    print_milliseconds("together", total);
-}
 
-std::string counted(std::size_t number, const std::string& what) {
-    return std::to_string(number) + " " + what + (number == 1 ? "" : "s");
-}
-
-int run_pictures(const Detector& detector, const Thresholds& thresholds, const Options& options) {
-    const std::vector<Picture> pictures = list_pictures(options.what, options.output);
-    if (options.bench > 0 && fs::is_directory(options.what)) {
-        throw InputError("--bench: expected a picture to detect in, got the folder " + options.what);
+    int run() {
+        const std::string& source = options_.source;
+        const bool is_index = source.size() <= kMaxCameraDigits && !source.empty() &&
+                              source.find_first_not_of("0123456789") == std::string::npos;
+        return is_index && !fs::exists(source) ? run_camera(std::stoi(source)) : run_images();
     }
-    std::size_t failed = 0, objects = 0;
-    fs::path written;
-    for (const Picture& picture : pictures) {
-        const fs::path target = options.output / picture.name;
-        std::error_code ignored;  // most often the target is not there
-        if (fs::equivalent(target, picture.path, ignored)) {
-            throw InputError("--output: expected another folder than that of the picture " + target.string());
+
+  private:
+    int run_images() {
+        const bool is_folder = fs::is_directory(options_.source);
+        const std::vector<fs::path> files = list_images(options_.source, options_.output);
+        if (options_.bench > 0 && is_folder) {
+            throw InputError("--bench: expected an image, got the folder " + options_.source);
         }
-        Image image;
-        try {
-            image = read_image(picture.path);
-        } catch (const InputError& error) {
-            std::cerr << "warning: " << error.what() << "; skipped\n";
-            ++failed;
-            continue;
+        std::size_t skipped = 0;
+        for (const fs::path& file : files) {
+            const fs::path target =
+                options_.output / (is_folder ? file.lexically_relative(options_.source) : file.filename());
+            std::error_code ignored;  // the target may not exist
+            if (fs::equivalent(target, file, ignored)) {
+                throw InputError("--output: expected another folder than that of the image " + target.string());
+            }
+            cv::Mat image;
+            try {
+                image = read_image(file);
+            } catch (const InputError& error) {
+                std::cerr << "warning: " << error.what() << "; skipped\n";
+                ++skipped;
+                continue;
+            }
+            process(image, {{"file", file.string()}}, target);
         }
-        const std::vector<Detection> found = detector.detect(view(image), thresholds);
-        objects += found.size();
-        print_line({{"file", picture.path.string()}}, image, found, detector);
-        if (options.bench > 0) {
-            bench(detector, image, thresholds, options);
+        if (skipped == files.size()) {
+            throw RunError(options_.source + ": cannot read " + counted(skipped, "image"));
         }
-        draw_detections(image, found, detector.class_names());
-        written = write_image(target, image);
+        std::cerr << counted(objects_, "object") << " in " << counted(files.size() - skipped, "image") << ", drawn in "
+                  << (files.size() == 1 ? result_ : options_.output).string()
+                  << (skipped > 0 ? "; " + std::to_string(skipped) + " could not be read" : "") << '\n';
+        return skipped > 0 ? 1 : 0;
     }
-    const std::size_t read = pictures.size() - failed;
-    if (read == 0) {
-        throw RunError(pictures.size() == 1 ? "the picture could not be read"
-                                            : "none of " + std::to_string(failed) + " pictures could be read");
-    }
-    std::cerr << counted(objects, "object") << " in " << counted(read, "picture") << ", drawn in "
-              << (pictures.size() == 1 ? written : options.output).string()
-              << (failed > 0 ? "; " + std::to_string(failed) + " could not be read" : "") << '\n';
-    return failed > 0 ? 1 : 0;
-}
 
-// Until Ctrl-C. The result's picture is always the latest.
-int run_camera(int number, const Detector& detector, const Thresholds& thresholds, const Options& options) {
-    if (options.bench > 0) {
-        throw InputError("--bench: expected a picture to detect in, got the camera " + options.what);
-    }
-    const std::string name = "camera" + std::to_string(number);
-    Camera camera(number);
-    std::signal(SIGINT, [](int) { interrupted = 1; });
-    std::size_t frames = 0, objects = 0;
-    fs::path written;
-    for (Image image; !interrupted && camera.read(image); ++frames) {
-        const std::vector<Detection> found = detector.detect(view(image), thresholds);
-        objects += found.size();
-        print_line({{"file", name}, {"frame", frames}}, image, found, detector);
-        draw_detections(image, found, detector.class_names());
-        written = write_image(options.output / (name + ".jpg"), image);
-    }
-    if (frames == 0 && !interrupted) {
-        throw RunError("camera " + std::to_string(number) + ": gives no picture");
-    }
-    std::cerr << counted(objects, "object") << " in " << counted(frames, "frame") << ", the last one drawn in "
-              << written.string() << '\n';
-    return 0;
-}
-
-int run(const Options& options) {
-    if (options.help) {
-        std::cout << help_text();
+    // Runs until Ctrl-C. Each frame overwrites the result image.
+    int run_camera(int index) {
+        const std::string title = "camera " + std::to_string(index), name = "camera" + std::to_string(index);
+        if (options_.bench > 0) {
+            throw InputError("--bench: expected an image, got " + title);
+        }
+        silence_log();
+        Camera camera;
+        if (!camera.open(index)) {
+            throw InputError(title + ": cannot be opened; it is not connected or in use");
+        }
+        std::signal(SIGINT, [](int) { interrupted = 1; });
+        std::size_t frames = 0;
+        for (cv::Mat image; !interrupted && camera.read_bgr(image); ++frames) {
+            process(image, {{"file", name}, {"frame", frames}}, options_.output / (name + ".jpg"));
+        }
+        if (frames == 0 && !interrupted) {
+            throw RunError(title + ": returned no frame");
+        }
+        std::cerr << counted(objects_, "object") << " in " << counted(frames, "frame") << ", the last one drawn in "
+                  << result_.string() << '\n';
         return 0;
     }
-    const Detector detector(options.model, options.threads);
-    Thresholds thresholds = detector.thresholds();
-    thresholds.conf = options.conf.value_or(thresholds.conf);
-    thresholds.iou = options.iou.value_or(thresholds.iou);
-    if (const std::optional<int> camera = camera_number(options.what)) {
-        return run_camera(*camera, detector, thresholds, options);
+
+    // Prints the detections of one image after the keys of `line`, and writes the image with the detections drawn.
+    void process(cv::Mat& image, ordered_json line, const fs::path& target) {
+        const std::vector<Detection> detections = detector_.detect(view(image), thresholds_);
+        line["width"] = image.cols;
+        line["height"] = image.rows;
+        line["detections"] = ordered_json::array();
+        for (const Detection& box : detections) {
+            line["detections"].push_back(
+                {{"class", box.class_id},
+                 {"name", detector_.class_names()[box.class_id]},
+                 {"score", rounded(box.score, 4)},
+                 {"box", {rounded(box.x1, 2), rounded(box.y1, 2), rounded(box.x2, 2), rounded(box.y2, 2)}}});
+        }
+        // A file name may contain bytes that are not UTF-8.
+        std::cout << line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) << '\n';
+        if (!std::cout.flush()) {
+            throw RunError("cannot write to standard output");
+        }
+        if (options_.bench > 0) {
+            bench(image);
+        }
+        draw_detections(image, detections, detector_.class_names());
+        result_ = write_image(target, image);
+        objects_ += detections.size();
     }
-    return run_pictures(detector, thresholds, options);
-}
+
+    void bench(const cv::Mat& image) const {
+        const char* const stages[] = {"preprocessing", "network", "postprocessing", "total"};
+        std::vector<double> durations[4];
+        for (int i = 0; i < options_.bench; ++i) {
+            Timing timing{};
+            detector_.detect(view(image), thresholds_, &timing);
+            durations[0].push_back(timing.preprocessing);
+            durations[1].push_back(timing.network);
+            durations[2].push_back(timing.postprocessing);
+            durations[3].push_back(timing.preprocessing + timing.network + timing.postprocessing);
+        }
+        std::fprintf(stderr, "%s, %s\n", counted(options_.bench, "run").c_str(),
+                     counted(options_.threads, "thread").c_str());
+        std::fprintf(stderr, "%-15s %8s %8s %8s\n", "milliseconds", "min", "median", "max");
+        for (int i = 0; i < 4; ++i) {
+            std::vector<double>& sorted = durations[i];
+            std::sort(sorted.begin(), sorted.end());
+            const double median = (sorted[(sorted.size() - 1) / 2] + sorted[sorted.size() / 2]) / 2;
+            std::fprintf(stderr, "%-15s %8.2f %8.2f %8.2f\n", stages[i], sorted.front(), median, sorted.back());
+        }
+    }
+
+    const Options& options_;
+    Detector detector_;
+    Thresholds thresholds_;
+    std::size_t objects_ = 0;
+    fs::path result_;  // the last image that was written
+};
 
 }  // namespace
 
 int main(int count, char** words) {
     try {
-        return run(parse_options(count, words));
-    } catch (const InputError& error) {
-        std::cerr << "error: " << error.what() << '\n';
-        return 2;
+        const Options options = parse_options(count, words);
+        if (options.help) {
+            std::cout << kHelp;
+            return 0;
+        }
+        return Demo(options).run();
     } catch (const std::bad_alloc&) {
         std::cerr << "error: out of memory\n";
         return 1;
     } catch (const std::exception& error) {
         std::cerr << "error: " << error.what() << '\n';
-        return 1;
+        return dynamic_cast<const InputError*>(&error) != nullptr ? 2 : 1;
     }
 }

@@ -1,42 +1,50 @@
-// The detector on NCNN. This header and the library `detector` are all that a program of your own needs:
+// Object detector on NCNN. An application needs this header and the library `detector`:
 //
 //     yolo_fastest::Detector detector("model.json", /*threads=*/1);
-//     for (const auto& found : detector.detect({bgr, width, height, row_bytes})) {
-//         std::cout << detector.class_name(found.label) << ' ' << found.score << '\n';
+//     for (const auto& detection : detector.detect({bgr, width, height, row_bytes})) {
+//         std::cout << detector.class_names()[detection.class_id] << ' ' << detection.score << '\n';
 //     }
 
 #pragma once
 
 #include <cstddef>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "errors.h"
-
 namespace yolo_fastest {
 
-// One object: corners in pixels of the image and inside it, score 0…1, number of the class.
+// Invalid input: a file, an option or an image. The message names it and says what was expected.
+struct InputError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// The input is valid but the run failed, for example because the disk is full.
+struct RunError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 struct Detection {
-    float x1, y1, x2, y2;
-    float score;
-    int label;
+    float x1, y1, x2, y2;  // corners in image pixels, inside the image
+    float score;           // 0 to 1
+    int class_id;
 };
 
 struct Thresholds {
-    double conf;  // a detection must score above this, 0…1
-    double iou;   // a box overlapping a better one of its class by more than this is dropped, 0…1
-    int max_det;  // the best so many of an image are kept
+    double conf;  // only scores above this are kept, 0 to 1
+    double iou;   // boxes that overlap a better box of the same class by more than this are dropped, 0 to 1
+    int max_det;  // largest number of detections per image
 };
 
-// Pixels that somebody else owns: 8 bit, blue, green, red.
+// An image in the caller's memory: 8 bits per channel, channels in the order blue, green, red.
 struct PixelView {
     const unsigned char* bgr;
     int width, height;      // pixels, at least 1
-    std::size_t row_bytes;  // from the start of a row to that of the next, at least 3 · width
+    std::size_t row_bytes;  // distance between the starts of two rows, at least 3 * width
 };
 
-// Milliseconds that each step of one call took.
+// Duration of each stage of one call, in milliseconds.
 struct Timing {
     double preprocessing, network, postprocessing;
 };
@@ -45,29 +53,25 @@ class Detector {
   public:
     // Loads an exported model.
     //
-    // path: NAME.json as the exporter writes it, with NAME.ncnn.param and NAME.ncnn.bin beside it; or that .param.
-    // threads: that the network runs on, at least 1.
-    // Throws InputError naming the file and what was expected: a file is missing, cut short or does not fit the others.
+    // path: NAME.json or NAME.ncnn.param as the exporter writes it; NAME.ncnn.bin must be in the same folder.
+    // threads: number of threads of the network, at least 1.
+    // Throws InputError: a file is missing, truncated or does not match the others.
     explicit Detector(const std::string& path, int threads = 1);
-    ~Detector();
-    Detector(Detector&&) noexcept;
-    Detector& operator=(Detector&&) noexcept;
 
-    // Objects of one image, best first. Several threads may call this on one Detector.
+    // Returns the detections of one image, best first. Several threads may call this on the same Detector.
     //
-    // timing: if given, is set to what this call took.
-    // Throws InputError: the image has no pixels. RunError: NCNN fails.
+    // timing: optional output.
+    // Throws InputError: the image has no pixels. Throws RunError: NCNN fails.
     std::vector<Detection> detect(const PixelView& image, const Thresholds& thresholds, Timing* timing = nullptr) const;
-    // The same with the thresholds of the model's file.
+    // Uses the thresholds of the model file.
     std::vector<Detection> detect(const PixelView& image) const;
 
     const Thresholds& thresholds() const;
     const std::vector<std::string>& class_names() const;
-    const std::string& class_name(int label) const;
 
   private:
     struct Model;
-    std::unique_ptr<const Model> model_;
+    std::shared_ptr<const Model> model_;
 };
 
 }  // namespace yolo_fastest

@@ -1,5 +1,3 @@
-// Reading whole files.
-
 #pragma once
 
 #include <cerrno>
@@ -9,11 +7,11 @@
 #include <iterator>
 #include <string>
 
-#include "errors.h"
+#include "detector.h"
 
 namespace yolo_fastest {
 
-// All bytes of a file. Throws InputError: it is missing, a folder or cannot be read.
+// Returns all bytes of a file. Throws InputError: it is missing, a folder or unreadable.
 inline std::string read_file(const std::filesystem::path& path) {
     if (std::filesystem::is_directory(path)) {
         throw InputError(path.string() + ": expected a file, got a folder");

@@ -1,5 +1,3 @@
-#include "network.h"
-
 #include <datareader.h>
 
 #include <algorithm>
@@ -8,6 +6,7 @@
 #include <sstream>
 
 #include "files.h"
+#include "model.h"
 
 namespace yolo_fastest {
 
@@ -16,167 +15,129 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kParamMagic = 7767517;  // the first line of every .param file
-constexpr int kMostLayers = 100000;
+constexpr int kMaxLayers = 100000;
 
-[[noreturn]] void fail(const fs::path& path, const std::string& problem) {
-    throw InputError(path.string() + ": " + problem);
+void require(bool valid, const fs::path& path, const std::string& problem) {
+    if (!valid) {
+        throw InputError(path.string() + ": " + problem);
+    }
 }
 
-// The blobs' names of a .param file, after checking that the file is whole.
+// Checks one layer of a .param file, and adds its outputs to `blobs`.
+bool add_layer(const std::string& line, std::set<std::string>& blobs) {
+    std::istringstream words(line);
+    std::string type, name, word;
+    int input_count = 0, output_count = 0;
+    bool valid = words >> type >> name >> input_count >> output_count && input_count >= 0 && output_count >= 0;
+    for (int i = 0; valid && i < input_count; ++i) {
+        valid = words >> word && blobs.count(word) == 1;
+    }
+    for (int i = 0; valid && i < output_count; ++i) {
+        valid = words >> word && blobs.insert(word).second;
+    }
+    while (valid && words >> word) {
+        valid = word.find('=') != std::string::npos && word.back() != '=';
+    }
+    return valid;
+}
+
+// Checks that a .param file is complete and consistent, and returns the names of its blobs.
 //
-// NCNN itself leaks on a file that is cut short, and writes beyond its memory when a file names more blobs
-// than it counts.
+// NCNN itself leaks memory on a truncated file, and writes out of bounds when a file has more blobs than its header
+// says.
 std::set<std::string> check_param(const fs::path& path, const std::string& text) {
     std::istringstream lines(text);
-    int magic = 0, layers = 0, blobs = 0;
-    if (!(lines >> magic) || magic != kParamMagic) {
-        fail(path, "expected an NCNN .param file, beginning with " + std::to_string(kParamMagic));
-    }
-    if (!(lines >> layers >> blobs) || layers < 1 || blobs < 1 || layers > kMostLayers || blobs > kMostLayers) {
-        fail(path, "line 2: expected the number of layers and of blobs");
-    }
-    std::set<std::string> names;
     std::string line;
+    int magic = 0, layer_count = 0, blob_count = 0;
+    require(lines >> magic && magic == kParamMagic, path,
+            "expected an NCNN .param file that starts with " + std::to_string(kParamMagic));
+    const auto in_range = [](int count) { return count >= 1 && count <= kMaxLayers; };
+    require(lines >> layer_count >> blob_count && in_range(layer_count) && in_range(blob_count), path,
+            "line 2: expected the number of layers and the number of blobs");
     std::getline(lines, line);
-    for (int i = 0; i < layers; ++i) {
-        const std::string where = "line " + std::to_string(i + 3) + ": ";
-        if (!std::getline(lines, line) || line.empty()) {
-            fail(path, "expected " + std::to_string(layers) + " layers, got " + std::to_string(i) +
-                           "; is the file cut short?");
-        }
-        std::istringstream words(line);
-        std::string type, name, blob;
-        int bottoms = 0, tops = 0;
-        if (!(words >> type >> name >> bottoms >> tops) || bottoms < 0 || tops < 0) {
-            fail(path, where + "expected a layer: type, name, number of inputs and of outputs");
-        }
-        for (int j = 0; j < bottoms; ++j) {
-            if (!(words >> blob) || names.count(blob) == 0) {
-                fail(path, where + "expected " + std::to_string(bottoms) + " outputs of earlier layers as inputs");
-            }
-        }
-        for (int j = 0; j < tops; ++j) {
-            if (!(words >> blob) || !names.insert(blob).second) {
-                fail(path, where + "expected " + std::to_string(tops) + " outputs that no earlier layer has");
-            }
-        }
-        for (std::string parameter; words >> parameter;) {
-            if (parameter.find('=') == std::string::npos || parameter.back() == '=') {
-                fail(path, where + "expected number=value, got '" + parameter + "'");
-            }
-        }
+    std::set<std::string> blobs;
+    for (int i = 0; i < layer_count; ++i) {
+        require(std::getline(lines, line) && !line.empty(), path,
+                "expected " + std::to_string(layer_count) + " layers, got " + std::to_string(i));
+        require(add_layer(line, blobs), path,
+                "line " + std::to_string(i + 3) + ": expected a layer with inputs of earlier layers and new outputs");
     }
-    if (names.size() > static_cast<std::size_t>(blobs)) {
-        fail(path,
-             "line 2: expected at least " + std::to_string(names.size()) + " blobs, got " + std::to_string(blobs));
-    }
-    return names;
+    require(blobs.size() <= static_cast<std::size_t>(blob_count), path,
+            "line 2: expected at least " + std::to_string(blobs.size()) + " blobs, got " + std::to_string(blob_count));
+    return blobs;
 }
 
-// The bytes of a .bin file for NCNN. Beyond the end they are zeros, and `wanted` tells of it: NCNN would print
-// lines of its own if reading failed.
+// Passes the bytes of a .bin file to NCNN and counts the bytes that NCNN requests. Bytes after the end are zeros,
+// because NCNN prints its own messages when a read fails.
 class WeightReader : public ncnn::DataReader {
   public:
     explicit WeightReader(const std::string& content) : content_(content) {}
 
     std::size_t read(void* target, std::size_t size) const override {
-        const std::size_t there = std::min(size, content_.size() - std::min(wanted_, content_.size()));
-        if (there > 0) {
-            std::memcpy(target, content_.data() + wanted_, there);
-        }
-        std::memset(static_cast<char*>(target) + there, 0, size - there);
-        wanted_ += size;
+        const std::size_t available = std::min(size, content_.size() - std::min(requested_, content_.size()));
+        std::memset(target, 0, size);
+        std::memcpy(target, content_.data() + (available > 0 ? requested_ : 0), available);
+        requested_ += size;
         return size;
     }
 
-    std::size_t wanted() const { return wanted_; }
+    std::size_t requested() const { return requested_; }
 
   private:
     const std::string& content_;
-    mutable std::size_t wanted_ = 0;  // bytes; mutable because NCNN reads through a const reference
+    mutable std::size_t requested_ = 0;  // bytes; mutable because NCNN reads through a const reference
 };
-
-void load(ncnn::Net& net, const ModelFile& model) {
-    const std::string param = read_file(model.param);
-    const std::string bin = read_file(model.bin);
-    const std::set<std::string> blobs = check_param(model.param, param);
-    if (blobs.count(model.input.blob) == 0) {
-        fail(model.param, "expected the input " + model.input.blob + ", as " + model.path.string() + " calls it");
-    }
-    for (const Scale& scale : model.scales) {
-        if (blobs.count(scale.blob) == 0) {
-            fail(model.param, "expected the output " + scale.blob + ", as " + model.path.string() + " calls it");
-        }
-    }
-    if (net.load_param_mem(param.c_str()) != 0) {
-        fail(model.param, "NCNN cannot load this file");
-    }
-    const WeightReader reader(bin);
-    const int status = net.load_model(reader);
-    if (reader.wanted() > bin.size()) {
-        fail(model.bin, "is cut short: the network needs more than its " + std::to_string(bin.size()) + " bytes");
-    }
-    if (status != 0) {
-        fail(model.bin, "NCNN cannot load this file");
-    }
-    if (reader.wanted() < bin.size()) {
-        fail(model.bin, "expected " + std::to_string(reader.wanted()) + " bytes, as " + model.param.string() +
-                            " says, got " + std::to_string(bin.size()));
-    }
-}
 
 std::string shape(int rows, int columns, int values) {
     return std::to_string(rows) + "x" + std::to_string(columns) + "x" + std::to_string(values);
 }
 
-void check_output(const ncnn::Mat& output, const Scale& scale, const ModelFile& model) {
-    const int rows = model.input.height / scale.stride, columns = model.input.width / scale.stride;
-    const int anchors = static_cast<int>(scale.anchors.size()), names = static_cast<int>(model.names.size());
-    const int classes = output.w - 5 * anchors;
-    const bool fits = output.dims == 3 && output.elemsize == sizeof(float) && output.c == rows && output.h == columns;
-    if (fits && classes > 0 && classes != names) {
-        fail(model.path, "names: expected " + std::to_string(classes) + " names, one for each class of the network" +
-                             " with " + std::to_string(anchors) + " anchors a scale, got " + std::to_string(names));
-    }
-    if (!fits || classes != names) {
-        fail(model.param, "output " + scale.blob + ": expected " + shape(rows, columns, 5 * anchors + names) +
-                              " values (rows, columns, 5 an anchor and the classes), as " + model.path.string() +
-                              " says, got " + shape(output.c, output.h, output.w));
-    }
-}
-
 }  // namespace
 
-Network::Network(const ModelFile& model, int threads) : input_(model.input.blob) {
-    if (threads < 1) {
-        throw InputError("threads: expected 1 or more, got " + std::to_string(threads));
-    }
-    net_.opt.num_threads = threads;
-    // Weights may be stored in 16 bits, but half-precision arithmetic would move the scores.
-    net_.opt.use_fp16_packed = false;
-    net_.opt.use_fp16_storage = false;
-    net_.opt.use_fp16_arithmetic = false;
-    net_.opt.use_bf16_storage = false;
-    load(net_, model);
-
+void load_network(ncnn::Net& net, const ModelFile& model) {
+    const std::string param = read_file(model.param);
+    const std::string bin = read_file(model.bin);
+    const std::set<std::string> blobs = check_param(model.param, param);
+    const auto require_blob = [&](const std::string& kind, const std::string& name) {
+        require(blobs.count(name) == 1, model.param,
+                "expected the " + kind + " " + name + " of " + model.path.string());
+    };
+    require_blob("input", model.input.blob);
     for (const Scale& scale : model.scales) {
-        outputs_.push_back(scale.blob);
+        require_blob("output", scale.blob);
     }
+    require(net.load_param_mem(param.c_str()) == 0, model.param, "NCNN cannot load this file");
+    const WeightReader reader(bin);
+    const int status = net.load_model(reader);
+    require(status == 0 || reader.requested() > bin.size(), model.bin, "NCNN cannot load this file");
+    require(reader.requested() == bin.size(), model.bin,
+            "expected " + std::to_string(reader.requested()) + " bytes for " + model.param.string() + ", got " +
+                std::to_string(bin.size()));
+
     ncnn::Mat black(model.input.width, model.input.height, 3);
     black.fill(0.f);
-    const std::vector<ncnn::Mat> outputs = run(black);
+    const std::vector<ncnn::Mat> outputs = run_network(net, model, black);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
-        check_output(outputs[i], model.scales[i], model);
+        const ncnn::Mat& output = outputs[i];
+        const Scale& scale = model.scales[i];
+        const int rows = model.input.height / scale.stride, columns = model.input.width / scale.stride;
+        const auto values = static_cast<int>(5 * scale.anchors.size() + model.class_names.size());
+        require(output.dims == 3 && output.elemsize == sizeof(float) && output.c == rows && output.h == columns &&
+                    output.w == values,
+                model.path,
+                "output " + scale.blob + ": expected " + shape(rows, columns, values) +
+                    " (rows, columns, 5 values per anchor and 1 per class name), got " +
+                    shape(output.c, output.h, output.w) + " from " + model.param.string());
     }
 }
 
-std::vector<ncnn::Mat> Network::run(const ncnn::Mat& input) const {
-    ncnn::Extractor extractor = net_.create_extractor();
-    extractor.input(input_.c_str(), input);
-    std::vector<ncnn::Mat> outputs(outputs_.size());
+std::vector<ncnn::Mat> run_network(const ncnn::Net& net, const ModelFile& model, const ncnn::Mat& input) {
+    ncnn::Extractor extractor = net.create_extractor();
+    extractor.input(model.input.blob.c_str(), input);
+    std::vector<ncnn::Mat> outputs(model.scales.size());
     for (std::size_t i = 0; i < outputs.size(); ++i) {
-        if (extractor.extract(outputs_[i].c_str(), outputs[i]) != 0) {
-            throw RunError("NCNN cannot compute the output " + outputs_[i]);
+        if (extractor.extract(model.scales[i].blob.c_str(), outputs[i]) != 0) {
+            throw RunError("NCNN cannot compute the output " + model.scales[i].blob);
         }
     }
     return outputs;
