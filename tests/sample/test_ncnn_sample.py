@@ -157,7 +157,7 @@ def image_path(tmp_path_factory):
     return path
 
 
-def lines(result):
+def read_lines(result):
     """Return the JSON lines of a successful run."""
     assert result.returncode == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
@@ -174,17 +174,17 @@ def assert_fails(result, status, *expected):
 
 def as_array(record):
     """Convert a JSON line to [n, 6] rows (x1, y1, x2, y2, score, class)."""
-    rows = [[*found["box"], found["score"], found["class"]] for found in record["detections"]]
+    rows = [[*entry["box"], entry["score"], entry["class"]] for entry in record["detections"]]
     return np.array(rows, dtype=float).reshape(-1, 6)
 
 
-def assert_same_detections(found, expected, conf):
+def assert_same_detections(detections, expected, conf):
     """Check that each detection has a counterpart, except those with a score close to the threshold."""
-    for ours, theirs in ((found, expected), (expected, found)):
-        for row in ours[ours[:, 4] > conf + SCORE_TOLERANCE]:
-            distance = np.abs(theirs - row)
+    for these, others in ((detections, expected), (expected, detections)):
+        for row in these[these[:, 4] > conf + SCORE_TOLERANCE]:
+            distance = np.abs(others - row)
             near = (distance[:, :4] <= BOX_TOLERANCE).all(1) & (distance[:, 4] <= SCORE_TOLERANCE)
-            assert (near & (distance[:, 5] == 0)).any(), (row, theirs)
+            assert (near & (distance[:, 5] == 0)).any(), (row, others)
 
 
 def as_png(paths, folder):
@@ -195,7 +195,8 @@ def as_png(paths, folder):
 
 
 def compare(demo, model, detector, folder, output, conf=0.3):
-    records = lines(run([demo, model, folder, "--output", output, "--conf", conf]))
+    """Compare the demo with Python on all images of a folder. Returns the number of detections in Python."""
+    records = read_lines(run([demo, model, folder, "--output", output, "--conf", conf]))
     paths = list_images(folder)
     assert [record["file"] for record in records] == list(map(str, paths))
     count = 0
@@ -239,7 +240,7 @@ def test_image_color_modes(each_demo, small, image_path, tmp_path, mode):
 
 def test_gray_jpeg(each_demo, small, image_path, tmp_path):
     Image.open(image_path).convert("L").save(tmp_path / "gray.jpg")
-    (record,) = lines(run([each_demo, small[0], tmp_path / "gray.jpg", "--output", tmp_path / "out"]))
+    (record,) = read_lines(run([each_demo, small[0], tmp_path / "gray.jpg", "--output", tmp_path / "out"]))
     assert (record["width"], record["height"]) == (64, 48)
     # JPEG decoders differ by up to one gray level, so detections are not compared.
     assert cv2.imread(str(tmp_path / "out" / "gray.jpg")).shape == (48, 64, 3)
@@ -253,7 +254,9 @@ def test_exif_orientation(build, small, tmp_path):
     exif[0x0112] = 6  # rotate by 90 degrees
     image.save(tmp_path / "rotated.jpg", exif=exif)
     for backend, size in (("opencv", (48, 64)), ("simpleocv", (64, 48))):
-        (record,) = lines(run([build(backend), small[0], tmp_path / "rotated.jpg", "--output", tmp_path / backend]))
+        (record,) = read_lines(
+            run([build(backend), small[0], tmp_path / "rotated.jpg", "--output", tmp_path / backend])
+        )
         assert (record["width"], record["height"]) == size
 
 
@@ -266,19 +269,19 @@ def test_unicode_paths(each_demo, small, image_path, tmp_path):
     for suffix in (".ncnn.param", ".ncnn.bin"):
         shutil.copy(small[0].with_suffix(suffix), folder / f"вес{suffix}")
     change(model, lambda content: content.update(param="вес.ncnn.param", bin="вес.ncnn.bin"))
-    (record,) = lines(run([each_demo, model, folder, "--output", output]))
+    (record,) = read_lines(run([each_demo, model, folder, "--output", output]))
     assert record["file"] == str(folder / "猫.png")
     assert cv2.imdecode(np.frombuffer((output / "猫.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
 def test_detections_are_printed_and_drawn(each_demo, small, image_path, tmp_path):
     result = run([each_demo, small[0], image_path, "--conf", 0.1], cwd=tmp_path)
-    (record,) = lines(result)
+    (record,) = read_lines(result)
     assert list(record) == ["file", "width", "height", "detections"]
     assert record["file"] == str(image_path)
     assert list(record["detections"][0]) == ["class", "name", "score", "box"]
     assert record["detections"][0]["name"] in ("cat", "dog")
-    scores = [found["score"] for found in record["detections"]]
+    scores = [entry["score"] for entry in record["detections"]]
     assert scores == sorted(scores, reverse=True)
     (summary,) = result.stderr.splitlines()
     assert str(len(scores)) in summary
@@ -299,17 +302,19 @@ def test_the_linker_takes_opencv_instead_of_simpleocv(build):
 
 def test_the_model_can_be_given_as_param_file(demo, small, image_path, tmp_path):
     by_json = run([demo, small[0], image_path, "--output", tmp_path])
-    assert lines(run([demo, small[0].with_suffix(".ncnn.param"), image_path, "--output", tmp_path])) == lines(by_json)
+    assert read_lines(run([demo, small[0].with_suffix(".ncnn.param"), image_path, "--output", tmp_path])) == read_lines(
+        by_json
+    )
 
 
 def test_thread_count_does_not_change_detections(demo, small, image_path, tmp_path):
-    one, two = (lines(run([demo, small[0], image_path, "--output", tmp_path, "--threads", n])) for n in (1, 2))
+    one, two = (read_lines(run([demo, small[0], image_path, "--output", tmp_path, "--threads", n])) for n in (1, 2))
     np.testing.assert_allclose(as_array(one[0]), as_array(two[0]), atol=0.02)
 
 
 def test_thresholds_from_the_model_file_and_from_the_command_line(demo, model, image_path, tmp_path):
     def detect(*options):
-        return lines(run([demo, model, image_path, "--output", tmp_path / "out", *options]))[0]["detections"]
+        return read_lines(run([demo, model, image_path, "--output", tmp_path / "out", *options]))[0]["detections"]
 
     everything = detect("--conf", 0.0, "--iou=1")
     change(model, lambda content: content.update(conf=0, iou=1, max_det=5))
@@ -331,9 +336,9 @@ def test_a_folder_with_subfolders_and_other_files(each_demo, small, tmp_path):
     (folder / "loop").symlink_to(folder)
     result = run([each_demo, small[0], folder, "--output", folder / "result"])
     names = ["a/deep/A.PNG", "b.png", "c.jpg"]
-    assert [record["file"] for record in lines(result)] == [str(folder / name) for name in names]
+    assert [record["file"] for record in read_lines(result)] == [str(folder / name) for name in names]
     assert all((folder / "result" / name).is_file() for name in names)
-    assert "3" in result.stderr
+    assert re.search(r" 3 images?\b", result.stderr)
     assert str(folder / "result") in result.stderr
 
 
@@ -351,7 +356,7 @@ def test_invalid_images_in_a_folder_are_skipped(each_demo, small, image_path, tm
     assert len(warnings) == 3
     for name in ("empty.png", "text.png", "truncated.jpg"):
         assert sum(line.startswith("warning: ") and name in line for line in warnings) == 1
-    assert "3" in last
+    assert re.search(r"\b3 ", last)
     assert os.listdir(tmp_path / "out") == ["good.png"]
 
 
@@ -376,7 +381,7 @@ def test_a_truncated_png(each_demo, small, image_path, tmp_path):
 
 def test_bench_prints_the_duration_of_each_stage(demo, small, image_path, tmp_path):
     result = run([demo, small[0], image_path, "--output", tmp_path, "--bench", 3])
-    assert len(lines(result)) == 1
+    assert len(read_lines(result)) == 1
     table = result.stderr.splitlines()
     assert re.findall(r"\d+", table[0]) == ["3", "1"]
     assert table[1].split() == ["milliseconds", "min", "median", "max"]
@@ -579,6 +584,6 @@ def test_an_inconsistent_param_file(demo, model, image_path):
 def test_class_names_outside_ascii(each_demo, model, image_path, tmp_path):
     names = ['猫 "\\\n', "x" * 5000]
     change(model, setting("names", to=names))
-    (record,) = lines(run([each_demo, model, image_path, "--conf", "0.05", "--output", tmp_path / "out"]))
+    (record,) = read_lines(run([each_demo, model, image_path, "--conf", "0.05", "--output", tmp_path / "out"]))
     assert record["detections"]
-    assert {found["name"] for found in record["detections"]} <= set(names)
+    assert {entry["name"] for entry in record["detections"]} <= set(names)
