@@ -57,7 +57,7 @@ def build_state(model: Detector, settings: Settings, device: torch.device) -> Tr
     if settings.amp and not amp:
         warn("--amp: mixed precision needs CUDA; training in float32")
     if settings.compile and device.type == "cpu":
-        warn("--compile: on a CPU training is half as fast with it, see benchmarks/README.md")
+        warn("--compile: on a CPU training is half as fast with it, see docs/benchmarks.md")
     return TrainingState(
         model=model,
         network=model,
