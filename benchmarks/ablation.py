@@ -13,6 +13,7 @@ from what it finds there.
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import statistics
 import time
@@ -134,14 +135,19 @@ def train_variant(options):
 def keep(folder):
     """Copy what the table is made of from a run's folder."""
     settings = json.loads((folder / "args.json").read_text(encoding="utf-8"))["settings"]
-    start = [f"from {Path(settings['weights']).stem}"] if settings["weights"] else []
-    words = (settings["model_name"], settings["epochs"], settings["recipe_name"], *start, settings["seed"])
-    name = "-".join(str(word).replace(", ", "-").replace(" / ", "-").replace(" ", "-") for word in words)
-    place = RUNS / name
+    place = RUNS / run_name(settings)
     place.mkdir(parents=True, exist_ok=True)
     for file in ("args.json", "results.csv"):
         shutil.copyfile(folder / file, place / file)
     print(f"wrote {place}/: args.json, results.csv")
+
+
+def run_name(settings):
+    """Name of the folder in benchmarks/runs/, from the settings in args.json: letters, digits, dots and hyphens."""
+    start = [f"from {Path(settings['weights']).stem}"] if settings["weights"] else []
+    words = (settings["model_name"], settings["epochs"], settings["recipe_name"], *start, settings["seed"])
+    text = " ".join(map(str, words)).replace("'", "")
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
 
 
 def time_variants(options):

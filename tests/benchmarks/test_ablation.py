@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -77,6 +78,17 @@ def test_keep(place, capsys):
     kept = place / "kept" / "mask-20-default-no-zoom-from-coco-3"
     assert sorted(path.name for path in kept.iterdir()) == ["args.json", "results.csv"]
     assert str(kept) in capsys.readouterr().out
+
+
+def test_kept_runs_have_the_names_that_keep_gives_them():
+    for path in ablation.RUNS.glob("*/args.json"):
+        assert path.parent.name == ablation.run_name(json.loads(path.read_text(encoding="utf-8"))["settings"])
+
+
+@pytest.mark.parametrize("variant", ablation.VARIANTS)
+def test_names_of_runs_need_no_quotes_in_a_shell(variant):
+    settings = {"model_name": "mask", "epochs": 20, "recipe_name": variant, "weights": "a b's/w'1.pth", "seed": 0}
+    assert re.fullmatch(r"mask-20-(original|default)[A-Za-z0-9.-]*-from-w1-0", ablation.run_name(settings))
 
 
 @pytest.mark.parametrize(("task", "missing"), [("run", "--data"), ("time", "--data"), ("keep", "--run")])
