@@ -1,13 +1,13 @@
-"""What each choice of the training recipe gives and costs: benchmarks/ablation.md from the files of training runs.
+"""Measure the effect of each choice of the training recipe, and write benchmarks/ablation.md from the training runs.
 
     python3 benchmarks/ablation.py run --data data/mask.data --epochs 20 --variant "default" --workers 1 --cache ram
     python3 benchmarks/ablation.py keep --run runs/train/mask
     python3 benchmarks/ablation.py time --data data/mask.data
     python3 benchmarks/ablation.py table
 
-`run` trains one variant, as train.py does, and keeps its args.json and results.csv in benchmarks/runs/NAME/; `keep`
-does that with a run of train.py. `time` measures steps of all variants in turn. `table` writes benchmarks/ablation.md
-from what it finds there.
+`run` trains one variant, as train.py does, and copies args.json and results.csv of the run to benchmarks/runs/NAME/.
+`keep` copies them from a run of train.py. `time` measures the steps of all variants in turn. `table` writes
+benchmarks/ablation.md from the files in benchmarks/runs/.
 """
 
 import csv
@@ -26,12 +26,13 @@ from utils.training.recipe import RECIPES
 RUNS = Path(__file__).resolve().parent / "runs"
 STEPS = RUNS / "steps.json"
 TABLE = RUNS.parent / "ablation.md"
-ROUNDS = 7  # of steps, one of each variant
+METRICS = ("AP50", "AP", "original_AP", "F1")  # columns of results.csv
+ROUNDS = 7  # each has one step of every variant
 
 
-def taken(start, *names):
-    """Fields of a recipe, to be put into another."""
-    return {name: getattr(RECIPES[start], name) for name in names}
+def fields_of(recipe, *names):
+    """{name: value} of some fields of a recipe, to use them in another one."""
+    return {name: getattr(RECIPES[recipe], name) for name in names}
 
 
 OPTIMIZER = ("optimizer", "rate_factor", "momentum", "weight_decay", "decay_all")
@@ -39,54 +40,66 @@ SCHEDULE = ("schedule", "warmup_epochs", "warmup_share", "warmup_power")
 LOSS = ("loss", "box_weight", "objectness_weight", "class_weight", "scale_balance")
 AUGMENTATION = ("augmentation", "last_augmentation", "last_share")
 FLIP = {"augmentation": "flip_colour"}
-SGD = taken("original", *OPTIMIZER)
-# Name: (recipe it starts from, what is changed in it).
+SGD = fields_of("original", *OPTIMIZER)
+# {name: (recipe to start from, changed fields)}. The names are in the args.json of the stored runs.
 VARIANTS = {
     "original": ("original", {}),
     "original, class loss / 16": ("original", {"class_weight": 2.0}),
     "original, objectness prior": ("original", {"objectness_prior": 0.02}),
     "original, flip and mild colour": ("original", FLIP | {"last_augmentation": "flip_colour"}),
-    "original, flip, zoom and mild colour": ("original", taken("default", *AUGMENTATION)),
-    "original, cosine": ("original", taken("default", *SCHEDULE)),
+    "original, flip, zoom and mild colour": ("original", fields_of("default", *AUGMENTATION)),
+    "original, cosine": ("original", fields_of("default", *SCHEDULE)),
     "original, SGD at ten times the rate": ("original", {"rate_factor": 10.0}),
-    "original, AdamW": ("original", taken("default", *OPTIMIZER)),
-    "original, AdamW and cosine": ("original", taken("default", *OPTIMIZER, *SCHEDULE)),
-    "original, assignment by cost": ("original", taken("default", *LOSS)),
+    "original, AdamW": ("original", fields_of("default", *OPTIMIZER)),
+    "original, AdamW and cosine": ("original", fields_of("default", *OPTIMIZER, *SCHEDULE)),
+    "original, assignment by cost": ("original", fields_of("default", *LOSS)),
     "default": ("default", {}),
     "default, half the rate": ("default", {"rate_factor": 3.0}),
     "default, twice the rate": ("default", {"rate_factor": 12.0}),
     "default, gradients of any length": ("default", {"clip_norm": None}),
     "default, average of weights": ("default", {"ema": True}),
-    "default, the original's augmentation": ("default", taken("original", *AUGMENTATION)),
+    "default, the original's augmentation": ("default", fields_of("original", *AUGMENTATION)),
     "default, no zoom": ("default", FLIP),
     "default, zoom to the end": ("default", {"last_share": 0}),
     "default, no objectness prior": ("default", {"objectness_prior": None}),
-    "default, warm-up and steps of the original": ("default", taken("original", *SCHEDULE)),
-    "default, assignment by ratio": ("default", taken("original", *LOSS) | {"class_weight": 4.0}),
+    "default, warm-up and steps of the original": ("default", fields_of("original", *SCHEDULE)),
+    "default, assignment by ratio": ("default", fields_of("original", *LOSS) | {"class_weight": 4.0}),
     "default, SGD": ("default", SGD),
     "default, SGD at ten times the rate": ("default", SGD | {"rate_factor": 10.0}),
 }
 
-HEAD = """# What each choice of the training recipe gives
+HEAD = """# The training recipe, one choice at a time
 
-Made by `python3 benchmarks/ablation.py table` from the files in `benchmarks/runs/`. Weights of the last epoch, measured
-on the val list with pycocotools (confidence 0.01, NMS 0.4) and in the original's definition; several seeds are given as
-mean (lowest to highest). coco128fit, the first 128 pictures of COCO val2017, is measured on what it was trained on:
-how fast eighty classes are learnt, and nothing more. A step's time is forward, loss, backward and update of a batch,
-the median of steps of all variants in turn, as a ratio to the original recipe's."""
+`python3 benchmarks/ablation.py table` writes this file from the files in `benchmarks/runs/`. The weights of the last
+epoch are evaluated on the val list with pycocotools (confidence 0.01, NMS 0.4) and with the original's definition.
+Several seeds are given as mean (lowest to highest). coco128fit is the first 128 images of COCO val2017, evaluated on
+the images it was trained on: it only shows how fast 80 classes are learned. The column "step" is the time for forward
+pass, loss, backward pass and update of one batch, as a ratio to the original recipe (median of steps; the variants run
+in turns).
+
+Names of variants: "average of weights" is an EMA of the weights, "assignment by cost" is SimOTA with its loss,
+"assignment by ratio" matches boxes to anchors by the ratio of their sides."""
 
 
 def build_parser():
     parser = cli.parser(
-        "Measure the choices of the training recipe one by one.",
+        "Measure the effect of each choice of the training recipe.",
         ['python3 benchmarks/ablation.py run --data data/mask.data --epochs 20 --variant "default, SGD"'],
     )
-    parser.add_argument("task", choices=("run", "keep", "time", "table"), help="train a variant, keep a run, …")
-    parser.add_argument("--run", metavar="DIR", help="folder of a run of train.py to keep")
-    parser.add_argument("--data", metavar="FILE", help=".data file to train on")
-    parser.add_argument("--variant", choices=VARIANTS, default="default", metavar="NAME", help="what to train")
-    parser.add_argument("--epochs", type=cli.positive_int, metavar="N", help="(default: from the .data file)")
-    parser.add_argument("--seed", type=cli.natural_int, default=0, metavar="N", help="of weights, order, augmentation")
+    parser.add_argument(
+        "task",
+        choices=("run", "keep", "time", "table"),
+        help="train a variant, keep a run, time the steps of all variants, or write the table",
+    )
+    parser.add_argument("--run", metavar="DIR", help="folder of a run of train.py, for keep")
+    parser.add_argument("--data", metavar="FILE", help=".data file to train on, for run and time")
+    parser.add_argument(
+        "--variant", choices=VARIANTS, default="default", metavar="NAME", help="variant to train, for run"
+    )
+    parser.add_argument("--epochs", type=cli.positive_int, metavar="N", help="epochs (default: from the .data file)")
+    parser.add_argument(
+        "--seed", type=cli.natural_int, default=0, metavar="N", help="seed of weights, order and augmentation"
+    )
     parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
     parser.add_argument("--cache", choices=("ram", "disk"), help="as in train.py")
     return parser
@@ -99,16 +112,15 @@ def main(options):
         return write_table()
     if options.task == "keep":
         if not options.run or not (Path(options.run) / "results.csv").exists():
-            wanted = "expected the folder of a finished run, for example --run runs/train/mask"
-            raise InputError(f"--run: {wanted}, got {options.run}")
+            raise InputError(f"--run: expected the folder of a run, for example runs/train/mask, got {options.run}")
         return keep(Path(options.run))
     if not options.data:
-        raise InputError("--data: expected a .data file, for example --data data/mask.data")
+        raise InputError("--data: expected a .data file, for example data/mask.data, got nothing")
     return (train_variant if options.task == "run" else time_variants)(options)
 
 
 def variant_settings(options, variant):
-    """(Settings, train.py's options) of a variant."""
+    """Return Settings and TrainOptions of a variant."""
     from utils.training.settings import TrainOptions, read_settings
 
     start, changes = VARIANTS[variant]
@@ -133,7 +145,7 @@ def train_variant(options):
 
 
 def keep(folder):
-    """Copy what the table is made of from a run's folder."""
+    """Copy the files that the table needs from the folder of a run."""
     settings = json.loads((folder / "args.json").read_text(encoding="utf-8"))["settings"]
     place = RUNS / run_name(settings)
     place.mkdir(parents=True, exist_ok=True)
@@ -151,7 +163,7 @@ def run_name(settings):
 
 
 def time_variants(options):
-    """Milliseconds a step of every variant, the median of steps in turn, into runs/steps.json."""
+    """Write the median milliseconds per step of every variant, measured in turn, to runs/steps.json."""
     import torch
 
     from model.detector import Detector
@@ -168,7 +180,7 @@ def time_variants(options):
         torch.manual_seed(0)
         states[variant] = build_state(Detector(settings.config.classes, settings.config.anchor_num), settings, device)
         states[variant].model.train()
-    # Reading and augmenting happen in other processes and are not timed, so all may have the same images.
+    # All variants get the same images: reading and augmentation run in other processes and are not timed.
     parts = [next(iter(load_data(settings, device).train_loader))]
     seconds = defaultdict(list)
     for _ in range(ROUNDS + 2):
@@ -183,7 +195,7 @@ def time_variants(options):
 
 
 def write_table():
-    """benchmarks/ablation.md."""
+    """Write benchmarks/ablation.md."""
     from utils.files import write_text
 
     runs = [read_run(path.parent) for path in sorted(RUNS.glob("*/results.csv"))]
@@ -208,7 +220,7 @@ def write_table():
 
 
 def read_run(folder):
-    """What the table says of one run."""
+    """Return the values of one run for the table."""
     arguments = json.loads((folder / "args.json").read_text(encoding="utf-8"))
     settings = arguments["settings"]
     with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
@@ -221,20 +233,20 @@ def read_run(folder):
         "start": Path(settings["weights"] or "backbone.pth").name,
         "torch": arguments["versions"]["torch"],
         "platform": arguments["versions"]["platform"],
-        **{figure: float(last[figure]) for figure in ("AP50", "AP", "original_AP", "F1")},
+        **{metric: float(last[metric]) for metric in METRICS},
     }
 
 
 def table_row(variant, runs, steps):
-    def figure(name):
+    def cell(name):
         values = [run[name] for run in runs]
         spread = f" ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else ""
         return f"{statistics.mean(values):.4f}{spread}"
 
     seeds = ", ".join(str(run["seed"]) for run in sorted(runs, key=lambda run: run["seed"]))
     ratio = f"{steps[variant] / steps['original']:.2f}" if variant in steps else ""
-    figures = " | ".join(map(figure, ("AP50", "AP", "original_AP", "F1")))
-    return f"| {variant} | {seeds} | {figures} | {ratio} |"
+    metrics = " | ".join(map(cell, METRICS))
+    return f"| {variant} | {seeds} | {metrics} | {ratio} |"
 
 
 if __name__ == "__main__":

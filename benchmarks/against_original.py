@@ -1,13 +1,13 @@
-"""Training, evaluation and post-processing against the original's own code, as ratios from one run on one machine.
+"""Compare training, evaluation and post-processing with the original's own code, in one run on one machine.
 
     python3 benchmarks/against_original.py --original ../Yolo-FastestV2 --data data/helmet.data \
         --eval-data coco128.data --weights modelzoo/coco2017-0.241078ap-model.pth --output against_original.json
 
-Each side runs in a process of its own, in turn, ROUNDS times. The original must be there in a copy that today's PyTorch
-and NumPy can run: without the imports of torchsummary, numpy.core and numpy.testing and the call of summary(), and in
-utils/loss.py with `int(gain[3]) - 1` and `int(gain[2]) - 1` as limits of the two clamp_; and with the released
-backbone.pth in model/backbone/. Nothing else of it is changed. Both read the same .data files, whose lists must hold
-absolute paths, as the original expects them.
+Each side runs ROUNDS times in its own process, in turns. --original is a copy of the original that current PyTorch and
+NumPy versions can run: without the imports of torchsummary, numpy.core and numpy.testing and the call of summary();
+with `int(gain[3]) - 1` and `int(gain[2]) - 1` as limits of the two clamp_ in utils/loss.py; and with the released
+backbone.pth in model/backbone/. The rest is unchanged. Both sides read the same .data files. Their lists must contain
+absolute paths, as the original expects.
 """
 
 import argparse
@@ -24,24 +24,24 @@ ROUNDS = 3
 TASKS = ("train", "evaluate", "postprocess")
 SIDES = ("original", "ours", "ours, default recipe")
 BATCH = 32
-WARM_UP = 5  # steps, or calls, before the clock starts
+WARM_UP = 5  # steps or calls that are not measured
 REPEATS = 20  # calls of the post-processing
 CONF, IOU = 0.01, 0.4
-MATRIX = 2048  # side of the matrices of the peak
-MACS = 117_568_440  # of the network with 80 classes at 352x352, by thop
+MATRIX = 2048  # rows and columns of the matrices that measure the peak
+MACS = 117_568_440  # multiply-accumulates of the network with 80 classes at 352x352, by thop
 PROJECT = Path(__file__).resolve().parents[1]
 
 
 def build_parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--original", required=True, metavar="DIR", help="a copy of the original")
+    parser.add_argument("--original", required=True, metavar="DIR", help="folder of the copy of the original")
     parser.add_argument("--data", required=True, metavar="FILE", help=".data file to train on")
     parser.add_argument("--eval-data", required=True, metavar="FILE", help=".data file to evaluate on")
     parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint to evaluate")
-    parser.add_argument("--steps", type=int, default=30, metavar="N", help="training steps of a round (default: 30)")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="(default: all)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"(default: {ROUNDS})")
-    parser.add_argument("--output", metavar="FILE", help="JSON file for the figures")
+    parser.add_argument("--steps", type=int, default=30, metavar="N", help="training steps per round (default: 30)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="what to measure (default: all)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"rounds per side (default: {ROUNDS})")
+    parser.add_argument("--output", metavar="FILE", help="JSON file to write")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     return parser
 
@@ -52,25 +52,25 @@ def main(options):
         measure = {"original": original_side, "ours": our_side, "ours, default recipe": our_side}[options.side]
         print(json.dumps(measure(task, options)))
         return
-    figures = {}
+    measured = {}
     for task in options.tasks:
         sides = SIDES if task == "train" else SIDES[:2]
-        found = {side: [] for side in sides}
+        rounds = {side: [] for side in sides}
         for _ in range(options.rounds):
             for side in sides:
-                found[side].append(run_side(task, side, options))
-        figures[task] = {side: summary(rounds) for side, rounds in found.items()}
+                rounds[side].append(run_side(task, side, options))
+        measured[task] = {side: summary(values) for side, values in rounds.items()}
         for side in sides:
-            print(describe(task, side, figures[task]), flush=True)
+            print(describe(task, side, measured[task]), flush=True)
     if options.output:
         sys.path.insert(0, str(PROJECT))
-        from figures import write_figures
+        from result_file import write_results
 
-        write_figures(options.output, figures)
+        write_results(options.output, measured)
 
 
 def run_side(task, side, options):
-    """One measurement, in a process of its own: {name: number}."""
+    """Measure once in a new process; return {name: value}."""
     paths = ("original", "data", "eval_data", "weights")
     given = [
         text for name in paths for text in (f"--{name.replace('_', '-')}", str(Path(getattr(options, name)).resolve()))
@@ -84,8 +84,8 @@ def run_side(task, side, options):
 
 
 def summary(rounds):
-    """{name: {"median", "low", "high"}} of several measurements."""
-    columns = {name: [found[name] for found in rounds] for name in rounds[0]}
+    """Return {name: {"median", "low", "high"}} of several measurements."""
+    columns = {name: [values[name] for values in rounds] for name in rounds[0]}
     return {
         name: {"median": statistics.median(values), "low": min(values), "high": max(values)}
         for name, values in columns.items()
@@ -101,7 +101,7 @@ def describe(task, side, sides):
 
 
 def original_side(task, options):
-    """The original's own functions in the order of its scripts."""
+    """Call the original's functions in the order of its scripts."""
     sys.path.insert(0, str(Path(options.original).resolve()))
     import torch
 
@@ -128,25 +128,25 @@ def original_side(task, options):
 
     network = Detector(cfg["classes"], cfg["anchor_num"], task != "train").to(device)
     if task == "train":
-        optimiser = torch.optim.SGD(network.parameters(), lr=1e-5, momentum=0.949, weight_decay=0.0005)
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-5, momentum=0.949, weight_decay=0.0005)
         network.train()
 
         def step(images, targets):
             images = images.to(device).float() / 255.0
             box, objectness, classes, total = utils.loss.compute_loss(network(images), targets.to(device), cfg, device)
             total.backward()
-            optimiser.step()
-            optimiser.zero_grad()
-            # Its progress bar shows all four.
+            optimizer.step()
+            optimizer.zero_grad()
+            # The original's progress bar shows all four.
             return [float(loss) for loss in (box, objectness, classes, total)]
 
-        return training_figures(endless(loader("train", True)), step, options.steps)
+        return training_speed(endless(loader("train", True)), step, options.steps)
     network.load_state_dict(torch.load(options.weights, map_location=device))
     network.eval()
     if task == "evaluate":
         started = time.perf_counter()
         batches = loader("val", False)
-        for threshold in (CONF, 0.3):  # a pass for AP, another for precision and recall
+        for threshold in (CONF, 0.3):  # one pass for AP, one for precision and recall
             utils.utils.evaluation(batches, cfg, network, device, threshold)
         return {"seconds": time.perf_counter() - started}
     images, _ = next(iter(loader("val", False)))
@@ -188,7 +188,7 @@ def our_side(task, options):
         def step(*part):
             return train_step(state, [part], BATCH).tolist()
 
-        return training_figures(endless(data.train_loader, data), step, options.steps)
+        return training_speed(endless(data.train_loader, data), step, options.steps)
     config = read_config(options.eval_data)
     if task == "evaluate":
         defaults = evaluation_parser().parse_args(["--data", options.eval_data, "--weights", options.weights])
@@ -203,14 +203,14 @@ def our_side(task, options):
     from utils.dataset.dataset import DetectionDataset
 
     dataset = DetectionDataset(index, config.width, config.height)
-    images = torch.stack([dataset[number][0] for number in range(BATCH)]).float() / 255
+    images = torch.stack([dataset[index][0] for index in range(BATCH)]).float() / 255
     with torch.inference_mode():
         output = runtime.detector(images)
         return {"milliseconds": milliseconds(lambda: detect(output, config.anchors, CONF, IOU))}
 
 
 def endless(loader, data=None):
-    """Batches, epoch after epoch."""
+    """Yield batches, epoch after epoch."""
     epoch = 0
     while True:
         if data is not None:
@@ -220,8 +220,8 @@ def endless(loader, data=None):
         epoch += 1
 
 
-def training_figures(batches, step, steps):
-    """Images a second with data loading, their share of the sgemm peak, and the largest resident memory."""
+def training_speed(batches, step, steps):
+    """Measure images per second with data loading, the share of the sgemm peak, and the largest resident memory."""
     import torch
 
     for _ in range(WARM_UP):
@@ -236,14 +236,14 @@ def training_figures(batches, step, steps):
     return {"images/s": speed, "share of the sgemm peak": speed * 3 * 2 * MACS / peak, "MiB": memory}
 
 
-def milliseconds(function, of=statistics.median):
-    """Of one call, the median, or what else is asked for, of several."""
+def milliseconds(function, choose=statistics.median):
+    """Call a function repeatedly; return the milliseconds per call, by default the median."""
     times = []
     for _ in range(WARM_UP + REPEATS):
         started = time.perf_counter()
         function()
         times.append(time.perf_counter() - started)
-    return of(times[WARM_UP:]) * 1000
+    return choose(times[WARM_UP:]) * 1000
 
 
 if __name__ == "__main__":

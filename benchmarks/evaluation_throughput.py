@@ -1,10 +1,10 @@
-"""How much of the network's own speed an evaluation reaches, from image files to both definitions' figures.
+"""Compare the speed of an evaluation, from image files to metrics, with the speed of the network alone.
 
     python3 benchmarks/evaluation_throughput.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth
 
-The bare forward pass (the same images, in batches of the same size, ready in memory) and evaluation.py's whole work
-after its imports (reading the .data file, weights, labels and images, network, post-processing, figures) take turns in
-one process, so that whatever else the machine does slows both.
+The forward pass alone (same images, same batches, already in memory) and all work of evaluation.py after its imports
+(reading the .data file, weights, labels and images, network, post-processing, metrics) run in turns in one process, so
+that other load on the machine slows down both.
 """
 
 from utils import cli
@@ -22,18 +22,18 @@ def main(options):
     print(f"{runtime.device_name}, {config.width}x{config.height}, median of {options.repeats} (lowest to highest)")
 
     bare, parts = [], []
-    for number in range(options.repeats + 1):
+    for turn in range(options.repeats + 1):
         seconds, evaluation = time_bare(runtime, batches), time_evaluation(options)
-        if number:  # the first turn warms up
+        if turn:  # the first turn warms up
             bare.append(seconds)
             parts.append(evaluation)
     whole = [sum(seconds.values()) for seconds in parts]
-    print(f"bare forward pass  {spread([images / seconds for seconds in bare], 1)} images/s")
+    print(f"forward pass alone {spread([images / seconds for seconds in bare], 1)} images/s")
     print(f"end to end         {spread([images / seconds for seconds in whole], 1)} images/s")
     for name in parts[0]:
         print(f"  {name:17}{spread([seconds[name] for seconds in parts], 2)} s")
-    print(f"end to end / bare  {spread([b / w for b, w in zip(bare, whole, strict=True)], 2)}")
-    print("nothing was written")
+    print(f"end to end / alone {spread([b / w for b, w in zip(bare, whole, strict=True)], 2)}")
+    print("no files were written")
 
 
 def read_data(path):
@@ -48,7 +48,7 @@ def read_data(path):
 
 
 def read_all(config, options):
-    """All images of the val list as batches [N, H, W, 3] uint8."""
+    """Read all images of the val list as batches [N, H, W, 3] uint8."""
     from utils.dataset.dataset import DetectionDataset
     from utils.dataset.index import load_index
     from utils.dataset.prefetch import read_batches
@@ -58,13 +58,13 @@ def read_all(config, options):
 
 
 def time_bare(runtime, batches):
-    """Seconds that the network alone takes, its input ready on the device."""
-    # Above a score of 1 there is nothing to post-process.
+    """Return the seconds of the network alone, with its input already on the device."""
+    # No score is above 1, so there is nothing to post-process.
     return sum(runtime.predict_timed(images, conf=1, iou=1)[1].network for images in batches)
 
 
 def time_evaluation(options):
-    """Seconds of each part of what evaluation.py does after its imports."""
+    """Do the work of evaluation.py after its imports; return {part: seconds}."""
     import time
 
     from utils.dataset.index import load_index
@@ -82,12 +82,12 @@ def time_evaluation(options):
     times.append(time.perf_counter())
     measure(detections, index, (config.width, config.height), config.class_names)
     times.append(time.perf_counter())
-    names = ("weights", "labels", "images to boxes", "figures")
+    names = ("weights", "labels", "images to boxes", "metrics")
     return {name: end - start for name, start, end in zip(names, times[:-1], times[1:], strict=True)}
 
 
 def spread(values, places):
-    """Median, lowest and highest as text."""
+    """Format median, lowest and highest value."""
     import statistics
 
     return f"{statistics.median(values):7.{places}f} ({min(values):.{places}f} to {max(values):.{places}f})"
@@ -99,9 +99,11 @@ if __name__ == "__main__":
         ["python3 benchmarks/evaluation_throughput.py --data data/coco.data --weights W.pth --repeats 9"],
     )
     arguments.add_argument("--data", required=True, metavar="FILE", help=".data file with a val list")
-    arguments.add_argument("--weights", required=True, metavar="FILE", help="weights that fit it")
-    arguments.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images a batch")
-    arguments.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="as in evaluation.py")
-    arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
-    arguments.add_argument("--repeats", type=cli.positive_int, default=7, metavar="N", help="turns that are measured")
+    arguments.add_argument("--weights", required=True, metavar="FILE", help="weights for this .data file")
+    arguments.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
+    arguments.add_argument(
+        "--workers", type=cli.natural_int, default=2, metavar="N", help="threads that read images, as in evaluation.py"
+    )
+    arguments.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, …")
+    arguments.add_argument("--repeats", type=cli.positive_int, default=7, metavar="N", help="measured turns")
     cli.run(arguments, main)

@@ -1,34 +1,39 @@
-"""What test.py does to a frame besides the network: from its pixels in memory to the picture with boxes.
+"""Measure the time per frame in test.py besides the network: from pixels in memory to the image with boxes.
 
     python3 benchmarks/frame_path.py --weights model.ncnn.param --img img
 
-Resizing, the input's conversion, decoding, suppression, scaling and drawing, as a share of the time that the network
-itself takes in NCNN on one thread. Every image is gone through several times, all in turn; medians of each.
+Resizing, conversion of the input, decoding, NMS, scaling and drawing, as a share of the time that the network itself
+takes in NCNN on one thread. The images are processed several times in turns; the result is the mean over the images of
+the median per image.
 """
 
 from utils import cli
 
-WARM_UP = 2  # rounds that do not count
+WARM_UP = 2  # rounds that are not measured
 
 
 def build_parser():
     parser = cli.parser(
-        "Measure what a frame costs besides the network.",
+        "Measure the time per frame besides the network.",
         ["python3 benchmarks/frame_path.py --weights model.ncnn.param --img img"],
     )
-    parser.add_argument("--weights", required=True, metavar="FILE", help=".ncnn.param of pytorch2onnx.py --ncnn")
+    parser.add_argument(
+        "--weights", required=True, metavar="FILE", help=".ncnn.param file that pytorch2onnx.py --ncnn wrote"
+    )
     parser.add_argument("--img", required=True, metavar="WHAT", help="images, as for test.py")
-    parser.add_argument("--images", type=cli.positive_int, default=32, metavar="N", help="the first so many of them")
-    parser.add_argument("--conf", type=cli.fraction, default=0.3, help="as in test.py")
-    parser.add_argument("--repeats", type=cli.positive_int, default=15, metavar="N", help="rounds that are measured")
-    parser.add_argument("--output", metavar="FILE", help="JSON file for the figures")
+    parser.add_argument("--images", type=cli.positive_int, default=32, metavar="N", help="use the first N images")
+    parser.add_argument(
+        "--conf", type=cli.fraction, default=0.3, help="keep detections with a score above this, as in test.py"
+    )
+    parser.add_argument("--repeats", type=cli.positive_int, default=15, metavar="N", help="measured rounds")
+    parser.add_argument("--output", metavar="FILE", help="JSON file to write")
     return parser
 
 
 def main(options):
     import statistics
 
-    from figures import write_figures
+    from result_file import write_results
 
     from utils.dataset.images import list_images, read_image
     from utils.detect.run import FrameDetector, Thresholds
@@ -50,21 +55,21 @@ def main(options):
     ]
     parts = {
         name: statistics.mean(
-            statistics.median(turn[number][name] for turn in rounds) * 1000 for number in range(len(images))
+            statistics.median(times[index][name] for times in rounds) * 1000 for index in range(len(images))
         )
         for name in rounds[0][0]
     }
-    besides = sum(value for name, value in parts.items() if name != "network")
-    print(f"{len(images)} images of {options.img}, {options.weights} on one thread, milliseconds a frame")
+    other = sum(value for name, value in parts.items() if name != "network")
+    print(f"{len(images)} images of {options.img}, {options.weights} on one thread, milliseconds per frame")
     for name, value in parts.items():
         print(f"  {name:16}{value:7.3f}")
-    print(f"besides the network {besides:.3f}: {besides / parts['network']:.2f} of its time")
+    print(f"everything but the network {other:.3f}: {other / parts['network']:.2f} of its time")
     if options.output:
-        write_figures(options.output, {**parts, "share": besides / parts["network"]})
+        write_results(options.output, {**parts, "share": other / parts["network"]})
 
 
 def time_frame(detector, image, labels):
-    """{part: seconds} of one frame."""
+    """Detect in one frame and draw the boxes; return {part: seconds}."""
     import time
 
     from utils.plots.draw import draw_detections

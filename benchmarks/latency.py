@@ -1,11 +1,11 @@
-"""Milliseconds of the network alone: exported files, the original's released NCNN pair, other detectors of its size.
+"""Measure the latency of the network alone: exported files, the original's released files, other small detectors.
 
     python3 benchmarks/latency.py --models model.ncnn.param model-int8.ncnn.param model.onnx \\
         --reference yolo-fastestv2-opt.param --others ncnn/benchmark/models --output latency.json
 
-All models take turns, one image each, on one thread and on two. --reference is the pair that ratios are given to, with
-its .bin beside it. --others is the folder of NCNN's own benchmark files; as in NCNN's benchmark their weights are
-zeros, which take as long as any. The input is random and lies ready as floats.
+All models run in turns, with one image each, on one thread and on two. Ratios are relative to --reference, a .param
+file with its .bin file next to it. --others is the folder of NCNN's own benchmark models. As in NCNN's benchmark their
+weights are zeros, which takes the same time. The input is random and already converted to floats.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from utils import cli
 
 WARM_UP = 10
 THREADS = (1, 2)
-# Of NCNN's benchmark: side of the input.
+# {model of NCNN's benchmark: input size in pixels}
 OTHERS = {"FastestDet": 352, "yolo-fastest-1.1": 320, "nanodet_m": 320}
 
 
@@ -23,31 +23,33 @@ def build_parser():
         "Measure the network's latency in ONNX Runtime and NCNN.",
         ["python3 benchmarks/latency.py --models model.ncnn.param model.onnx"],
     )
-    parser.add_argument("--models", nargs="+", default=(), metavar="FILE", help=".onnx or .ncnn.param files of ours")
-    parser.add_argument("--reference", metavar="FILE", help=".param file that ratios are given to")
-    parser.add_argument("--others", metavar="DIR", help="folder with NCNN's benchmark .param files")
-    parser.add_argument("--size", type=cli.positive_int, default=352, metavar="N", help="side of the reference's input")
-    parser.add_argument("--runs", type=cli.positive_int, default=200, metavar="N", help="of each model")
-    parser.add_argument("--output", metavar="FILE", help="JSON file for the figures")
+    parser.add_argument(
+        "--models", nargs="+", default=(), metavar="FILE", help=".onnx or .ncnn.param files that pytorch2onnx.py wrote"
+    )
+    parser.add_argument("--reference", metavar="FILE", help=".param file that ratios are relative to")
+    parser.add_argument("--others", metavar="DIR", help="folder with the .param files of NCNN's benchmark")
+    parser.add_argument("--size", type=cli.positive_int, default=352, metavar="N", help="input size of the reference")
+    parser.add_argument("--runs", type=cli.positive_int, default=200, metavar="N", help="runs per model")
+    parser.add_argument("--output", metavar="FILE", help="JSON file to write")
     return parser
 
 
 def main(options):
     import statistics
 
-    from figures import write_figures
+    from result_file import write_results
 
     from utils.errors import InputError
 
     if not (options.models or options.reference or options.others):
-        raise InputError("expected models to measure: --models, --reference or --others")
+        raise InputError("expected models to measure (--models, --reference or --others), got none")
     rows = {}
     for threads in THREADS:
         for name, times in measure(open_all(options, threads), options.runs).items():
             quartiles = statistics.quantiles(times, n=4)
             rows.setdefault(name, {})[f"{threads} threads"] = {"median": quartiles[1], "quartiles": quartiles[::2]}
     first = next(iter(rows))
-    print(f"milliseconds of the network alone, median of {options.runs} (quartiles), ratio to {first}")
+    print(f"network alone: milliseconds (median of {options.runs}, quartiles), ratio to {first}")
     for name, columns in rows.items():
         cells = []
         for threads, values in columns.items():
@@ -56,11 +58,11 @@ def main(options):
             cells.append(f"{values['median']:7.2f} ({low:.2f} to {high:.2f}) x {values['ratio']:.3f}")
         print(f"{name:34}" + "   ".join(cells))
     if options.output:
-        write_figures(options.output, rows)
+        write_results(options.output, rows)
 
 
 def open_all(options, threads):
-    """{name: function that runs the model once}"""
+    """Return {name: function that runs the model once}."""
     runs = {}
     if options.reference:
         path = Path(options.reference)
@@ -81,7 +83,7 @@ def open_all(options, threads):
 
 
 def ncnn_run(param, weights, size, threads):
-    """Run a model of NCNN's for all its outputs; without a file of weights they are zeros."""
+    """Return a function that computes all outputs of an NCNN model; without `weights` they are zeros."""
     import ncnn
     import numpy as np
 
@@ -91,10 +93,10 @@ def ncnn_run(param, weights, size, threads):
     net.opt.num_threads = threads
     for path in filter(None, (param, weights)):
         if not path.is_file():
-            raise InputError(f"{path}: expected a file of a model of NCNN's, found none there")
+            raise InputError(f"{path}: expected a file of an NCNN model, found none")
     source = ncnn.DataReaderFromEmpty() if weights is None else str(weights)
     if net.load_param(str(param)) or net.load_model(source):
-        raise InputError(f"{param}: expected a model of NCNN's, which its runtime cannot load")
+        raise InputError(f"{param}: expected an NCNN model, got a file that NCNN cannot load")
     pixels = np.random.default_rng(0).random((3, size, size), np.float32)
     mat = ncnn.Mat(pixels).clone()
     entry, outputs = net.input_names()[0], net.output_names()
@@ -106,12 +108,12 @@ def ncnn_run(param, weights, size, threads):
         for name in outputs:
             extractor.extract(name)
 
-    run.net = net  # lives as long as what runs it
+    run.net = net  # keeps the network alive as long as the function
     return run
 
 
 def onnx_run(model, threads):
-    """Run a model of ONNX Runtime's."""
+    """Return a function that runs an ONNX model."""
     import numpy as np
 
     from utils.runtimes.onnx_runtime import OnnxRuntime
@@ -123,15 +125,15 @@ def onnx_run(model, threads):
 
 
 def measure(runs, count):
-    """{name: milliseconds of each run}, all models in turn."""
+    """Run all models in turns; return {name: milliseconds of each run}."""
     import time
 
     times = {name: [] for name in runs}
-    for number in range(WARM_UP + count):
+    for turn in range(WARM_UP + count):
         for name, run in runs.items():
             start = time.perf_counter()
             run()
-            if number >= WARM_UP:
+            if turn >= WARM_UP:
                 times[name].append((time.perf_counter() - start) * 1000)
     return times
 

@@ -1,4 +1,4 @@
-"""benchmarks/RESULTS.md from the figures that the other benchmarks have written to benchmarks/results/.
+"""Write benchmarks/RESULTS.md from the JSON files that the other benchmarks have written to benchmarks/results/.
 
 python3 benchmarks/against_original.py … --output benchmarks/results/against_original.json
 python3 benchmarks/latency.py … --output benchmarks/results/latency.json
@@ -16,11 +16,11 @@ FOLDER = Path(__file__).resolve().parent / "results"
 RESULTS = FOLDER.parent / "RESULTS.md"
 NAMES = ("against_original", "latency", "frame_path", "startup")
 
-HEAD = """# How fast it is
+HEAD = """# Speed and memory
 
-Made by `python3 benchmarks/results.py` from the figures in `benchmarks/results/`, each of which the script of its name
-wrote; how to run it is at its top. Medians, with the lowest and the highest of the rounds in brackets (of latencies the
-quartiles). Every ratio is of figures from one run, in which both sides took turns."""
+`python3 benchmarks/results.py` writes this file from the JSON files in `benchmarks/results/`. The script with the same
+name wrote each of them; its first lines say how to run it. Values are medians, with the lowest and highest round in
+brackets (for latencies: the quartiles). The two sides of each ratio were measured in one run, in turns."""
 
 
 def main(options):
@@ -28,16 +28,16 @@ def main(options):
     from utils.files import write_text
 
     if not any((FOLDER / f"{name}.json").exists() for name in NAMES):
-        raise InputError(f"{FOLDER}: expected figures of the other benchmarks, found none")
+        raise InputError(f"{FOLDER}: expected JSON files of the other benchmarks, found none")
     parts = [HEAD]
     for name in NAMES:
         path = FOLDER / f"{name}.json"
         if path.exists():
             content = json.loads(path.read_text(encoding="utf-8"))
-            made = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
+            versions = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
             parts += [
                 TABLES[name](content["figures"]),
-                f"`{name}.py`, {content['date']}: {content['machine']}; {made}.",
+                f"`{name}.py`, {content['date']}: {content['machine']}; {versions}.",
             ]
     write_text(RESULTS, "\n\n".join(parts) + "\n")
     print(f"wrote {RESULTS}")
@@ -52,35 +52,35 @@ def spread(values, places=2):
     return f"{values['median']:.{places}f} ({values['low']:.{places}f} to {values['high']:.{places}f})"
 
 
-def against_original(figures):
+def against_original(measured):
     rows = []
 
-    def add(name, task, side, key, places, better_high):
-        ours, theirs = figures[task][side][key], figures[task]["original"][key]
+    def add(name, task, side, key, places, higher_is_better):
+        ours, theirs = measured[task][side][key], measured[task]["original"][key]
         ratio = ours["median"] / theirs["median"]
-        text = f"{ratio:.2f}" if better_high else f"{ratio:.2f}, or 1 / {1 / ratio:.1f}"
+        text = f"{ratio:.2f}" if higher_is_better else f"{ratio:.2f}, or 1 / {1 / ratio:.1f}"
         rows.append([name, spread(ours, places), spread(theirs, places), text])
 
-    if "train" in figures:
+    if "train" in measured:
         for side, recipe in (("ours", "the original's recipe"), ("ours, default recipe", "the default recipe")):
-            add(f"training, {recipe}, images a second", "train", side, "images/s", 1, True)
+            add(f"training, {recipe}, images per second", "train", side, "images/s", 1, True)
             add("as a share of the sgemm peak", "train", side, "share of the sgemm peak", 3, True)
             add("largest resident memory, MiB", "train", side, "MiB", 0, False)
-    if "evaluate" in figures:
+    if "evaluate" in measured:
         add("evaluation, seconds", "evaluate", "ours", "seconds", 2, False)
-    if "postprocess" in figures:
+    if "postprocess" in measured:
         add("post-processing of 32 images, ms", "postprocess", "ours", "milliseconds", 2, False)
     return table("Against the original's own code, two cores", ["", "here", "original", "ratio"], rows)
 
 
-def latency(figures):
-    first = next(iter(figures))
+def latency(measured):
+    first = next(iter(measured))
     rows = [
         [f"`{name}`", *(with_quartiles(values) for values in by_threads.values())]
-        for name, by_threads in figures.items()
+        for name, by_threads in measured.items()
     ]
-    title = f"The network alone, milliseconds, and the ratio to `{first}`, the original's released pair in NCNN"
-    return table(title, ["", *(name.replace("1 threads", "1 thread") for name in figures[first])], rows)
+    title = f"The network alone: milliseconds, ratio to `{first}` (the original's released files in NCNN)"
+    return table(title, ["", *(name.replace("1 threads", "1 thread") for name in measured[first])], rows)
 
 
 def with_quartiles(values):
@@ -88,15 +88,15 @@ def with_quartiles(values):
     return f"{values['median']:.2f} ({low:.2f} to {high:.2f}), {values['ratio']:.3f}"
 
 
-def frame_path(figures):
-    rows = [[name, f"{value:.3f}"] for name, value in figures.items() if name != "share"]
-    rows.append(["besides the network, as a share of its time", f"{figures['share']:.2f}"])
-    return table("One frame in test.py, from its pixels to the picture with boxes, milliseconds", ["", ""], rows)
+def frame_path(measured):
+    rows = [[name, f"{value:.3f}"] for name, value in measured.items() if name != "share"]
+    rows.append(["everything but the network, as a share of its time", f"{measured['share']:.2f}"])
+    return table("One frame in test.py, from its pixels to the image with boxes: milliseconds", ["", ""], rows)
 
 
-def startup(figures):
-    rows = [[f"`{name}`", spread(values), f"{values['ratio']:.2f}"] for name, values in figures.items()]
-    title = "Whole processes, seconds; ratio of test.py to the three imports, of the rest to `import torch`"
+def startup(measured):
+    rows = [[f"`{name}`", spread(values), f"{values['ratio']:.2f}"] for name, values in measured.items()]
+    title = "Whole processes: seconds, ratio to the three imports (test.py) or to `import torch` (the rest)"
     return table(title, ["", "seconds", "ratio"], rows)
 
 

@@ -1,9 +1,9 @@
-"""How long the scripts take as whole processes, beside Python with the bare packages.
+"""Measure how long the scripts take as whole processes, compared with Python that only imports the packages.
 
     python3 benchmarks/startup.py --data data/mask.data --weights modelzoo/mask-352.pth --img img/astronaut.jpg
 
-test.py on one image against importing torch, torchvision and cv2; each script's --help against importing torch. All
-take turns.
+test.py on one image is compared with importing torch, torchvision and cv2; each script's --help with importing torch.
+All run in turns.
 """
 
 import sys
@@ -20,18 +20,18 @@ def build_parser():
         "Measure how long the scripts take to start.",
         ["python3 benchmarks/startup.py --data data/mask.data --weights modelzoo/mask-352.pth --img img/astronaut.jpg"],
     )
-    parser.add_argument("--data", required=True, metavar="FILE", help=".data file that the weights go with")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="as for test.py")
+    parser.add_argument("--data", required=True, metavar="FILE", help=".data file of the weights")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="weights, as for test.py")
     parser.add_argument("--img", required=True, metavar="FILE", help="one image")
-    parser.add_argument("--repeats", type=cli.positive_int, default=5, metavar="N", help="turns that are measured")
-    parser.add_argument("--output", metavar="FILE", help="JSON file for the figures")
+    parser.add_argument("--repeats", type=cli.positive_int, default=5, metavar="N", help="measured turns")
+    parser.add_argument("--output", metavar="FILE", help="JSON file to write")
     return parser
 
 
 def main(options):
     import statistics
 
-    from figures import write_figures
+    from result_file import write_results
 
     given = []
     for name in ("data", "weights", "img"):
@@ -43,23 +43,23 @@ def main(options):
         **{f"{script} --help": [str(PROJECT / script), "--help"] for script in SCRIPTS},
     }
     times = {name: [] for name in commands}
-    for number in range(1 + options.repeats):
+    for turn in range(1 + options.repeats):
         for name, command in commands.items():
             seconds = run(command)
-            if number:  # the first turn fills the system's caches
+            if turn:  # the first turn fills the system's caches
                 times[name].append(seconds)
-    figures = {}
+    measured = {}
     for name, values in times.items():
         base = "import torch, torchvision, cv2" if name.startswith("test.py, ") else "import torch"
         middle, low, high = statistics.median(values), min(values), max(values)
-        figures[name] = {"median": middle, "low": low, "high": high, "ratio": middle / statistics.median(times[base])}
-        print(f"{name:32}{middle:6.2f} s ({low:.2f} to {high:.2f}), x {figures[name]['ratio']:.2f} {base}")
+        measured[name] = {"median": middle, "low": low, "high": high, "ratio": middle / statistics.median(times[base])}
+        print(f"{name:32}{middle:6.2f} s ({low:.2f} to {high:.2f}), x {measured[name]['ratio']:.2f} {base}")
     if options.output:
-        write_figures(options.output, figures)
+        write_results(options.output, measured)
 
 
 def run(command):
-    """Seconds of one process, in a folder of its own."""
+    """Run one process in a temporary folder; return its seconds."""
     import subprocess
     import tempfile
     import time

@@ -1,10 +1,10 @@
-"""Images a second in training, where the time goes, and how near that is to the machine's matrix-multiply peak.
+"""Measure images per second in training, the time of each part, and the share of the machine's matrix-multiply peak.
 
     python3 benchmarks/train_throughput.py --data data/shapes.data --steps 40
     python3 benchmarks/train_throughput.py --data data/shapes.data --workers 1 --cache ram --compile
 
-Training costs three times the forward pass's multiply-accumulates: forward, gradient of the inputs, gradient of the
-weights. The peak is what one large float32 matrix multiplication reaches, measured before and after.
+Training needs three times the multiply-accumulates of the forward pass: forward, gradient of the inputs, gradient of
+the weights. The peak is the speed of one large float32 matrix multiplication, measured before and after.
 """
 
 import argparse
@@ -14,20 +14,22 @@ import time
 from utils import cli
 
 WARM_UP = 4  # steps before the clock starts
-MATRIX = 2048  # side of the matrices of the peak
+MATRIX = 2048  # rows and columns of the matrices that measure the peak
 MULTIPLICATIONS = 6
 
 
 def build_parser():
     parser = cli.parser(
-        "Measure the speed of training and what it is made of.",
+        "Measure the speed of training and the time of its parts.",
         ["python3 benchmarks/train_throughput.py --data data/shapes.data --steps 40"],
     )
-    parser.add_argument("--data", required=True, metavar="FILE", help=".data file: lists, size, batch")
-    parser.add_argument("--steps", type=cli.positive_int, default=40, metavar="N", help="optimiser steps to measure")
-    parser.add_argument("--batch-size", type=cli.positive_int, metavar="N", help="(default: from the .data file)")
+    parser.add_argument("--data", required=True, metavar="FILE", help=".data file to train on")
+    parser.add_argument("--steps", type=cli.positive_int, default=40, metavar="N", help="optimizer steps to measure")
+    parser.add_argument(
+        "--batch-size", type=cli.positive_int, metavar="N", help="images per step (default: from the .data file)"
+    )
     parser.add_argument("--recipe", choices=("default", "original"), default="default", help="as in train.py")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
+    parser.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, …")
     parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
     parser.add_argument("--cache", choices=("ram", "disk"), help="as in train.py")
     parser.add_argument("--amp", action="store_true", help="as in train.py")
@@ -57,11 +59,11 @@ def main(options):
     total = sum(seconds.values())
     print(f"{images / total:.1f} images/s: {options.steps} steps of {data.batches.batch_size} images on {device}")
     for name, spent in seconds.items():
-        print(f"  {name:18}{spent / options.steps * 1000:8.1f} ms a step  {spent / total:6.1%}")
+        print(f"  {name:18}{spent / options.steps * 1000:8.1f} ms per step  {spent / total:6.1%}")
     macs = model_size(config)[1]
     used = images / total * 3 * 2 * macs
     print(
-        f"{used / 1e9:.1f} GFLOP/s of {peak / 1e9:.1f} at {MATRIX}x{MATRIX} float32 multiplications: {used / peak:.1%}"
+        f"{used / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s of {MATRIX}x{MATRIX} float32 multiplications: {used / peak:.1%}"
     )
     print(f"  {macs / 1e6:.2f} MMAC forward at {config.width}x{config.height}, times 3 for training")
 
@@ -76,7 +78,7 @@ def new_detector(config):
 
 
 def sgemm_peak(device):
-    """Floating-point operations a second of the best of a few large multiplications."""
+    """Return the floating-point operations per second of the fastest of a few large multiplications."""
     import torch
 
     a, b = (torch.randn(MATRIX, MATRIX, device=device) for _ in range(2))
@@ -89,7 +91,7 @@ def sgemm_peak(device):
 
 
 def measure(state, data, steps):
-    """{part of a step: seconds} over `steps` optimiser steps, after a warm-up."""
+    """Train for `steps` optimizer steps after a warm-up; return {part of a step: seconds}."""
     import dataclasses
 
     from utils.training.engine import train_step
@@ -110,7 +112,7 @@ def measure(state, data, steps):
 
 
 def endless(data):
-    """Parts of batches, epoch after epoch."""
+    """Yield parts of batches, epoch after epoch."""
     epoch = 0
     while True:
         data.batches.start(epoch)
@@ -120,7 +122,7 @@ def endless(data):
 
 
 class Clock:
-    """Seconds spent in named parts of a step."""
+    """Counts the seconds spent in named parts of a step."""
 
     def __init__(self, device):
         self.device = device
@@ -133,7 +135,7 @@ class Clock:
         self.seconds[name] += now(self.device) - started
 
     def around(self, function, name):
-        """The function, with its time counted."""
+        """Wrap a function so that its time is counted."""
 
         def timed(*arguments):
             with self.time(name):
@@ -156,7 +158,7 @@ class TimedScaler:
 
 
 def now(device):
-    """Seconds on a clock, once the device has done what it was given."""
+    """Wait until the device is idle, then return the time in seconds."""
     import torch
 
     if device.type == "cuda":

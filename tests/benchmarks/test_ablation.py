@@ -1,4 +1,4 @@
-"""The ablation script: its variants are recipes that exist, a run is kept, the table says what the runs say."""
+"""benchmarks/ablation.py: valid variants, copied runs, and a table with the metrics of the runs."""
 
 import csv
 import dataclasses
@@ -17,7 +17,7 @@ FIELDS = {field.name for field in dataclasses.fields(Recipe)}
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """The script's files in a folder of the test's."""
+    """A temporary folder for the script's files."""
     monkeypatch.setattr(ablation, "RUNS", tmp_path / "kept")
     monkeypatch.setattr(ablation, "STEPS", tmp_path / "kept" / "steps.json")
     monkeypatch.setattr(ablation, "TABLE", tmp_path / "ablation.md")
@@ -29,7 +29,7 @@ def options(*arguments):
 
 
 @pytest.mark.parametrize("variant", ablation.VARIANTS)
-def test_a_variant_changes_what_a_recipe_has(variant):
+def test_variants_change_fields_of_a_recipe(variant):
     start, changes = ablation.VARIANTS[variant]
     assert changes.keys() <= FIELDS
     recipe = RECIPES[start]
@@ -44,9 +44,9 @@ def write_run(folder, variant, seed, ap50, weights=None, epochs=20):
     with (folder / "results.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["epoch", "AP50", "AP", "original_AP", "F1"])
         writer.writeheader()
-        # The last epoch counts, not the best one.
-        for epoch, figure in ((epochs - 1, 0.9), (epochs, ap50)):
-            writer.writerow({"epoch": epoch, "AP50": figure, "AP": 0.1, "original_AP": 0.2, "F1": 0.3})
+        # The table has the last epoch, not the best one.
+        for epoch, value in ((epochs - 1, 0.9), (epochs, ap50)):
+            writer.writerow({"epoch": epoch, "AP50": value, "AP": 0.1, "original_AP": 0.2, "F1": 0.3})
 
 
 def test_table(place):
@@ -80,31 +80,31 @@ def test_keep(place, capsys):
     assert str(kept) in capsys.readouterr().out
 
 
-def test_kept_runs_have_the_names_that_keep_gives_them():
+def test_stored_runs_have_the_names_that_keep_gives_them():
     for path in ablation.RUNS.glob("*/args.json"):
         assert path.parent.name == ablation.run_name(json.loads(path.read_text(encoding="utf-8"))["settings"])
 
 
 @pytest.mark.parametrize("variant", ablation.VARIANTS)
-def test_names_of_runs_need_no_quotes_in_a_shell(variant):
+def test_run_names_need_no_quotes_in_a_shell(variant):
     settings = {"model_name": "mask", "epochs": 20, "recipe_name": variant, "weights": "a b's/w'1.pth", "seed": 0}
     assert re.fullmatch(r"mask-20-(original|default)[A-Za-z0-9.-]*-from-w1-0", ablation.run_name(settings))
 
 
 @pytest.mark.parametrize(("task", "missing"), [("run", "--data"), ("time", "--data"), ("keep", "--run")])
-def test_what_is_missing_is_named(place, task, missing):
+def test_missing_options_are_named(place, task, missing):
     with pytest.raises(InputError, match=missing):
         ablation.main(options(task))
 
 
-def test_a_folder_without_a_run_is_not_kept(place):
-    with pytest.raises(InputError, match=r"--run: expected the folder of a finished run, .*got .*nowhere"):
+def test_a_folder_without_a_run_is_an_error(place):
+    with pytest.raises(InputError, match=r"--run: .*got .*nowhere"):
         ablation.main(options("keep", "--run", str(place / "nowhere")))
     assert not (place / "kept").exists()
 
 
 @pytest.mark.slow
-def test_a_variant_is_trained_and_kept(place, monkeypatch):
+def test_a_variant_is_trained_and_copied(place, monkeypatch):
     monkeypatch.chdir(place)
     data = write_shapes(place, train=8, val=4, epochs=1)
     variant = "default, assignment by ratio"
@@ -112,6 +112,6 @@ def test_a_variant_is_trained_and_kept(place, monkeypatch):
     (kept,) = (place / "kept").iterdir()
     settings = json.loads((kept / "args.json").read_text(encoding="utf-8"))["settings"]
     assert settings["recipe_name"] == variant
-    assert settings["recipe.assignment"] == "ratio"
+    assert settings["recipe.loss"] == "original"
     ablation.main(options("table"))
     assert f"| {variant} | 0 | " in (place / "ablation.md").read_text(encoding="utf-8")

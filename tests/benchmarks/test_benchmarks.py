@@ -1,15 +1,16 @@
-"""The benchmarks that write figures: they run, say what made the figures, and RESULTS.md holds them."""
+"""The benchmarks run, write JSON files with machine and versions, and RESULTS.md contains the values."""
 
 import json
 
 import pytest
 
 from benchmarks import results
+from tests.conftest import REPO
 from tests.helpers.dataset_files import write_data, write_picture
 from tests.helpers.random_detector import save_random_weights
 from utils.errors import InputError
 
-SCRIPTS = ("against_original", "latency", "frame_path", "startup", "results", "train_throughput")
+SCRIPTS = sorted(path.stem for path in (REPO / "benchmarks").glob("*.py") if path.stem != "result_file")
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,13 @@ def exported(tmp_path_factory, run_script):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_each_says_what_it_needs(run_script, name):
+def test_help_has_an_example(run_script, name):
     done = run_script(f"benchmarks/{name}.py", "--help")
     assert done.returncode == 0, done.stderr
     assert f"python3 benchmarks/{name}.py" in done.stdout
 
 
-def figures_of(path):
+def read_results(path):
     content = json.loads(path.read_text(encoding="utf-8"))
     assert "cores" in content["machine"]
     assert "torch" in content["versions"]
@@ -39,47 +40,51 @@ def figures_of(path):
     return content["figures"]
 
 
-def test_latency_of_each_model_on_one_thread_and_two(exported, run_script):
+def test_latency_with_one_and_two_threads(exported, run_script):
     models = [exported / "model.ncnn.param", exported / "model.onnx"]
     output = exported / "latency.json"
     done = run_script("benchmarks/latency.py", "--models", *models, "--runs", 3, "--output", output, cwd=exported)
     assert done.returncode == 0, done.stderr
-    figures = figures_of(output)
-    assert list(figures) == ["model.ncnn.param", "model.onnx"]
-    for by_threads in figures.values():
+    measured = read_results(output)
+    assert list(measured) == ["model.ncnn.param", "model.onnx"]
+    for by_threads in measured.values():
         assert list(by_threads) == ["1 threads", "2 threads"]
         for values in by_threads.values():
             low, high = values["quartiles"]
             assert 0 < low <= values["median"] <= high
             assert values["ratio"] > 0
-    assert figures["model.ncnn.param"]["1 threads"]["ratio"] == 1
+    assert measured["model.ncnn.param"]["1 threads"]["ratio"] == 1
 
 
-def test_a_frame_is_taken_apart(exported, run_script):
-    write_picture(exported / "picture.jpg")
+def test_frame_path_times_add_up(exported, run_script):
+    write_picture(exported / "image.jpg")
     output = exported / "frame.json"
-    arguments = ("--weights", exported / "model.ncnn.param", "--img", exported / "picture.jpg", "--repeats", 2)
+    arguments = ("--weights", exported / "model.ncnn.param", "--img", exported / "image.jpg", "--repeats", 2)
     done = run_script("benchmarks/frame_path.py", *arguments, "--output", output, cwd=exported)
     assert done.returncode == 0, done.stderr
-    figures = figures_of(output)
-    parts = {name: value for name, value in figures.items() if name != "share"}
+    measured = read_results(output)
+    parts = {name: value for name, value in measured.items() if name != "share"}
     assert list(parts) == ["pre-processing", "network", "post-processing", "drawing"]
-    assert figures["share"] == pytest.approx((sum(parts.values()) - parts["network"]) / parts["network"])
+    assert measured["share"] == pytest.approx((sum(parts.values()) - parts["network"]) / parts["network"])
 
 
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("latency", (), "expected models to measure"),
-        ("latency", ("--others", "gone"), "FastestDet.param: expected a file of a model"),
-        ("latency", ("--reference", "README.md"), "README.bin: expected a file of a model"),
-        ("latency", ("--models", "gone.onnx"), "gone.onnx: expected an .onnx file"),
-        ("latency", ("--models", "gone.ncnn.param"), "gone.json: cannot read"),
-        ("frame_path", ("--weights", "modelzoo/mask-352.pth", "--img", "img"), "expected a .ncnn.param file"),
+        ("latency", (), "--models, --reference or --others"),
+        ("latency", ("--others", "gone"), "FastestDet.param: "),
+        ("latency", ("--reference", "README.md"), "README.bin: "),
+        ("latency", ("--models", "gone.onnx"), "gone.onnx: "),
+        ("latency", ("--models", "gone.ncnn.param"), "gone.json: "),
+        (
+            "frame_path",
+            ("--weights", "modelzoo/mask-352.pth", "--img", "img"),
+            "--weights modelzoo/mask-352.pth: expected a .ncnn.param file",
+        ),
         ("startup", ("--data", "gone.data", "--weights", "w.pth", "--img", "a.jpg", "--repeats", 1), "gone.data"),
     ],
 )
-def test_bad_input_is_told_in_one_line(run_script, script, arguments, message):
+def test_bad_input_is_one_line(run_script, script, arguments, message):
     done = run_script(f"benchmarks/{script}.py", *arguments)
     assert done.returncode == (1 if script == "startup" else 2)
     (line,) = done.stderr.splitlines()
@@ -88,21 +93,21 @@ def test_bad_input_is_told_in_one_line(run_script, script, arguments, message):
     assert "this is a bug" not in line
 
 
-def test_results_hold_what_was_measured(tmp_path, monkeypatch):
+def test_results_has_the_measured_values(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     monkeypatch.setattr(results, "RESULTS", tmp_path / "RESULTS.md")
 
     def values(median):
         return {"median": median, "low": median - 1, "high": median + 1}
 
-    figures = {
+    measured = {
         "postprocess": {"original": {"milliseconds": values(30.0)}, "ours": {"milliseconds": values(5.0)}},
         "evaluate": {"original": {"seconds": values(6.0)}, "ours": {"seconds": values(2.0)}},
     }
-    made = {"machine": "a machine", "date": "2026-01-02", "versions": {"torch": "2.0"}}
-    (tmp_path / "against_original.json").write_text(json.dumps({**made, "figures": figures}), encoding="utf-8")
+    head = {"machine": "a machine", "date": "2026-01-02", "versions": {"torch": "2.0"}}
+    (tmp_path / "against_original.json").write_text(json.dumps({**head, "figures": measured}), encoding="utf-8")
     frame = {"network": 4.0, "drawing": 1.0, "share": 0.25}
-    (tmp_path / "frame_path.json").write_text(json.dumps({**made, "figures": frame}), encoding="utf-8")
+    (tmp_path / "frame_path.json").write_text(json.dumps({**head, "figures": frame}), encoding="utf-8")
     results.main(None)
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert (
@@ -115,7 +120,7 @@ def test_results_hold_what_was_measured(tmp_path, monkeypatch):
     assert "The network alone" not in text
 
 
-def test_nothing_measured_is_said(tmp_path, monkeypatch):
+def test_results_without_files_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path / "none")
-    with pytest.raises(InputError, match="expected figures"):
+    with pytest.raises(InputError, match=r"none: .*found none"):
         results.main(None)

@@ -1,4 +1,4 @@
-"""What the benchmarks write their figures to: JSON files that say which machine and versions made them."""
+"""The JSON files of the benchmarks: measured values, machine, date and package versions."""
 
 import json
 import os
@@ -10,22 +10,17 @@ from pathlib import Path
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "onnxruntime", "ncnn")
 
 
-def write_figures(path, figures):
-    """Write figures with what made them; says so.
-
-    Args:
-        path: of the JSON file.
-        figures: what JSON can hold.
-    """
+def write_results(path, measured):
+    """Write measured values, which JSON must be able to represent, and how they were made."""
     from utils.files import write_text
 
-    content = {"machine": machine(), "date": date.today().isoformat(), "versions": versions(), "figures": figures}
+    content = {"machine": machine(), "date": date.today().isoformat(), "versions": versions(), "figures": measured}
     write_text(Path(path), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     print(f"wrote {path}")
 
 
 def machine():
-    """Processor and number of cores, as text."""
+    """Return processor, number of cores, system and Python version as text."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -36,7 +31,7 @@ def machine():
 
 
 def versions():
-    """{package: version} of those that are installed."""
+    """Return {package: version} of the installed packages."""
     found = {}
     for package in PACKAGES:
         try:
