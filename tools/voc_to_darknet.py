@@ -23,7 +23,7 @@ def main(options):
     if options.val and not options.train:
         raise InputError("--val: needs --train, the list of the training set")
     from utils.convert.annotations import Findings
-    from utils.convert.to_darknet import convert
+    from utils.convert.darknet import convert
     from utils.convert.voc import read_voc
 
     findings = Findings()

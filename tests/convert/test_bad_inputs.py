@@ -122,7 +122,7 @@ def test_the_checker_finds_every_bad_label(run_script, tmp_path):
 
 def test_the_converter_lists_what_it_drops(run_script, tmp_path):
     result = run_script(
-        *("tools/coco_to_darknet.py", "--json", FOLDER / "coco/image_missing.json", "--images", FOLDER / "images"),
+        *("tools/import_dataset.py", "--json", FOLDER / "coco/image_missing.json", "--images", FOLDER / "images"),
         *("--output", tmp_path / "out"),
     )
     assert result.returncode == 1
@@ -134,13 +134,13 @@ def test_the_converter_lists_what_it_drops(run_script, tmp_path):
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
-        ("tools/coco_to_darknet.py", ("--json", FOLDER / "coco/not_json.json", "--images", FOLDER / "images")),
-        ("tools/coco_to_darknet.py", ("--json", FOLDER / "coco/none.json", "--images", FOLDER / "images")),
-        ("tools/coco_to_darknet.py", ("--json", FOLDER / "coco/box_missing.json", "--images", FOLDER / "none")),
+        ("tools/import_dataset.py", ("--json", FOLDER / "coco/not_json.json", "--images", FOLDER / "images")),
+        ("tools/import_dataset.py", ("--json", FOLDER / "coco/none.json", "--images", FOLDER / "images")),
+        ("tools/import_dataset.py", ("--json", FOLDER / "coco/box_missing.json", "--images", FOLDER / "none")),
         ("tools/voc_to_darknet.py", ("--annotations", FOLDER / "none", "--images", FOLDER / "images")),
         ("tools/voc_to_darknet.py", ("--annotations", FOLDER / "images", "--images", FOLDER / "images")),
-        ("tools/darknet_to_coco.py", ("--list", FOLDER / "images")),
-        ("tools/darknet_to_coco.py", ("--list", FOLDER / "lists/empty.txt", "--names", FOLDER / "lists/binary.txt")),
+        ("tools/export_coco.py", ("--list", FOLDER / "images")),
+        ("tools/export_coco.py", ("--list", FOLDER / "lists/empty.txt", "--names", FOLDER / "lists/binary.txt")),
     ],
 )
 def test_tools_say_one_line(script, arguments, run_script, tmp_path):

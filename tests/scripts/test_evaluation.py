@@ -170,7 +170,7 @@ def test_golden_figures_of_the_released_checkpoint(shared, repo, run_script, tmp
     assert tuple(metrics["original"].values()) == pytest.approx(golden, abs=0.002)
     assert len(metrics["classes"]) == 80
 
-    converted = run_script("tools/darknet_to_coco.py", "--data", data, "--output", tmp_path / "truth.json")
+    converted = run_script("tools/export_coco.py", "--data", data, "--output", tmp_path / "truth.json")
     assert converted.returncode == 0, converted.stderr
     ap, ap50 = summarised(tmp_path / "truth.json", tmp_path / "detections.json")
     assert (ap, ap50) == pytest.approx((metrics["coco"]["AP"], metrics["coco"]["AP50"]), abs=1e-6)
@@ -205,7 +205,7 @@ def test_random_weights_have_figures_that_options_can_change(measured):
 
 def test_saved_detections_and_converted_labels_give_pycocotools_the_same_figures(measured, run_script, tmp_path):
     data = measured.folder / "small.data"
-    result = run_script("tools/darknet_to_coco.py", "--data", data, "--output", tmp_path / "truth.json")
+    result = run_script("tools/export_coco.py", "--data", data, "--output", tmp_path / "truth.json")
     assert result.returncode == 0, result.stderr
     ap, ap50 = summarised(tmp_path / "truth.json", measured.folder / "detections.json")
     assert ap == pytest.approx(measured.metrics["coco"]["AP"], abs=1e-9)

@@ -1,7 +1,7 @@
 """Annotations of other formats to darknet labels: what the readers deliver, and how boxes find their images.
 
 A reader (utils.convert.coco, utils.convert.voc) turns files into `Annotations`; `locate` finds the images and
-turns corners in pixels into labels; utils.convert.to_darknet writes them. Whatever is broken is dropped and said in
+turns corners in pixels into labels; utils.convert.darknet writes them. Whatever is broken is dropped and said in
 `Findings`.
 """
 

@@ -30,7 +30,7 @@ from utils.convert.annotations import (
     split_images,
 )
 from utils.convert.coco import read_coco
-from utils.convert.to_darknet import label_text
+from utils.convert.darknet import label_text
 from utils.convert.voc import read_voc
 from utils.dataset.coco import coco_content, image_ids
 from utils.dataset.images import list_images
@@ -165,7 +165,7 @@ def test_coco_round_trip(place, run_script, tmp_path):
     """Not contiguous ids, odd names, an image without boxes; run from another folder than the project's."""
     _, content = write_coco(tmp_path)
     result = run_script(
-        *("tools/coco_to_darknet.py", "--json", "all.json", "--images", "photos", "--output", "out", "--place", place),
+        *("tools/import_dataset.py", "--json", "all.json", "--images", "photos", "--output", "out", "--place", place),
         cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr
@@ -182,7 +182,7 @@ def test_coco_round_trip(place, run_script, tmp_path):
 
     root = tmp_path / ("photos" if place == "in-place" else "out/images/train")
     result = run_script(
-        *("tools/darknet_to_coco.py", "--data", "out/out.data", "--set", "train", "--root", root),
+        *("tools/export_coco.py", "--data", "out/out.data", "--set", "train", "--root", root),
         *("--output", "back.json"),
         cwd=tmp_path,
     )
@@ -222,12 +222,12 @@ def test_round_trip_on_coco_images(run_script, shared, tmp_path):
     arguments = ("--names", source / "coco.names")
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     result = run_script(
-        *("tools/darknet_to_coco.py", "--list", source / "val.txt", *arguments, "--root", source / "images"),
+        *("tools/export_coco.py", "--list", source / "val.txt", *arguments, "--root", source / "images"),
         *("--output", first),
     )
     assert result.returncode == 0, result.stderr
     result = run_script(
-        *("tools/coco_to_darknet.py", "--json", first, "--images", source / "images", "--output", tmp_path / "out"),
+        *("tools/import_dataset.py", "--json", first, "--images", source / "images", "--output", tmp_path / "out"),
         *("--split", 0.75, "--seed", 5),
     )
     assert result.returncode == 0, result.stderr
@@ -235,7 +235,7 @@ def test_round_trip_on_coco_images(run_script, shared, tmp_path):
     parts = {}
     for key, count in (("train", 96), ("val", 32)):
         result = run_script(
-            *("tools/darknet_to_coco.py", "--data", config.path, "--set", key),
+            *("tools/export_coco.py", "--data", config.path, "--set", key),
             *("--root", tmp_path / "out/images" / key, "--output", second),
         )
         assert result.returncode == 0, result.stderr
@@ -268,7 +268,7 @@ def test_chosen_classes_and_two_sets(run_script, tmp_path):
     write_coco(tmp_path / "val", NAMES[:3])
     (tmp_path / "mine.names").write_text("dog\n猫\n", encoding="utf-8")
     result = run_script(
-        *("tools/coco_to_darknet.py", "--json", "train/all.json", "--images", "train/photos"),
+        *("tools/import_dataset.py", "--json", "train/all.json", "--images", "train/photos"),
         *("--val-json", "val/all.json", "--val-images", "val/photos", "--output", "out", "--name", "pets"),
         *("--names", "mine.names", "--width", 640, "--height", 320),
         cwd=tmp_path,
@@ -289,7 +289,7 @@ def test_chosen_classes_and_two_sets(run_script, tmp_path):
 def test_few_boxes_get_cocos_anchors(run_script, tmp_path):
     write_coco(tmp_path, NAMES[:2], boxes=2)
     result = run_script(
-        *("tools/coco_to_darknet.py", "--json", "all.json", "--images", "photos", "--output", "out"), cwd=tmp_path
+        *("tools/import_dataset.py", "--json", "all.json", "--images", "photos", "--output", "out"), cwd=tmp_path
     )
     assert result.returncode == 0
     assert "the .data file gets COCO's anchors" in result.stderr
@@ -301,7 +301,7 @@ def test_a_box_that_sticks_out_is_cut_and_said(run_script, tmp_path):
     content["annotations"][0]["bbox"] = [-5, 2, 20, 10]
     path.write_text(json.dumps(content), encoding="utf-8")
     result = run_script(
-        *("tools/coco_to_darknet.py", "--json", "all.json", "--images", "photos", "--output", "out"), cwd=tmp_path
+        *("tools/import_dataset.py", "--json", "all.json", "--images", "photos", "--output", "out"), cwd=tmp_path
     )
     assert result.returncode == 0
     assert "warning: changed: all.json: annotation id 0: box -5 2 15 12 cut to the image of " in result.stderr
@@ -311,7 +311,7 @@ def test_a_box_that_sticks_out_is_cut_and_said(run_script, tmp_path):
 
 def test_nothing_of_the_users_is_overwritten(run_script, tmp_path):
     write_coco(tmp_path)
-    arguments = ("tools/coco_to_darknet.py", "--json", "all.json", "--images", "photos", "--output", "out")
+    arguments = ("tools/import_dataset.py", "--json", "all.json", "--images", "photos", "--output", "out")
     (tmp_path / "photos/plain.txt").write_text("mine\n", encoding="utf-8")
     result = run_script(*arguments, "--place", "in-place", cwd=tmp_path)
     assert result.returncode == 2
@@ -341,7 +341,7 @@ def test_nothing_of_the_users_is_overwritten(run_script, tmp_path):
 def test_bad_options(extra, message, run_script, tmp_path):
     write_coco(tmp_path)
     result = run_script(
-        *("tools/coco_to_darknet.py", "--json", "all.json", "--images", "photos", "--output", "out", *extra),
+        *("tools/import_dataset.py", "--json", "all.json", "--images", "photos", "--output", "out", *extra),
         cwd=tmp_path,
     )
     assert result.returncode == 2
@@ -361,7 +361,7 @@ def test_darknet_problems_are_listed(run_script, tmp_path):
     (tmp_path / "b.txt").write_text("", encoding="utf-8")
     (tmp_path / "x.names").write_text("cat\ndog\n", encoding="utf-8")
     result = run_script(
-        *("tools/darknet_to_coco.py", "--list", ".", "--names", "x.names", "--output", "x.json"), cwd=tmp_path
+        *("tools/export_coco.py", "--list", ".", "--names", "x.names", "--output", "x.json"), cwd=tmp_path
     )
     assert result.returncode == 1
     assert "warning: dropped: a.txt:2: expected class 0…1, got 9" in result.stderr

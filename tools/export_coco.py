@@ -1,7 +1,7 @@
 """Darknet labels to a COCO JSON that pycocotools reads.
 
-    python3 tools/darknet_to_coco.py --data data/mine/mine.data --set val --output mine-val.json
-    python3 tools/darknet_to_coco.py --list photos/val.txt --names photos/mine.names --output mine-val.json
+    python3 tools/export_coco.py --data data/mine/mine.data --set val --output mine-val.json
+    python3 tools/export_coco.py --list photos/val.txt --names photos/mine.names --output mine-val.json
 
 An image without label file has no objects. Category ids are class numbers + 1; image ids are the numbers in the
 images' names if all have one, as COCO's do, else 1, 2, 3, … Exit status 1 when something broken was dropped.
@@ -70,7 +70,7 @@ def _source(options):
 if __name__ == "__main__":
     arguments = cli.parser(
         "Darknet labels to a COCO JSON that pycocotools reads. Exit status 1 when something broken was dropped.",
-        ["python3 tools/darknet_to_coco.py --data data/mine/mine.data --set val --output mine-val.json"],
+        ["python3 tools/export_coco.py --data data/mine/mine.data --set val --output mine-val.json"],
     )
     source = arguments.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, help=".data file that names the lists and the classes")

@@ -1,7 +1,7 @@
 """COCO JSON to darknet: labels, lists, names and a .data file with anchors.
 
-    python3 tools/coco_to_darknet.py --json instances_train.json --images train2017 --output data/mine --split 0.8
-    python3 tools/coco_to_darknet.py --json instances_train.json --images train2017 \\
+    python3 tools/import_dataset.py --json instances_train.json --images train2017 --output data/mine --split 0.8
+    python3 tools/import_dataset.py --json instances_train.json --images train2017 \\
         --val-json instances_val.json --val-images val2017 --output data/coco --place copy
 
 Then `python3 tools/check_dataset.py --data data/mine/mine.data`. Exit status 1 when something broken was dropped;
@@ -21,7 +21,7 @@ def main(options):
     check_options(options, has_val=options.val_json is not None)
     from utils.convert.annotations import Findings
     from utils.convert.coco import read_coco
-    from utils.convert.to_darknet import convert
+    from utils.convert.darknet import convert
 
     findings = Findings()
     sets = {"train": read_coco(options.json, findings, options.keep_crowds)}
@@ -36,7 +36,7 @@ if __name__ == "__main__":
     arguments = cli.parser(
         "COCO JSON to darknet: labels, lists, names and a .data file with anchors. "
         "Exit status 1 when something broken was dropped.",
-        ["python3 tools/coco_to_darknet.py --json train.json --images photos --output data/mine --split 0.8"],
+        ["python3 tools/import_dataset.py --json train.json --images photos --output data/mine --split 0.8"],
     )
     arguments.add_argument("--json", type=Path, required=True, help="annotations, all or of the training set")
     arguments.add_argument("--images", type=Path, required=True, help="folder that the file names in it are inside")
