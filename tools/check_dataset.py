@@ -1,10 +1,10 @@
-"""Check a data set before training: what is in it, what is wrong, what is doubtful.
+"""Check a data set before training: count its contents, and list errors and warnings.
 
     python3 tools/check_dataset.py --data data/mine/mine.data
     python3 tools/check_dataset.py --data data/mine/mine.data --plots --json report.json
 
-Every image is decoded and every label line read. Exit status 1 if anything is an error: malformed labels, images that
-cannot be read, pictures that are in train and in val.
+Decodes every image and reads every label line. The exit status is 1 if there are errors: malformed labels, images that
+cannot be decoded, images that are in train and in val.
 """
 
 from pathlib import Path
@@ -24,8 +24,9 @@ def main(options):
     config = shapes.prepare(read_config(options.data))
     report = check_dataset(config, options.workers)
     print(as_text(report, config))
+    content = as_dictionary(report, config)
     if options.json:
-        write_text(options.json, json.dumps(as_dictionary(report, config), indent=1, ensure_ascii=False))
+        write_text(options.json, json.dumps(content, indent=1, ensure_ascii=False))
         print(f"wrote {options.json}")
     if options.plots:
         from utils.plots.dataset import save_plots
@@ -33,18 +34,18 @@ def main(options):
         folder = new_folder(options.output, config.model_name)
         for path in save_plots(report.sets, config, folder, options.seed):
             print(f"wrote {path}")
-    return 1 if report.errors else 0
+    return 1 if content["errors"] else 0
 
 
 if __name__ == "__main__":
     arguments = cli.parser(
-        "Check a data set before training. Exit status 1 if anything is an error.",
+        "Check a data set before training. Exit status 1 if there are errors.",
         ["python3 tools/check_dataset.py --data data/mine/mine.data --plots --json report.json"],
     )
     arguments.add_argument("--data", type=Path, required=True, help=".data file")
-    arguments.add_argument("--json", type=Path, help="write the whole report, every line of it, to this file")
-    arguments.add_argument("--plots", action="store_true", help="draw classes, box sizes, centres and a mosaic")
+    arguments.add_argument("--json", type=Path, help="write the whole report to this file")
+    arguments.add_argument("--plots", action="store_true", help="plot classes, box sizes, box centers and a mosaic")
     arguments.add_argument("--output", type=Path, default=Path("runs/check"), help="folder for the plots")
-    arguments.add_argument("--workers", type=cli.positive_int, help="processes that decode; default: one a core")
-    arguments.add_argument("--seed", type=int, default=0, help="of the choice of images for the mosaic")
+    arguments.add_argument("--workers", type=cli.positive_int, help="processes that decode; default: one per core")
+    arguments.add_argument("--seed", type=int, default=0, help="seed of the choice of images for the mosaic")
     cli.run(arguments, main)

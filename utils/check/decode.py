@@ -1,0 +1,99 @@
+"""Decode every image of a data set, and record what the decoders say about damaged files."""
+
+import hashlib
+import math
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from utils.dataset.images import read_image
+from utils.errors import InputError, RunError
+
+CHUNK = 16  # images that a process gets at a time
+THUMBNAIL = 16  # pixels per side
+FLAT = 1.0  # gray levels; a thumbnail with a smaller standard deviation has nothing to compare
+
+# Decoder messages about unusual files whose pixels are complete.
+_HARMLESS = ("extraneous bytes", "warning")
+
+
+class DecodedImage(NamedTuple):
+    """The result of decoding one image."""
+
+    digest: bytes | None  # hash of size and pixels, None if the image cannot be decoded
+    error: str | None  # why it cannot be decoded
+    damage: str | None  # what the decoder said about a damaged file that it decoded anyway
+    thumbnail: np.ndarray  # [THUMBNAIL²] float16 from `make_thumbnail`
+
+
+def decode_images(images: Sequence[Path], workers: int | None = None) -> list[DecodedImage]:
+    """Decode images in parallel processes; `workers` None means one per core.
+
+    Raises:
+        RunError: a process was killed.
+    """
+    # Processes, not threads: the decoders write messages without file names to standard error, which a process with
+    # its own standard error can assign to a file. Not forked, because OpenCV's threads do not survive a fork.
+    workers = min(workers or os.cpu_count() or 1, math.ceil(len(images) / CHUNK))
+    try:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
+            decoded = pool.map(_decode, images, chunksize=CHUNK)
+            return list(tqdm(decoded, "decoding", len(images), unit="image", disable=None))
+    except BrokenProcessPool as error:
+        raise RunError("a process that decodes images was killed; is there enough memory?") from error
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+
+
+def _decode(path: Path) -> DecodedImage:
+    try:
+        image = read_image(path)
+    except InputError as error:
+        _read_messages()
+        return DecodedImage(None, str(error), None, np.zeros(THUMBNAIL**2, np.float16))
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(image.data)
+    messages = [line for line in _read_messages() if not any(word in line.lower() for word in _HARMLESS)]
+    damage = f"{path}: {'; '.join(messages)}" if messages else None
+    return DecodedImage(digest.digest(), None, damage, make_thumbnail(image))
+
+
+def _read_messages() -> list[str]:
+    """Return the lines that this process wrote to standard error since the last call."""
+    length = os.lseek(2, 0, os.SEEK_CUR)
+    os.lseek(2, 0, os.SEEK_SET)
+    text = os.read(2, length).decode(errors="replace")
+    os.lseek(2, 0, os.SEEK_SET)
+    return text.splitlines()
+
+
+def make_thumbnail(image: np.ndarray) -> np.ndarray:
+    """Reduce an image to a vector whose dot product with another one is their correlation.
+
+    Args:
+        image: [H, W, 3] uint8.
+
+    Returns:
+        [THUMBNAIL²] float16, mean 0 and length 1; zeros for a flat image.
+    """
+    small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    # The mean of the channels is exact, where cv2.COLOR_BGR2GRAY rounds to whole gray levels: dark images need it.
+    gray = small.astype(np.float32).mean(2).ravel()
+    gray -= gray.mean()
+    length = np.linalg.norm(gray)
+    return (gray / length if length > FLAT * THUMBNAIL else np.zeros_like(gray)).astype(np.float16)
