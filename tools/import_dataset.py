@@ -1,47 +1,67 @@
-"""COCO JSON to darknet: labels, lists, names and a .data file with anchors.
+"""Import annotations of another format: COCO JSON or Pascal VOC XML → labels, lists, names, .data file with anchors.
 
-    python3 tools/import_dataset.py --json instances_train.json --images train2017 --output data/mine --split 0.8
-    python3 tools/import_dataset.py --json instances_train.json --images train2017 \\
-        --val-json instances_val.json --val-images val2017 --output data/coco --place copy
+    python3 tools/import_dataset.py instances.json --images photos --output data/mine --split 0.8
+    python3 tools/import_dataset.py train.json --val val.json --output data/mine --place copy
+    python3 tools/import_dataset.py VOC2007 --output data/voc \\
+        --train-list VOC2007/ImageSets/Main/train.txt --val-list VOC2007/ImageSets/Main/val.txt
 
-Then `python3 tools/check_dataset.py --data data/mine/mine.data`. Exit status 1 when something broken was dropped;
-everything else is converted all the same, and OUTPUT/problems.txt lists it.
+Broken entries are dropped and listed in OUTPUT/problems.txt; the rest is imported, and the exit status is 1.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project, from whatever folder this is run
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # makes utils importable from any working directory
 
 from utils import cli
-from utils.convert.options import add_options, check_options
+from utils.convert.options import FORMATS, PLACES, ImportOptions
 
 
-def main(options):
-    check_options(options, has_val=options.val_json is not None)
-    from utils.convert.annotations import Findings
-    from utils.convert.coco import read_coco
-    from utils.convert.darknet import convert
+def main(arguments):
+    from utils.convert.importer import import_dataset
 
-    findings = Findings()
-    sets = {"train": read_coco(options.json, findings, options.keep_crowds)}
-    folders = {"train": options.images}
-    if options.val_json:
-        sets["val"] = read_coco(options.val_json, findings, options.keep_crowds)
-        folders["val"] = options.val_images or options.images
-    return convert(sets, folders, findings, options)
+    values = {name: value for name, value in vars(arguments).items() if name != "debug"}
+    return import_dataset(ImportOptions(**values))
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(
-        "COCO JSON to darknet: labels, lists, names and a .data file with anchors. "
-        "Exit status 1 when something broken was dropped.",
-        ["python3 tools/import_dataset.py --json train.json --images photos --output data/mine --split 0.8"],
+    parser = cli.parser(
+        "Import COCO JSON or Pascal VOC XML: labels, lists, names and a .data file with anchors. "
+        "Exit status 1 if broken entries were dropped.",
+        [
+            "python3 tools/import_dataset.py instances.json --images photos --output data/mine --split 0.8",
+            "python3 tools/import_dataset.py VOC2007/Annotations --output data/voc --split 0.8",
+        ],
     )
-    arguments.add_argument("--json", type=Path, required=True, help="annotations, all or of the training set")
-    arguments.add_argument("--images", type=Path, required=True, help="folder that the file names in it are inside")
-    arguments.add_argument("--val-json", type=Path, help="annotations of the validation set")
-    arguments.add_argument("--val-images", type=Path, help="folder of its images; default: that of --images")
-    arguments.add_argument("--keep-crowds", action="store_true", help="take boxes around crowds as objects")
-    add_options(arguments)
-    cli.run(arguments, main)
+    add = parser.add_argument
+    add("source", type=Path, metavar="SOURCE", help="annotations: a COCO JSON file or a folder of VOC XML files")
+    add("--output", type=Path, required=True, help="new folder for the data set")
+    add("--format", choices=FORMATS, help="format of the annotations; default: recognised")
+    add("--images", type=Path, help="folder of the images; default: images, JPEGImages, … next to the annotations")
+    add("--val", type=Path, help="annotations of the validation set")
+    add("--val-images", type=Path, help="folder of its images; default: as for the training set")
+    add("--train-list", type=Path, help="VOC: names of the training images, as in ImageSets/Main; default: all")
+    add("--val-list", type=Path, help="VOC: names of the validation images")
+    add("--split", type=cli.fraction, help="share of the images for train, the others for val, at random")
+    add("--keep-crowds", action="store_true", help="COCO: keep boxes around crowds")
+    add("--keep-difficult", action="store_true", help="VOC: keep objects marked as difficult")
+    add(
+        "--origin",
+        type=int,
+        choices=(0, 1),
+        default=1,
+        help="VOC: 1 if corners are pixels counted from 1 that belong to the box, 0 if they are coordinates from 0",
+    )
+    add("--names", type=Path, help="keep only the classes in this file, in its order")
+    add("--name", help="name of the files and the model; default: name of the output folder")
+    add(
+        "--place",
+        choices=PLACES,
+        default="link",
+        help="link: symbolic links to the images; copy: copies; in-place: no new images, the labels are written next "
+        "to the images (under labels/ if they are under images/ or JPEGImages/)",
+    )
+    add("--seed", type=int, default=0, help="seed of the split and of the anchors")
+    add("--width", type=cli.positive_int, default=352, help="input width of the network, in pixels")
+    add("--height", type=cli.positive_int, default=352, help="input height of the network, in pixels")
+    cli.run(parser, main)

@@ -1,4 +1,4 @@
-"""A folder of bad inputs, and what is said of each: `bad_inputs/expected.tsv` has file, exit status, message."""
+"""A folder of bad inputs; `bad_inputs/expected.tsv` has the exit status, and start and key of the message, for each."""
 
 import csv
 import json
@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.dataset_files import write_data
-from utils.convert.annotations import Findings, choose_classes, locate
-from utils.convert.coco import read_coco
-from utils.convert.voc import read_voc
+from utils.convert import coco, voc
+from utils.convert.annotations import Problems, choose_classes
+from utils.convert.locate import find_images, label_images
+from utils.convert.options import ImportOptions
 from utils.dataset.images import list_images
 from utils.dataset.labels import label_error, scan_labels
 from utils.errors import InputError
@@ -24,105 +25,99 @@ def read_expected(kind):
     with (FOLDER / "expected.tsv").open(encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
     chosen = [row for row in rows if row["file"].startswith(kind + "/")]
-    return [pytest.param(row["file"], int(row["status"]), row["message"], id=row["file"]) for row in chosen]
+    return [pytest.param(row["file"], int(row["status"]), row["start"], row["key"], id=row["file"]) for row in chosen]
 
 
-def check_said(lines, message):
-    """One line of all that was said is the expected one, and no line is two."""
-    assert [line for line in lines if line.startswith(message)], lines
+def assert_message(lines, start, key):
+    """Check that one message names the place and the key, and that all messages are one line."""
+    assert [line for line in lines if line.startswith(f"{start}: ") and key in line.removeprefix(start)], lines
     assert not [line for line in lines if "\n" in line]
 
 
-def outcome(read):
-    """(exit status that the tool would have, what it would say)."""
-    findings = Findings()
+def import_labels(reader, source):
+    """Return the exit status of an import, its messages and its images."""
+    problems = Problems()
+    options = ImportOptions(Path(source), Path("out"), images=Path("images"))
+    part = options.sets["train"]
     try:
-        read(findings)
+        annotations = reader.read(part, options, problems)
+        folder, paths = find_images(annotations.images, part.image_folders)
+        class_names = choose_classes({"train": annotations})
+        labelled = label_images(annotations.images, paths, folder, class_names, problems)
     except InputError as error:
-        return 2, [str(error)]
-    return 1 if findings.dropped else 0, findings.dropped
+        return 2, [str(error)], []
+    return 1 if problems.dropped else 0, problems.dropped, labelled
 
 
-def test_every_file_has_its_message():
+def test_every_file_is_in_the_table():
     listed = {row.values[0] for kind in ("coco", "voc", "labels", "lists") for row in read_expected(kind)}
-    there = {path.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/*") if path.parent.name != "images"}
-    assert listed == there
+    files = {path.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/*") if path.parent.name != "images"}
+    assert listed == files
 
 
-@pytest.mark.parametrize(("file", "status", "message"), read_expected("coco"))
-def test_coco(file, status, message, monkeypatch):
+@pytest.mark.parametrize(("file", "status", "start", "key"), read_expected("coco"))
+def test_coco(file, status, start, key, monkeypatch):
     monkeypatch.chdir(FOLDER)
-
-    def read(findings):
-        sets = {"train": read_coco(file, findings)}
-        locate(sets["train"].images, "images", choose_classes(sets), findings)
-
-    found, lines = outcome(read)
+    found, messages, _ = import_labels(coco, file)
     assert found == status
-    check_said(lines, message)
+    assert_message(messages, start, key)
 
 
-@pytest.mark.parametrize(("file", "status", "message"), read_expected("voc"))
-def test_voc(file, status, message, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("file", "status", "start", "key"), read_expected("voc"))
+def test_voc(file, status, start, key, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("voc").mkdir()
     shutil.copy(FOLDER / file, "voc")
     Path("voc/good.xml").write_text(GOOD_XML, encoding="utf-8")
     shutil.copytree(FOLDER / "images", "images")
-    located = []
-
-    def read(findings):
-        sets = read_voc("voc", findings)
-        located.extend(locate(sets["train"].images, "images", choose_classes(sets), findings))
-
-    found, lines = outcome(read)
+    found, messages, labelled = import_labels(voc, "voc")
     assert found == status
-    check_said(lines, message)
-    # One bad file costs no other.
-    assert [image.labels for image in located if image.name.name == "b.png"] == [[(0, 0.25, 1 / 3, 0.5, 2 / 3)]]
+    assert_message(messages, start, key)
+    # The other file is imported.
+    assert [image.labels for image in labelled if image.name.name == "b.png"] == [[(0, 0.25, 1 / 3, 0.5, 2 / 3)]]
 
 
-@pytest.mark.parametrize(("file", "status", "message"), read_expected("labels"))
-def test_labels(file, status, message, monkeypatch):
+@pytest.mark.parametrize(("file", "status", "start", "key"), read_expected("labels"))
+def test_labels(file, status, start, key, monkeypatch):
     monkeypatch.chdir(FOLDER)
     try:
-        lines = [str(label_error(file, *problem)) for problem in scan_labels(file, classes=2)[1]]
+        messages = [str(label_error(file, *problem)) for problem in scan_labels(file, classes=2)[1]]
     except InputError as error:
-        lines = [str(error)]
-    check_said(lines, message)
-    assert len(lines) == status
+        messages = [str(error)]
+    assert_message(messages, start, key)
+    assert len(messages) == status
 
 
-@pytest.mark.parametrize(("file", "status", "message"), read_expected("lists"))
-def test_lists(file, status, message, monkeypatch):
+@pytest.mark.parametrize(("file", "status", "start", "key"), read_expected("lists"))
+def test_lists(file, status, start, key, monkeypatch):
     monkeypatch.chdir(FOLDER)
     with pytest.raises(InputError) as raised:
         list_images(file)
     assert status == 2
-    check_said([str(raised.value)], message)
+    assert_message([str(raised.value)], start, key)
 
 
 def test_the_checker_finds_every_bad_label(run_script, tmp_path):
     cases = [row.values for row in read_expected("labels")]
-    for file, _, _ in cases:
-        shutil.copy(FOLDER / file, tmp_path)
-        shutil.copy(FOLDER / "images" / "a.png", (tmp_path / Path(file).name).with_suffix(".png"))
-    # The pictures are all the same, which is a warning only.
-    (tmp_path / "train.txt").write_text("\n".join(f"{Path(file).stem}.png" for file, _, _ in cases), encoding="utf-8")
+    names = [Path(file).name for file, *_ in cases]
+    for name in names:
+        shutil.copy(FOLDER / "labels" / name, tmp_path)
+        shutil.copy(FOLDER / "images" / "a.png", (tmp_path / name).with_suffix(".png"))
+    # All images are identical, which is only a warning.
+    (tmp_path / "train.txt").write_text("\n".join(f"{Path(name).stem}.png" for name in names), encoding="utf-8")
     data = write_data(tmp_path, names=("one", "two"), train="train.txt")
     result = run_script("tools/check_dataset.py", "--data", data, "--json", tmp_path / "report.json")
     assert result.returncode == 1, result.stderr
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    (found,) = [finding for finding in report["findings"] if finding["kind"] == "train: malformed labels"]
-    for file, _, message in cases:
-        place = f"{tmp_path / Path(file).name}{message.removeprefix(file)}"
-        assert [line for line in found["items"] if line.startswith(place)], place
-    assert len(found["items"]) == len(cases) == report["errors"]
+    (finding,) = [finding for finding in report["findings"] if finding["kind"] == "train: malformed labels"]
+    for _, _, start, key in cases:
+        assert_message(finding["items"], f"{tmp_path}/{start.removeprefix('labels/')}", key)
+    assert len(finding["items"]) == len(cases) == report["errors"]
 
 
-def test_the_converter_lists_what_it_drops(run_script, tmp_path):
+def test_the_importer_lists_what_it_drops(run_script, tmp_path):
     result = run_script(
-        *("tools/import_dataset.py", "--json", FOLDER / "coco/image_missing.json", "--images", FOLDER / "images"),
+        *("tools/import_dataset.py", FOLDER / "coco/image_missing.json", "--images", FOLDER / "images"),
         *("--output", tmp_path / "out"),
     )
     assert result.returncode == 1
@@ -134,16 +129,13 @@ def test_the_converter_lists_what_it_drops(run_script, tmp_path):
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
-        ("tools/import_dataset.py", ("--json", FOLDER / "coco/not_json.json", "--images", FOLDER / "images")),
-        ("tools/import_dataset.py", ("--json", FOLDER / "coco/none.json", "--images", FOLDER / "images")),
-        ("tools/import_dataset.py", ("--json", FOLDER / "coco/box_missing.json", "--images", FOLDER / "none")),
-        ("tools/voc_to_darknet.py", ("--annotations", FOLDER / "none", "--images", FOLDER / "images")),
-        ("tools/voc_to_darknet.py", ("--annotations", FOLDER / "images", "--images", FOLDER / "images")),
-        ("tools/export_coco.py", ("--list", FOLDER / "images")),
+        ("tools/import_dataset.py", (FOLDER / "coco/not_json.json",)),
+        ("tools/import_dataset.py", (FOLDER / "coco/box_missing.json", "--images", FOLDER / "none")),
+        ("tools/import_dataset.py", (FOLDER / "images", "--format", "voc")),
         ("tools/export_coco.py", ("--list", FOLDER / "lists/empty.txt", "--names", FOLDER / "lists/binary.txt")),
     ],
 )
-def test_tools_say_one_line(script, arguments, run_script, tmp_path):
+def test_tools_print_one_line(script, arguments, run_script, tmp_path):
     result = run_script(script, *arguments, "--output", tmp_path / "out")
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")

@@ -42,18 +42,26 @@ def test_report_and_plots(good, tmp_path, run_script):
 
 
 def test_mosaic_shows_images_with_their_boxes(good, tmp_path):
-    from utils.plots.dataset import TILE, save_mosaic
-    from utils.plots.draw import class_colour
+    from utils.plots.dataset import EXAMPLE_SIDE, save_examples
+    from utils.plots.draw import class_color
     from utils.plots.fonts import class_labels
 
     report = check(good)
-    save_mosaic(tmp_path / "mosaic.png", report.sets["train"].index, class_labels(("cat", "dog")))
+    save_examples(tmp_path / "mosaic.png", report.sets["train"].index, class_labels(("cat", "dog")))
     mosaic = read_image(tmp_path / "mosaic.png")
-    assert mosaic.shape[1] == 4 * TILE
-    # Each of the twelve images has a box of each class.
+    assert mosaic.shape[1] > 4 * EXAMPLE_SIDE
+    # Twelve pictures, each with a box of either class.
     for number in range(2):
-        rows, columns = np.nonzero((mosaic == class_colour(number)).all(2))
-        assert len({(row * 3 // len(mosaic), column // TILE) for row, column in zip(rows, columns, strict=True)}) == 12
+        rows, columns = np.nonzero((mosaic == class_color(number)).all(2))
+        assert (
+            len(
+                {
+                    (row * 3 // len(mosaic), column * 4 // mosaic.shape[1])
+                    for row, column in zip(rows, columns, strict=True)
+                }
+            )
+            == 12
+        )
 
 
 def test_a_set_without_any_box(tmp_path, run_script):

@@ -1,137 +1,138 @@
-"""COCO's JSON of object boxes: read into Annotations, and written from darknet labels.
+"""Read the object boxes of a COCO JSON file.
 
-Format: https://cocodataset.org/#format-data. A box is [x, y, w, h] in pixels, x and y of its upper left corner.
+Format: https://cocodataset.org/#format-data. A box is [x, y, width, height] in pixels, x and y of its upper left
+corner.
 """
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
-from utils.convert.annotations import AnnotatedImage, Annotations, Box
+from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems
+from utils.convert.options import ImportOptions, SetSource
 from utils.errors import InputError
 from utils.files import read_text
 
+TITLE = "a COCO JSON file"
+OPTIONS = ("keep_crowds",)
 
-def read_coco(path, findings, keep_crowds=False):
-    """Read a COCO JSON.
+_LARGEST = 1e9  # pixels; larger numbers are mistakes
 
-    The classes are all its categories in the order of their ids, which need not be contiguous.
 
-    Args:
-        path: the JSON file.
-        findings: Findings; entries that are broken are added, the rest is read.
-        keep_crowds: take boxes around groups (`iscrowd`) as objects; else they are counted as left out.
-    Returns:
-        Annotations.
+def recognise(source: Path) -> bool:
+    """Return whether `source` is a file of this format."""
+    return source.is_file() and source.suffix.lower() == ".json"
+
+
+def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotations:
+    """Read a COCO JSON file; broken images and annotations are added to `problems`.
+
+    The classes are all categories in the order of their ids, which need not be contiguous.
+
     Raises:
-        InputError: not JSON, not COCO's structure, categories that cannot be told apart.
+        InputError: not JSON, not the structure of COCO, or a broken category.
     """
+    path = part.source
     content = _parse(path)
-    names = _category_names(path, content["categories"])
+    names = _category_names(path, content)
     images = {}
-    for where, entry in _entries(path, content, "images", findings):
-        image, problem = _read_image(entry, where)
-        if problem is None and entry["id"] in images:
-            problem = f"second image with id {entry['id']!r}"
-        if problem:
-            findings.dropped.append(f"{where}: {problem}")
-        else:
-            images[entry["id"]] = image
-    for where, entry in _entries(path, content, "annotations", findings):
-        problem = _broken_annotation(entry, images, names)
-        if problem:
-            findings.dropped.append(f"{where}: {problem}")
-        elif entry.get("iscrowd") and not keep_crowds:
-            findings.left_out["crowd boxes (--keep-crowds takes them)"] += 1
+    for where, entry in _entries(path, content, "images", problems.dropped):
+        size = (entry.get("width"), entry.get("height"))
+        image = AnnotatedImage((entry["file_name"],), size if None not in size else None, [], where)
+        if images.setdefault(entry["id"], image) is not image:
+            problems.dropped.append(f"{where}: id: expected a new one, got that of {images[entry['id']].file_names[0]}")
+    for where, entry in _entries(path, content, "annotations", problems.dropped):
+        image, class_name = images.get(entry["image_id"]), names.get(entry["category_id"])
+        if image is None or class_name is None:
+            key = "image_id" if image is None else "category_id"
+            problems.dropped.append(f"{where}: {key}: expected one that is listed, got {_shorten(entry[key])}")
+        elif entry.get("iscrowd") and not options.keep_crowds:
+            problems.skipped["crowd boxes (--keep-crowds keeps them)"] += 1
         else:
             x, y, width, height = entry["bbox"]
-            corners = (x, y, x + width, y + height)
-            images[entry["image_id"]].boxes.append(Box(names[entry["category_id"]], corners, where))
-    return Annotations(tuple(names.values()), list(images.values()))
+            image.boxes.append(Box(class_name, (x, y, x + width, y + height), where))
+    return Annotations(list(images.values()), tuple(names.values()))
 
 
-def _parse(path):
+def _parse(path: Path) -> dict:
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: expected JSON: {error.msg} at column {error.colno}") from error
     except RecursionError as error:
-        raise InputError(f"{path}: expected COCO's JSON, got lists nested too deep") from error
+        raise InputError(f"{path}: expected COCO JSON, got lists that are nested too deep") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected COCO's JSON object, got a {type(content).__name__}")
+        raise InputError(f"{path}: expected a COCO JSON object, got a {type(content).__name__}")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             got = f"a {type(content[key]).__name__}" if key in content else "no such key"
             raise InputError(f"{path}: {key}: expected a list, got {got}")
-    if not content["images"]:
-        raise InputError(f"{path}: images: expected at least one, got an empty list")
+        if not content[key] and key != "annotations":
+            raise InputError(f"{path}: {key}: expected at least one, got an empty list")
     return content
 
 
-def _category_names(path, categories):
-    """{category id: name} in the order of the ids."""
-    names = {}
-    for position, entry in enumerate(categories):
-        where = f"{path}: categories[{position}]"
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not _is_id(entry.get("id")):
-            raise InputError(f"{where}: expected an id and a name, got {_short(entry)}")
+def _category_names(path: Path, content: dict) -> dict[int | str, str]:
+    """Return {category id: name} in the order of the ids."""
+    names, broken = {}, []
+    for where, entry in _entries(path, content, "categories", broken):
         name = " ".join(entry["name"].split())
-        if not name:
-            raise InputError(f"{where}: expected a name, got {entry['name']!r}")
-        if entry["id"] in names:
-            raise InputError(f"{where}: second category with id {entry['id']!r}")
-        if name in names.values():
-            raise InputError(f"{where}: second category with name {name!r}")
+        if entry["id"] in names or name in names.values():
+            broken.append(f"{where}: expected a new id and name, got {_shorten(entry)}")
         names[entry["id"]] = name
-    if not names:
-        raise InputError(f"{path}: categories: expected at least one, got an empty list")
-    # Ids are numbers; a file that uses texts is taken too, its ids sorted as texts.
+    if broken:
+        raise InputError(broken[0])
+    # The format says that ids are integers; strings are accepted and sorted after them.
     return dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
-def _entries(path, content, key, findings):
-    """(where, entry) of each dictionary in a list; anything else is a finding."""
+def _entries(path: Path, content: dict, key: str, dropped: list[str]) -> Iterator[tuple[str, dict]]:
+    """Yield (where, entry) for each entry of a list whose fields are right; the others are added to `dropped`."""
     for position, entry in enumerate(content[key]):
-        if isinstance(entry, dict):
-            name = f"{key[:-1]} id {entry['id']}" if _is_id(entry.get("id")) else f"{key}[{position}]"
-            yield f"{path}: {name}", entry
+        where = f"{path}: {key}[{position}]"
+        if not isinstance(entry, dict):
+            dropped.append(f"{where}: expected an object, got {_shorten(entry)}")
+            continue
+        if _is_id(entry.get("id")) and key != "categories":
+            where = f"{path}: {key[:-1]} id {entry['id']}"
+        for name, (is_right, expected) in _FIELDS[key].items():
+            if not is_right(entry.get(name)):
+                dropped.append(f"{where}: {name}: expected {expected}, got {_shorten(entry.get(name))}")
+                break
         else:
-            findings.dropped.append(f"{path}: {key}[{position}]: expected an object, got {_short(entry)}")
+            yield where, entry
 
 
-def _read_image(entry, where):
-    """(AnnotatedImage, None), or (None, what is wrong)."""
-    if not _is_id(entry.get("id")):
-        return None, f"expected an id, got {_short(entry.get('id'))}"
-    name = entry.get("file_name")
-    if not isinstance(name, str) or not name or "\0" in name:
-        return None, f"expected a file_name, got {_short(name)}"
-    size = (entry.get("width"), entry.get("height"))
-    if size == (None, None):
-        size = None
-    elif not all(_is_number(side) and side > 0 for side in size):
-        return None, f"expected width and height above 0, got {_short(size[0])} and {_short(size[1])}"
-    return AnnotatedImage((name,), size, [], where), None
-
-
-def _broken_annotation(entry, images, names):
-    """What is wrong with an annotation, or None."""
-    for key, known in (("image_id", images), ("category_id", names)):
-        value = entry.get(key)
-        if not _is_id(value) or value not in known:
-            return f"{key}: expected one that is listed, got {_short(value)}"
-    box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        return f"bbox: expected [x, y, width, height], got {_short(box)}"
-    return None
-
-
-def _is_id(value):
+def _is_id(value: object) -> bool:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
 
 
-def _short(value, most=60):
+def _is_number(value: object) -> bool:
+    """Return whether a value is a number that a coordinate can have; NaN and infinity are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _is_side(value: object) -> bool:
+    return value is None or (_is_number(value) and value > 0)
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+_ID, _SIDE = (_is_id, "an id"), (_is_side, "a number above 0")
+# {list: {field of its entries: (check, what it expects)}}
+_FIELDS = {
+    "categories": {"id": _ID, "name": (_is_name, "a name")},
+    "images": {"id": _ID, "file_name": (_is_name, "a file name"), "width": _SIDE, "height": _SIDE},
+    "annotations": {"image_id": _ID, "category_id": _ID, "bbox": (_is_box, "the numbers [x, y, width, height]")},
+}
+
+
+def _shorten(value: object, limit: int = 60) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

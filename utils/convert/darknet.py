@@ -1,35 +1,33 @@
-"""Writing a data set in darknet's format: labels, lists, names, and the .data file with anchors.
+"""Write a data set in darknet format: labels, lists, names, and the .data file with anchors.
 
 OUTPUT/NAME.data             ready for training
-OUTPUT/NAME.names            class names, one a line
-OUTPUT/NAME-train.txt        list of images; NAME-val.txt alike
+OUTPUT/NAME.names            class names, one per line
+OUTPUT/NAME-train.txt        list of images; also NAME-val.txt
 OUTPUT/images/train/a/b.jpg  the images, links or copies
 OUTPUT/labels/train/a/b.txt  their labels
-OUTPUT/problems.txt          what was broken or changed, if anything was
 """
 
 import os
 import shutil
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from model import SCALES
 from utils.anchors import box_sizes, cluster, fit, format_anchors
-from utils.config import read_names
-from utils.convert.annotations import choose_classes, locate, split_images
+from utils.convert.locate import Label, LabelledImage
+from utils.convert.options import ImportOptions
 from utils.dataset.labels import label_candidates
 from utils.errors import InputError, warn
 from utils.files import write_text
-from utils.text import align_columns
 
-ANCHOR_NUM = 3  # a scale, as in the released checkpoints
-# Of the released COCO checkpoint, at its input size; for data with too few boxes to find own ones.
+ANCHOR_NUM = 3  # anchors per scale, as in the released checkpoints
+# From the released COCO checkpoint, at its input size; used if a data set has too few boxes for its own anchors.
 COCO_ANCHORS = ((12.64, 19.39), (37.88, 51.48), (55.71, 138.31), (126.91, 78.23), (131.57, 214.55), (279.92, 258.87))
 COCO_INPUT = 352
-MAX_BATCH, MIN_BATCHES = 128, 16  # largest batch, and how many an epoch has at least where the data allow it
-SHOWN = 20  # problems that are printed; the file has all
+MAX_BATCH, MIN_BATCHES = 128, 16  # images per batch at most; batches per epoch at least, if there are enough images
 
 _DATA = """\
 [name]
@@ -57,107 +55,24 @@ names={name}.names
 """
 
 
-def convert(sets, folders, findings, options):
-    """Annotations to a darknet data set on disk, and what was done on standard output.
+def write_dataset(sets: dict[str, list[LabelledImage]], class_names: Sequence[str], options: ImportOptions) -> Path:
+    """Write all files of a data set; sets without images get no list.
 
-    Args:
-        sets: {"train": Annotations, maybe "val": Annotations}.
-        folders: {set: folder of its images}.
-        findings: Findings of the readers, added to.
-        options: from utils.convert.options, checked.
     Returns:
-        exit status: 1 if anything broken was dropped, else 0.
+        The .data file, which is written last: an interrupted import leaves none.
+
     Raises:
-        InputError: classes that do not agree, no image left, labels in the way, images that cannot be linked.
+        InputError: labels that would be overwritten, an image in both sets, or an image that cannot be linked.
     """
-    class_names = choose_classes(sets, read_names(options.names) if options.names else None, options.names)
-    located = {key: locate(sets[key].images, folders[key], class_names, findings) for key in sets}
-    if options.split is not None:
-        print(f"split at random: {options.split:g} for train, seed {options.seed}")
-        located["train"], located["val"] = split_images(located["train"], options.split, options.seed)
-    if not located["train"]:
-        example = f", for example {findings.dropped[0]}" if findings.dropped else ""
-        raise InputError(f"no image is left to train on{example}")
     if options.place == "in-place":
-        _check_in_place(located)
-    lists = {key: write_images(images, key, options.output, options.place) for key, images in located.items() if images}
-    for key, lines in lists.items():
-        write_text(options.output / f"{options.name}-{key}.txt", "\n".join(lines) + "\n")
+        _check_in_place(sets)
+    for key, images in sets.items():
+        if images:
+            lines = _write_images(images, key, options)
+            write_text(options.output / f"{options.name}-{key}.txt", "\n".join(lines) + "\n")
     write_text(options.output / f"{options.name}.names", "\n".join(class_names) + "\n")
-    _print_counts(located, class_names)
-    # Last, so that an interrupted conversion leaves no .data file.
-    data = write_data(located, class_names, options)
-    _print_findings(findings, options.output / "problems.txt")
-    print(f"wrote {data}, its names, {len(lists)} list{'s' if len(lists) > 1 else ''} and {_places(options)}")
-    return 1 if findings.dropped else 0
-
-
-def write_images(images, key, output, place):
-    """Write the labels of one set and put its images where the labels are found.
-
-    Args:
-        images: list of LabelledImage.
-        key: name of the set.
-        output: folder of the data set.
-        place: one of utils.convert.options.PLACES.
-    Returns:
-        lines of the list of images: relative to `output`, or absolute for "in-place".
-    Raises:
-        InputError: an image cannot be linked or copied.
-    """
-    if place == "in-place":
-        targets = lines = [os.path.abspath(image.path) for image in images]
-    else:
-        lines = [Path("images", key, image.name).as_posix() for image in images]
-        targets = [os.path.join(output, line) for line in lines]
-    for image, target in tqdm(zip(images, targets, strict=True), f"writing {key}", len(images), disable=None):
-        if place != "in-place":
-            _put_image(image.path, target, place)
-        # The last candidate is the one under labels/, if there are two. Written plainly: hundreds of thousands
-        # of small files, each forced to the disk, would take hours, and the .data file comes when all are there.
-        label_file = Path(label_candidates(target)[-1])
-        label_file.parent.mkdir(parents=True, exist_ok=True)
-        label_file.write_text(label_text(image.labels), encoding="utf-8")
-    return lines
-
-
-def _check_in_place(located):
-    """Nothing of the user's may be overwritten, and no labels of one set by those of the other."""
-    sets = {}
-    for key, images in located.items():
-        for image in images:
-            for path in label_candidates(os.path.abspath(image.path)):
-                if os.path.exists(path):
-                    raise InputError(f"{path}: this label file is there already, and would be overwritten or hidden")
-            if sets.setdefault(image.path, key) != key:
-                raise InputError(f"{image.path}: this image is in {sets[image.path]} and in {key}")
-
-
-def _put_image(source, target, place):
-    try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if place == "copy":
-            shutil.copyfile(source, target)
-        else:
-            os.symlink(os.path.realpath(source), target)
-    except OSError as error:
-        hint = "; --place copy needs no links" if place == "link" else ""
-        raise InputError(f"{target}: cannot {place} the image here: {error.strerror}{hint}") from error
-
-
-def label_text(labels):
-    """Labels as darknet's lines; nine decimals hold a box to better than float32, in which labels are read.
-
-    Args:
-        labels: rows (class, cx, cy, w, h) as fractions of the image.
-    """
-    return "".join(f"{row[0]:d} {row[1]:.9f} {row[2]:.9f} {row[3]:.9f} {row[4]:.9f}\n" for row in labels)
-
-
-def write_data(located, class_names, options):
-    """Write the .data file with anchors found on the training boxes; its path."""
     batch_size = MAX_BATCH
-    while batch_size > 1 and batch_size * MIN_BATCHES > len(located["train"]):
+    while batch_size > 1 and batch_size * MIN_BATCHES > len(sets["train"]):
         batch_size //= 2
     content = _DATA.format(
         name=options.name,
@@ -166,23 +81,67 @@ def write_data(located, class_names, options):
         width=options.width,
         height=options.height,
         anchor_num=ANCHOR_NUM,
-        anchors=format_anchors(_find_anchors(located["train"], options)),
-        val=f"{options.name}-val.txt" if located.get("val") else None,
+        anchors=format_anchors(_find_anchors(sets["train"], options)),
+        val=f"{options.name}-val.txt" if sets.get("val") else None,
     )
     path = options.output / f"{options.name}.data"
     write_text(path, content)
     return path
 
 
-def _find_anchors(images, options):
-    import numpy as np
+def _check_in_place(sets: dict[str, list[LabelledImage]]) -> None:
+    """Check that no file of the user, and no label file of the other set, would be overwritten."""
+    set_of_image = {}
+    for key, images in sets.items():
+        for image in images:
+            for path in label_candidates(os.path.abspath(image.path)):
+                if os.path.exists(path):
+                    raise InputError(f"{path}: this label file exists; --place in-place would overwrite or hide it")
+            if set_of_image.setdefault(image.path, key) != key:
+                raise InputError(f"{image.path}: expected an image of one set, got one in train and val")
 
+
+def _write_images(images: Sequence[LabelledImage], key: str, options: ImportOptions) -> list[str]:
+    """Write the labels of one set, place its images, and return the lines of the list of images."""
+    in_place = options.place == "in-place"
+    lines = []
+    for image in tqdm(images, f"writing {key}", disable=None):
+        lines.append(os.path.abspath(image.path) if in_place else Path("images", key, image.name).as_posix())
+        target = options.output / lines[-1]
+        if not in_place:
+            _place_image(image.path, target, options.place)
+        # The last candidate is the one under labels/, if there are two. Not written atomically: to force 100,000
+        # small files to the disk takes hours, and the .data file is only written when all exist.
+        label_file = Path(label_candidates(str(target))[-1])
+        label_file.parent.mkdir(parents=True, exist_ok=True)
+        label_file.write_text(format_labels(image.labels), encoding="utf-8")
+    return lines
+
+
+def _place_image(source: Path, target: Path, place: str) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if place == "copy":
+            shutil.copyfile(source, target)
+        else:
+            target.symlink_to(source.resolve())
+    except OSError as error:
+        hint = "; --place copy needs no links" if place == "link" else ""
+        raise InputError(f"{target}: cannot {place} the image to this path: {error.strerror}{hint}") from error
+
+
+def format_labels(labels: Sequence[Label]) -> str:
+    """Return the lines of a label file; nine decimals are more precise than the float32 that labels are read as."""
+    return "".join(f"{row[0]:d} {row[1]:.9f} {row[2]:.9f} {row[3]:.9f} {row[4]:.9f}\n" for row in labels)
+
+
+def _find_anchors(images: Sequence[LabelledImage], options: ImportOptions) -> np.ndarray:
     rows = np.array([row for image in images for row in image.labels], dtype=np.float64).reshape(-1, 5)
     sizes = box_sizes([rows], options.width, options.height)
     try:
         anchors = cluster(sizes, SCALES * ANCHOR_NUM, seed=options.seed)
     except InputError as error:
-        warn(f"{error}; the .data file gets COCO's anchors")
+        warn(f"{error}; the .data file gets the anchors of COCO")
         return np.array(COCO_ANCHORS) * (options.width / COCO_INPUT, options.height / COCO_INPUT)
     fitted = fit(sizes, anchors)
     print(
@@ -190,33 +149,3 @@ def _find_anchors(images, options):
         f"(average IoU {fitted.average_iou:.4f}, {fitted.recall:.1%} of the boxes matched)"
     )
     return anchors
-
-
-def _print_counts(located, class_names):
-    sets = located.values()
-    counters = [Counter(row[0] for image in images for row in image.labels) for images in sets]
-    rows = [
-        ["", *located],
-        ["images", *(len(images) for images in sets)],
-        ["images without boxes", *(sum(not image.labels for image in images) for images in sets)],
-        ["boxes", *(counter.total() for counter in counters)],
-        *([name, *(counter[number] for counter in counters)] for number, name in enumerate(class_names)),
-    ]
-    print(align_columns([list(map(str, row)) for row in rows]))
-
-
-def _print_findings(findings, path):
-    for what, count in findings.left_out.items():
-        print(f"left out: {count} {what}")
-    lines = [*(f"dropped: {line}" for line in findings.dropped), *(f"changed: {line}" for line in findings.changed)]
-    if not lines:
-        return
-    for line in lines[:SHOWN]:
-        warn(line)
-    write_text(path, "\n".join(lines) + "\n")
-    print(f"broken entries dropped: {len(findings.dropped)}, boxes cut: {len(findings.changed)}; {path} lists them")
-
-
-def _places(options):
-    kind = {"link": "links to the images", "copy": "copies of the images", "in-place": "no images"}[options.place]
-    return f"labels, {kind}" + ("; the labels are with the images" if options.place == "in-place" else "")

@@ -1,57 +1,88 @@
-"""The options that every conversion to darknet's format has, and the checks that can be made before it begins."""
+"""The options of an import, checked before any file is read."""
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from model import SIZE_MULTIPLE
-from utils import cli
+from utils.dataset.labels import IMAGE_FOLDERS
 from utils.errors import InputError
 
+FORMATS = ("coco", "voc")  # modules of utils.convert
 PLACES = ("link", "copy", "in-place")
 
 
-def add_options(arguments):
-    """Add the options to an ArgumentParser."""
-    arguments.add_argument("--output", type=Path, required=True, help="new folder for the data set")
-    arguments.add_argument("--name", help="of the files and the model; default: the output folder's name")
-    arguments.add_argument(
-        "--place",
-        choices=PLACES,
-        default="link",
-        help="link: symbolic links to the images; copy: copies; in-place: the lists name the images where they are, "
-        "and the labels are written beside them (under labels/ for images under images/ or JPEGImages/)",
-    )
-    arguments.add_argument("--names", type=Path, help="take only the classes in this file, in its order")
-    arguments.add_argument("--split", type=_share, help="share of the images for train, the others for val, at random")
-    arguments.add_argument("--seed", type=int, default=0, help="of the split and of the anchors")
-    arguments.add_argument("--width", type=cli.positive_int, default=352, help="input width of the network, in pixels")
-    arguments.add_argument("--height", type=cli.positive_int, default=352, help="input height, in pixels")
+class SetSource(NamedTuple):
+    """Where one set of images comes from."""
+
+    source: Path  # file or folder of the annotations
+    images: Path | None  # folder of the images, None: search for it
+    image_list: Path | None  # file with the names of the images to take, None: all
+
+    @property
+    def image_folders(self) -> list[Path]:
+        """Folders that may have the images: the given one, or that of the annotations and the usual ones near it."""
+        if self.images:
+            return [self.images]
+        folder = self.source if self.source.is_dir() else self.source.parent
+        usual = [parent / name for parent in (folder, folder.parent) for name in IMAGE_FOLDERS]
+        return [folder, *usual, folder.parent]
 
 
-def check_options(options, has_val):
-    """Complete `options.name` and check what can be checked before files are read.
+@dataclass(frozen=True)
+class ImportOptions:
+    """The options of tools/import_dataset.py.
 
     Raises:
-        InputError: the output folder holds something, a size the network cannot have, a split of two sets, a name
-            that cannot stand in a .data file.
+        InputError: options that contradict each other, a value that cannot be used, an output folder with files in it.
     """
-    output = options.output
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output}: expected a new or empty folder to write to")
-    for key in ("width", "height"):
-        if getattr(options, key) % SIZE_MULTIPLE:
-            raise InputError(f"--{key}: expected a multiple of {SIZE_MULTIPLE}, got {getattr(options, key)}")
-    if options.split is not None and has_val:
-        raise InputError("--split: divides one set into train and val, but there is a val set already")
-    options.name = options.name or Path(os.path.abspath(output)).name
-    # In a .data file a '#' after a blank begins a comment.
-    if not options.name or re.search(r"[/\\\n\r]|(^|\s)#|^\s|\s$", options.name):
-        raise InputError(f"--name: expected a name that files can have, got {options.name!r}")
 
+    source: Path
+    output: Path
+    format: str | None = None  # one of FORMATS, None: recognise it
+    images: Path | None = None
+    val: Path | None = None
+    val_images: Path | None = None  # None: as for the training set
+    train_list: Path | None = None
+    val_list: Path | None = None
+    split: float | None = None  # share of the training set
+    keep_crowds: bool = False
+    keep_difficult: bool = False
+    origin: int = 1  # coordinate of the first pixel
+    names: Path | None = None
+    name: str | None = None  # None: name of the output folder
+    place: str = "link"  # one of PLACES
+    seed: int = 0
+    width: int = 352
+    height: int = 352
 
-def _share(text):
-    value = cli.fraction(text)
-    if value in (0, 1):
-        raise cli.argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
-    return value
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", Path(os.path.abspath(self.output)).name)
+        # In a .data file a '#' after a blank begins a comment.
+        if not self.name or re.search(r"[/\\\n\r]|(^|\s)#|^\s|\s$", self.name):
+            raise InputError(f"--name: expected a name that files can have, got {self.name!r}")
+        if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
+            raise InputError(f"--output: expected a new or empty folder, got {self.output}, which exists")
+        for key in ("width", "height"):
+            if getattr(self, key) % SIZE_MULTIPLE:
+                raise InputError(f"--{key}: expected a multiple of {SIZE_MULTIPLE}, got {getattr(self, key)}")
+        if self.split is not None:
+            if not 0 < self.split < 1:
+                raise InputError(f"--split: expected a number above 0 and below 1, got {self.split:g}")
+            if "val" in self.sets:
+                raise InputError("--split: cannot be combined with --val or --val-list, which name the val set")
+        if self.val_images and not self.val:
+            raise InputError("--val-images: needs --val, the annotations of these images")
+        if self.val_list and not (self.val or self.train_list):
+            raise InputError("--val-list: needs --train-list, or both sets would have the same images")
+
+    @property
+    def sets(self) -> dict[str, SetSource]:
+        """{"train": SetSource, and "val": SetSource if the options name one}."""
+        sets = {"train": SetSource(self.source, self.images, self.train_list)}
+        if self.val or self.val_list:
+            sets["val"] = SetSource(self.val or self.source, self.val_images or self.images, self.val_list)
+        return sets

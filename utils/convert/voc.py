@@ -1,7 +1,7 @@
-"""Pascal VOC's XML, one file an image, read into Annotations.
+"""Read a folder of Pascal VOC XML files, one per image.
 
-Format: the VOC2012 development kit, section 8. An object has <name>, <difficult> and <bndbox> with the pixels
-xmin, ymin, xmax, ymax, counted from 1 and all inside the box.
+Format: the VOC2012 development kit, section 8. An object has a <name>, <difficult> and a <bndbox> with the pixels
+xmin, ymin, xmax, ymax, which count from 1 and belong to the box.
 """
 
 import math
@@ -10,96 +10,59 @@ from xml.etree import ElementTree
 
 from tqdm import tqdm
 
-from utils.convert.annotations import AnnotatedImage, Annotations, Box
+from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems
+from utils.convert.options import ImportOptions, SetSource
 from utils.dataset.images import IMAGE_SUFFIXES
 from utils.errors import InputError
 from utils.files import read_text
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+TITLE = "a folder of VOC XML files"
+OPTIONS = ("train_list", "val_list", "keep_difficult", "origin")
+
 _SUFFIXES = sorted(IMAGE_SUFFIXES, key=lambda suffix: (suffix != ".jpg", suffix))
 
 
-def read_voc(folder, findings, lists=(), keep_difficult=False, origin=1):
-    """Read a folder of VOC XML files, sub-folders included.
+def recognise(source: Path) -> bool:
+    """Return whether `source` is a folder of this format."""
+    return source.is_dir() and any(source.rglob("*.xml"))
 
-    Args:
-        folder: of the XML files.
-        findings: Findings; files and objects that are broken are added, the rest is read.
-        lists: {set: file of names, one a line, as in VOC's ImageSets/Main}; if empty, all files are the set "train".
-        keep_difficult: take objects marked <difficult>; else they are counted as left out.
-        origin: 1 when corners are pixels counted from 1, as VOC has it; 0 when they are positions counted from 0.
-    Returns:
-        {set: Annotations}; the class names are all that occur, sorted, the same for every set.
+
+def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotations:
+    """Read a folder of VOC XML files and its sub-folders; broken files and objects are added to `problems`.
+
     Raises:
-        InputError: no XML files, a list that cannot be read, no object in any file.
+        InputError: no XML files, or a list that cannot be read.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected the folder of the XML files")
+    folder = part.source / "Annotations" if (part.source / "Annotations").is_dir() else part.source
     files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.xml"))}
     if not files:
-        raise InputError(f"{folder}: expected XML files in this folder, found none")
-    wanted = {"train": list(files)} if not lists else {key: _read_list(path) for key, path in lists.items()}
-    sets = {key: [] for key in wanted}
-    for key, names in wanted.items():
-        for name in tqdm(names, f"{key} annotations", disable=None):
-            try:
-                if name not in files:
-                    raise ValueError("no such XML file, but the list names it")
-                content = files[name].read_bytes()
-                sets[key].append(read_image(content, files[name], name, findings, keep_difficult, origin))
-            except (ValueError, OSError) as error:
-                findings.dropped.append(f"{files.get(name, folder / f'{name}.xml')}{_colon(error)}{error}")
-    class_names = sorted({box.class_name for images in sets.values() for image in images for box in image.boxes})
-    if not class_names:
-        reason = f", for example {findings.dropped[0]}" if findings.dropped else ""
-        raise InputError(f"{folder}: expected XML files with objects, found none{reason}")
-    return {key: Annotations(tuple(class_names), images) for key, images in sets.items()}
+        raise InputError(f"{folder}: expected a folder of VOC XML files, found no .xml file")
+    images = []
+    for name in tqdm(_read_list(part.image_list) if part.image_list else files, "annotations", disable=None):
+        if name not in files:
+            problems.dropped.append(f"{folder / name}.xml: file not found, but {part.image_list} lists it")
+            continue
+        try:
+            images.append(_read_file(files[name], name, options, problems))
+        except InputError as error:
+            problems.dropped.append(str(error))
+    return Annotations(images, None)
 
 
-def _colon(error):
-    """Messages about the XML itself begin with their line number."""
-    return ":" if isinstance(error, _MalformedXml) else ": "
-
-
-class _MalformedXml(ValueError):
-    pass
-
-
-def _read_list(path):
-    """Names in a list of VOC's; a second column (-1, 0 or 1 in the lists of one class) does not matter."""
+def _read_list(path: Path) -> list[str]:
+    """Return the names in a list of ImageSets/Main; the lists of a class have a second column: -1, 0 or 1."""
     names = []
-    for line in read_text(path).split("\n"):
-        name, _, mark = line.strip().rpartition(" ")
-        names.append(name.strip() if name and mark in ("-1", "0", "1") else line.strip())
-    names = [name for name in names if name]
+    for line in filter(None, map(str.strip, read_text(path).split("\n"))):
+        name, _, mark = line.rpartition(" ")
+        names.append(name.strip() if name and mark in ("-1", "0", "1") else line)
     if not names:
-        raise InputError(f"{path}: expected names of annotation files without .xml, one a line, found none")
+        raise InputError(f"{path}: expected one name of an XML file per line, without .xml, found none")
     return names
 
 
-def read_image(content, path, name, findings, keep_difficult=False, origin=1):
-    """Read one XML file.
-
-    Args:
-        content: its bytes.
-        path: of the file, for messages.
-        name: the file's path inside the folder of annotations, without ending; the image's is alike.
-        findings, keep_difficult, origin: as in `read_voc`.
-    Returns:
-        AnnotatedImage.
-    Raises:
-        ValueError: not XML, or not VOC's; the message does not name the file.
-    """
-    try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        reason = str(error).partition(": line")[0].partition(": column")[0]
-        raise _MalformedXml(f"{error.position[0]}: malformed XML: {reason}") from error
-    except (LookupError, ValueError) as error:  # the encoding that its first line declares is unknown or multi-byte
-        raise _MalformedXml(f"1: malformed XML: {error}; UTF-8 can be read") from error
-    if root.tag != "annotation":
-        raise ValueError(f"expected VOC's <annotation>, got <{root.tag}>")
+def _read_file(path: Path, name: str, options: ImportOptions, problems: Problems) -> AnnotatedImage:
+    """Read one XML file; `name` is its path inside the folder of annotations, without .xml."""
+    root = _parse(path)
     boxes = []
     for number, item in enumerate(root.iter("object"), 1):
         class_name = " ".join((item.findtext("name") or "").split())
@@ -107,48 +70,57 @@ def read_image(content, path, name, findings, keep_difficult=False, origin=1):
         try:
             if not class_name:
                 raise ValueError("expected a <name>, found none")
-            corners = _read_corners(item, origin)
+            left, top, right, bottom = (_read_number(item, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
         except ValueError as error:
-            findings.dropped.append(f"{where}: {error}")
+            problems.dropped.append(f"{where}: {error}")
             continue
-        if (item.findtext("difficult") or "").strip() == "1" and not keep_difficult:
-            findings.left_out["difficult boxes (--keep-difficult takes them)"] += 1
+        if (item.findtext("difficult") or "").strip() == "1" and not options.keep_difficult:
+            problems.skipped["difficult boxes (--keep-difficult keeps them)"] += 1
         else:
+            # Pixel 1 spans 0…1: its left edge is one less than its coordinate, its right edge equals it.
+            corners = (left - options.origin, top - options.origin, right, bottom)
             boxes.append(Box(class_name, corners, where))
-    return AnnotatedImage(_image_names(name, root.findtext("filename")), _read_size(root), boxes, str(path))
-
-
-def _read_corners(item, origin):
-    """(x1, y1, x2, y2) in pixels, edges of the image at 0 and its size."""
-    values = []
-    for key in _CORNERS:
-        text = (item.findtext(f"bndbox/{key}") or "").strip()
-        try:
-            values.append(float(text))
-        except ValueError:
-            raise ValueError(f"<{key}>: expected a number, got {text!r}") from None
-    left, top, right, bottom = values
-    # Pixel 1 covers 0…1: its left edge is one less than its number, its right edge is its number.
-    return (left - origin, top - origin, right, bottom)
-
-
-def _read_size(root):
-    """(width, height), or None where the file has none or zeros, as some programs write."""
-    texts = [(root.findtext(f"size/{key}") or "0").strip() for key in ("width", "height")]
     try:
-        size = tuple(float(text) for text in texts)
+        size = (_read_number(root, "size/width", "0"), _read_number(root, "size/height", "0"))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+    if min(size) < 0:
+        raise InputError(f"{path}: <size>: expected a width and height above 0, got {size[0]:g} and {size[1]:g}")
+    # Some programs write a size of 0.
+    return AnnotatedImage(_image_names(name, root.findtext("filename")), size if all(size) else None, boxes, str(path))
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror}") from error
+    except ElementTree.ParseError as error:
+        reason = str(error).partition(": line")[0].partition(": column")[0]
+        raise InputError(f"{path}:{error.position[0]}: malformed XML: {reason}") from error
+    except (LookupError, ValueError) as error:  # an unknown or multi-byte encoding in the first line
+        raise InputError(f"{path}:1: malformed XML: {error}; save the file as UTF-8") from error
+    if root.tag != "annotation":
+        raise InputError(f"{path}: expected <annotation> as the root of a VOC file, got <{root.tag}>")
+    return root
+
+
+def _read_number(element: ElementTree.Element, key: str, default: str = "") -> float:
+    text = (element.findtext(key) or default).strip()
+    try:
+        value = float(text)
     except ValueError:
-        size = (math.nan, math.nan)
-    if not all(math.isfinite(side) and side >= 0 for side in size):
-        raise ValueError(f"<size>: expected width and height, got {texts[0]!r} and {texts[1]!r}")
-    return size if all(size) else None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"<{key.rpartition('/')[2]}>: expected a number, got {text!r}")
+    return value
 
 
-def _image_names(name, file_name):
-    """What the image may be called; the XML's own name counts more than its <filename>, which may be an older one."""
+def _image_names(name: str, file_name: str | None) -> tuple[str, ...]:
+    """Return the possible names of the image; the name of the XML file is newer than a different <filename> in it."""
     parent, stem = Path(name).parent, Path(name).name
     own = [f"{name}{suffix}" for lower in _SUFFIXES for suffix in (lower, lower.upper())]
-    # Only the last part: many programs write the annotator's own folders into it.
+    # Many programs write the folders of the annotator's computer into <filename>.
     file_name = (file_name or "").strip().replace("\\", "/").rpartition("/")[2]
     if not file_name:
         return tuple(own)

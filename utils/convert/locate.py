@@ -1,0 +1,167 @@
+"""Find the image of each annotation, convert its boxes to labels, and split a set in two."""
+
+import itertools
+import os
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from utils.convert.annotations import AnnotatedImage, Problems
+from utils.dataset.images import image_size, is_image_name
+from utils.errors import InputError
+from utils.files import find_path
+
+EDGE_TOLERANCE = 1.0  # pixels that a box may reach out of its image without a message: annotators round to pixels
+ASPECT_TOLERANCE = 0.02  # an image may have been resized after it was annotated, but not stretched
+MIN_SIDE = 1e-6  # fraction of the image; smaller sides are 0 in the label file
+
+
+Label = tuple[int, float, float, float, float]  # class id, cx, cy, w, h as fractions of the image
+
+
+class LabelledImage(NamedTuple):
+    """An image that exists, with its labels."""
+
+    path: Path
+    name: PurePath  # relative to the folder of images
+    labels: list[Label]
+
+
+def find_images(images: Sequence[AnnotatedImage], folders: Sequence[Path]) -> tuple[Path, list[Path]]:
+    """Return the first folder that has any of the images, and the path of each image in it.
+
+    Raises:
+        InputError: no folder has any of them.
+    """
+    for folder in filter(Path.is_dir, folders):
+        paths = [_find_image(image, folder) for image in images]
+        if not images or any(path.is_file() for path in paths):
+            return folder, paths
+    places = ", ".join(map(str, folders))
+    example = images[0].file_names[0] if images else "any image"
+    raise InputError(f"{places}: found none of the {len(images)} annotated images, for example {example}; use --images")
+
+
+def _find_image(image: AnnotatedImage, folder: Path) -> Path:
+    """Return the first possible path that exists, else the first one; `..` is resolved in the text only."""
+    candidates = [Path(os.path.normpath(find_path(name, [folder]))) for name in image.file_names]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def label_images(
+    images: Sequence[AnnotatedImage],
+    paths: Sequence[Path],
+    folder: Path,
+    class_names: Sequence[str],
+    problems: Problems,
+) -> list[LabelledImage]:
+    """Convert the boxes of images to labels.
+
+    Images and boxes that cannot be used are added to `problems`; boxes of other classes are skipped.
+
+    Args:
+        images: the annotated images.
+        paths: path of each image in the folder, from `find_images`.
+        folder: folder of the images, from `find_images`.
+        class_names: classes to keep, in the order of the class ids.
+        problems: problems of the import so far.
+    """
+    class_ids = {name: class_id for class_id, name in enumerate(class_names)}
+    taken = {}  # path without suffix: image
+    labelled = []
+    with ThreadPoolExecutor() as pool:
+        sizes = pool.map(_measure, images, paths, itertools.repeat(folder))
+        for image, path, size in tqdm(zip(images, paths, sizes, strict=True), "images", len(images), disable=None):
+            stem = path.with_suffix("")
+            if isinstance(size, str):
+                problems.dropped.append(f"{image.where}: {size}")
+            elif stem in taken:
+                problems.dropped.append(f"{image.where}: {path} would have the same label file as {taken[stem]}")
+            else:
+                taken[stem] = path
+                labels = _label_boxes(image, image.size or size, class_ids, problems)
+                labelled.append(LabelledImage(path, path.relative_to(folder), labels))
+    return labelled
+
+
+def _measure(image: AnnotatedImage, path: Path, folder: Path) -> tuple[int, int] | str:
+    """Return the size of an image file in pixels, or why the image cannot be used."""
+    if not path.is_file():
+        return f"image not found: {path}"
+    if not path.is_relative_to(os.path.normpath(folder)):
+        return f"image {path} is not inside {folder}"
+    if not is_image_name(path) or "\n" in str(path) or "\r" in str(path):
+        return f"expected an image whose name a list of images can have, got {path.name!r}"
+    try:
+        size = image_size(path)
+    except InputError as error:
+        return str(error)
+    if image.size is not None:
+        x_scale, y_scale = size[0] / image.size[0], size[1] / image.size[1]
+        # Sizes are rounded to a pixel, which changes the ratio of small images.
+        if abs(x_scale / y_scale - 1) > ASPECT_TOLERANCE + 1 / min(size):
+            return f"annotated at {_format_size(image.size)}, but {path} has {_format_size(size)}"
+    return size
+
+
+def _label_boxes(
+    image: AnnotatedImage, size: tuple[float, float], class_ids: dict[str, int], problems: Problems
+) -> list[Label]:
+    labels = []
+    for box in image.boxes:
+        label, excess = clip_box(box.corners, size)
+        corners = " ".join(f"{value:g}" for value in box.corners)
+        if box.class_name not in class_ids:
+            problems.skipped[f"boxes of class {box.class_name!r}, which is not in --names"] += 1
+        elif min(label[2:]) < MIN_SIDE:
+            problems.dropped.append(f"{box.where}: box {corners} has no area inside the image of {_format_size(size)}")
+        else:
+            labels.append((class_ids[box.class_name], *label))
+            if excess > EDGE_TOLERANCE:
+                problems.changed.append(f"{box.where}: box {corners} cut to the image of {_format_size(size)}")
+    return labels
+
+
+def clip_box(corners: tuple[float, ...], size: tuple[float, float]) -> tuple[tuple[float, ...], float]:
+    """Clip corners in pixels to an image of (width, height) pixels.
+
+    Returns:
+        (cx, cy, w, h) as fractions of the image, with w or h of at most 0 if the box is outside; and by how many
+        pixels the box reaches out of the image.
+    """
+    width, height = size
+    x1, y1, x2, y2 = corners
+    left, right = (min(max(x, 0.0), width) / width for x in (x1, x2))
+    top, bottom = (min(max(y, 0.0), height) / height for y in (y1, y2))
+    excess = max(-x1, -y1, x2 - width, y2 - height, 0.0)
+    return ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top), excess
+
+
+def _format_size(size: tuple[float, float]) -> str:
+    return f"{size[0]:g}x{size[1]:g} pixels"
+
+
+def split_images(
+    images: Sequence[LabelledImage], fraction: float, seed: int
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Split a set into two at random; the result depends on the seed and the file names only.
+
+    Args:
+        images: the set, at least two images for two parts that are not empty.
+        fraction: share of the first part, above 0 and below 1.
+        seed: seed of the shuffle.
+
+    Returns:
+        The two parts, each sorted by name.
+    """
+    ordered = sorted(images, key=lambda image: image.name)
+    random.Random(seed).shuffle(ordered)
+    count = round(fraction * len(ordered))
+    if len(ordered) > 1:
+        count = min(max(count, 1), len(ordered) - 1)
+    first, second = (sorted(part, key=lambda image: image.name) for part in (ordered[:count], ordered[count:]))
+    return first, second
