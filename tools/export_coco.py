@@ -26,6 +26,8 @@ def main(options):
     from utils.dataset.index import scan_dataset, warn_of_labels
     from utils.files import write_text
 
+    if options.data and options.names:
+        raise InputError("--names: only for --list; the .data file names the classes")
     if options.data:
         config = shapes.prepare(read_config(options.data))
         source, names = getattr(config, options.set), config.class_names
@@ -46,13 +48,14 @@ def main(options):
         warn(f"dropped: {problem}")
     if not readable.any():
         raise InputError(f"{source}: none of its {len(index)} images can be read")
-    content = coco_content(index, names, options.root or (source if source.is_dir() else source.parent))
+    root = options.root or (source if source.is_dir() else source.parent)
+    content = coco_content(index, names, root)
     write_text(options.output, json.dumps(content, ensure_ascii=False))
     warn_of_labels(index)
     if problems:
         print(f"dropped: {len(problems)} entries")
-    boxes = len(content["annotations"])
-    print(f"wrote {options.output}: {readable.sum()} images, {boxes} boxes, {len(names)} categories")
+    counts = f"{readable.sum()} images, {len(content['annotations'])} boxes, {len(names)} categories"
+    print(f"wrote {options.output}: {counts}; the images are in {root}")
     return 1 if problems else 0
 
 

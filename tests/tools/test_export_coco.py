@@ -64,6 +64,7 @@ def test_problems_are_listed(run_script, tmp_path):
     [
         (("--data", "small.data", "--set", "train"), "small.data: .*train"),
         (("--list", "."), "--names"),
+        (("--data", "small.data", "--names", "small.names"), "--names: "),
         (("--list", "none.txt", "--names", "small.names"), "none.txt: "),
         (("--list", "bad", "--names", "small.names"), "bad: none of its 1 images"),
     ],

@@ -141,7 +141,7 @@ def test_files_of_the_user_are_not_overwritten(run_script, tmp_path):
         (("all.json", "--output", "out", "--split", 1), "--split"),
         (("all.json", "--output", "out", "--names", "none.names"), "none.names: cannot read"),
         (("all.json", "--output", "out", "--place", "hide"), "'hide'"),
-        (("all.json", "--output", "out", "--images", "none"), "none: found none of the 6 annotated images"),
+        (("all.json", "--output", "out", "--images", "none"), "none: expected the images"),
         (("all.json", "--output", "images"), "--output: "),
         (("images", "--output", "out"), "images: expected a COCO JSON file or a folder of VOC XML files"),
         (("none.json", "--output", "out"), "none.json: expected"),

@@ -84,10 +84,7 @@ def _recognise(source: Path, formats: Sequence[ModuleType]) -> ModuleType:
         if module.recognise(source):
             return module
     expected = " or ".join(module.TITLE for module in formats)
-    got = "this file" if source.exists() else "nothing at this path"
-    if source.is_dir():
-        suffixes = Counter(path.suffix for path in source.rglob("*") if path.suffix)
-        got = "a folder with " + (", ".join(f"{count} {name}" for name, count in suffixes.most_common(3)) or "no files")
+    got = "a different one" if source.exists() else "nothing at this path"
     raise InputError(f"{source}: expected {expected}, got {got}")
 
 

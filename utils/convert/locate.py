@@ -41,9 +41,8 @@ def find_images(images: Sequence[AnnotatedImage], folders: Sequence[Path]) -> tu
         paths = [_find_image(image, folder) for image in images]
         if not images or any(path.is_file() for path in paths):
             return folder, paths
-    places = ", ".join(map(str, folders))
-    example = images[0].file_names[0] if images else "any image"
-    raise InputError(f"{places}: found none of the {len(images)} annotated images, for example {example}; use --images")
+    places, names = ", ".join(map(str, folders)), ", ".join(image.file_names[0] for image in images[:2])
+    raise InputError(f"{places}: expected the images ({names}, …), found none of {len(images)}; use --images FOLDER")
 
 
 def _find_image(image: AnnotatedImage, folder: Path) -> Path:

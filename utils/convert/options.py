@@ -65,7 +65,7 @@ class ImportOptions:
         if not self.name or re.search(r"[/\\\n\r]|(^|\s)#|^\s|\s$", self.name):
             raise InputError(f"--name: expected a name that files can have, got {self.name!r}")
         if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
-            raise InputError(f"--output: expected a new or empty folder, got {self.output}, which exists")
+            raise InputError(f"--output: expected a new or empty folder, got {self.output}, which has files")
         for key in ("width", "height"):
             if getattr(self, key) % SIZE_MULTIPLE:
                 raise InputError(f"--{key}: expected a multiple of {SIZE_MULTIPLE}, got {getattr(self, key)}")
@@ -75,7 +75,7 @@ class ImportOptions:
             if "val" in self.sets:
                 raise InputError("--split: cannot be combined with --val or --val-list, which name the val set")
         if self.val_images and not self.val:
-            raise InputError("--val-images: needs --val, the annotations of these images")
+            raise InputError("--val-images: needs --val, the annotations of the images")
         if self.val_list and not (self.val or self.train_list):
             raise InputError("--val-list: needs --train-list, or both sets would have the same images")
 
