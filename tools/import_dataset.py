@@ -36,7 +36,7 @@ if __name__ == "__main__":
     add = parser.add_argument
     add("source", type=Path, metavar="SOURCE", help="annotations: a COCO JSON file or a folder of VOC XML files")
     add("--output", type=Path, required=True, help="new folder for the data set")
-    add("--format", choices=FORMATS, help="format of the annotations; default: recognised")
+    add("--format", choices=FORMATS, help="format of the annotations; default: recognized")
     add("--images", type=Path, help="folder of the images; default: images, JPEGImages, … next to the annotations")
     add("--val", type=Path, help="annotations of the validation set")
     add("--val-images", type=Path, help="folder of its images; default: as for the training set")

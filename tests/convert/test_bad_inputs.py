@@ -43,10 +43,10 @@ def import_labels(reader, source):
         annotations = reader.read(part, options, problems)
         folder, paths = find_images(annotations.images, part.image_folders)
         class_names = choose_classes({"train": annotations})
-        labelled = label_images(annotations.images, paths, folder, class_names, problems)
+        labeled = label_images(annotations.images, paths, folder, class_names, problems)
     except InputError as error:
         return 2, [str(error)], []
-    return 1 if problems.dropped else 0, problems.dropped, labelled
+    return 1 if problems.dropped else 0, problems.dropped, labeled
 
 
 def test_every_file_is_in_the_table():
@@ -70,11 +70,11 @@ def test_voc(file, status, start, key, monkeypatch, tmp_path):
     shutil.copy(FOLDER / file, "voc")
     Path("voc/good.xml").write_text(GOOD_XML, encoding="utf-8")
     shutil.copytree(FOLDER / "images", "images")
-    found, messages, labelled = import_labels(voc, "voc")
+    found, messages, labeled = import_labels(voc, "voc")
     assert found == status
     assert_message(messages, start, key)
     # The other file is imported.
-    assert [image.labels for image in labelled if image.name.name == "b.png"] == [[(0, 0.25, 1 / 3, 0.5, 2 / 3)]]
+    assert [image.labels for image in labeled if image.name.name == "b.png"] == [[(0, 0.25, 1 / 3, 0.5, 2 / 3)]]
 
 
 @pytest.mark.parametrize(("file", "status", "start", "key"), read_expected("labels"))

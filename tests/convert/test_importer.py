@@ -22,7 +22,7 @@ def choose(tmp_path):
     return choose
 
 
-def test_formats_are_recognised_or_forced(choose):
+def test_formats_are_recognized_or_forced(choose):
     assert choose("all.json", keep_crowds=True) is coco
     assert choose("xml", keep_difficult=True) is voc
     assert choose("xml", val="xml") is voc

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.helpers.dataset_files import write_picture
 from utils.convert.annotations import AnnotatedImage, Box, Problems
 from utils.convert.darknet import format_labels
-from utils.convert.locate import MIN_SIDE, LabelledImage, clip_box, find_images, label_images, split_images
+from utils.convert.locate import MIN_SIDE, LabeledImage, clip_box, find_images, label_images, split_images
 from utils.dataset.labels import parse_labels
 from utils.errors import InputError
 
@@ -45,8 +45,8 @@ def test_resized_images_keep_their_boxes(tmp_path):
     write_picture(tmp_path / "a.png", 50, 40)
     image = AnnotatedImage(("a.png",), (100, 80), [Box("cat", (0, 0, 50, 40), "here")], "here")
     problems = Problems()
-    (labelled,) = label_images([image], [tmp_path / "a.png"], tmp_path, ("cat",), problems)
-    assert labelled.labels == [(0, 0.25, 0.25, 0.5, 0.5)]
+    (labeled,) = label_images([image], [tmp_path / "a.png"], tmp_path, ("cat",), problems)
+    assert labeled.labels == [(0, 0.25, 0.25, 0.5, 0.5)]
     assert not problems.dropped
 
 
@@ -60,7 +60,7 @@ def test_images_are_searched_for_in_folders(tmp_path):
 
 
 def test_a_split_depends_on_names_and_seed_only():
-    images = [LabelledImage(Path(f"{n}.jpg"), Path(f"{n}.jpg"), []) for n in range(50)]
+    images = [LabeledImage(Path(f"{n}.jpg"), Path(f"{n}.jpg"), []) for n in range(50)]
     train, val = split_images(images, 0.8, seed=3)
     assert (len(train), len(val)) == (40, 10)
     assert sorted(train + val) == sorted(images)

@@ -15,14 +15,14 @@ from utils.dataset.index import load_index
 
 
 def read_labels(folder, class_names, **values):
-    """Return the LabelledImages of a folder that has both images and XML files."""
+    """Return the LabeledImages of a folder that has both images and XML files."""
     problems = Problems()
     options = ImportOptions(folder, folder / "out", **values)
     annotations = voc.read(options.sets["train"], options, problems)
     image_folder, paths = find_images(annotations.images, [folder])
-    labelled = label_images(annotations.images, paths, image_folder, class_names, problems)
+    labeled = label_images(annotations.images, paths, image_folder, class_names, problems)
     assert problems == Problems()
-    return labelled
+    return labeled
 
 
 @pytest.mark.parametrize(("origin", "expected"), [(1, (0.0, 0.0, 0.5, 0.5)), (0, (1 / 64, 1 / 48, 0.5, 0.5))])
@@ -55,9 +55,9 @@ def test_real_boxes_differ_by_half_a_pixel_at_most(shared, tmp_path):
         objects = [(str(int(row[0])), box, False) for row, box in zip(labels, pixels.tolist(), strict=True)]
         write_voc(tmp_path / f"{image.stem}.xml", objects, size=(width, height))
         expected.append((corners, (width, height)))
-    labelled = read_labels(tmp_path, ("0", "1"))
-    assert len(labelled) == len(expected) == 16
-    for image, (corners, size) in zip(labelled, expected, strict=True):
+    labeled = read_labels(tmp_path, ("0", "1"))
+    assert len(labeled) == len(expected) == 16
+    for image, (corners, size) in zip(labeled, expected, strict=True):
         labels = np.array(image.labels)
         boxes = np.hstack((labels[:, 1:3] - labels[:, 3:] / 2, labels[:, 1:3] + labels[:, 3:] / 2))
         assert (np.abs(boxes - corners) * np.tile(size, 2)).max() <= 0.5 + 1e-3

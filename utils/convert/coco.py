@@ -19,7 +19,7 @@ OPTIONS = ("keep_crowds",)
 _LARGEST = 1e9  # pixels; larger numbers are mistakes
 
 
-def recognise(source: Path) -> bool:
+def recognize(source: Path) -> bool:
     """Return whether `source` is a file of this format."""
     return source.is_file() and source.suffix.lower() == ".json"
 

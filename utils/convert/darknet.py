@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from model import SCALES
 from utils.anchors import box_sizes, cluster, fit, format_anchors
-from utils.convert.locate import Label, LabelledImage
+from utils.convert.locate import Label, LabeledImage
 from utils.convert.options import ImportOptions
 from utils.dataset.labels import label_candidates
 from utils.errors import InputError, warn
@@ -55,7 +55,7 @@ names={name}.names
 """
 
 
-def write_dataset(sets: dict[str, list[LabelledImage]], class_names: Sequence[str], options: ImportOptions) -> Path:
+def write_dataset(sets: dict[str, list[LabeledImage]], class_names: Sequence[str], options: ImportOptions) -> Path:
     """Write all files of a data set; sets without images get no list.
 
     Returns:
@@ -89,7 +89,7 @@ def write_dataset(sets: dict[str, list[LabelledImage]], class_names: Sequence[st
     return path
 
 
-def _check_in_place(sets: dict[str, list[LabelledImage]]) -> None:
+def _check_in_place(sets: dict[str, list[LabeledImage]]) -> None:
     """Check that no file of the user, and no label file of the other set, would be overwritten."""
     set_of_image = {}
     for key, images in sets.items():
@@ -101,7 +101,7 @@ def _check_in_place(sets: dict[str, list[LabelledImage]]) -> None:
                 raise InputError(f"{image.path}: expected an image of one set, got one in train and val")
 
 
-def _write_images(images: Sequence[LabelledImage], key: str, options: ImportOptions) -> list[str]:
+def _write_images(images: Sequence[LabeledImage], key: str, options: ImportOptions) -> list[str]:
     """Write the labels of one set, place its images, and return the lines of the list of images."""
     in_place = options.place == "in-place"
     lines = []
@@ -135,7 +135,7 @@ def format_labels(labels: Sequence[Label]) -> str:
     return "".join(f"{row[0]:d} {row[1]:.9f} {row[2]:.9f} {row[3]:.9f} {row[4]:.9f}\n" for row in labels)
 
 
-def _find_anchors(images: Sequence[LabelledImage], options: ImportOptions) -> np.ndarray:
+def _find_anchors(images: Sequence[LabeledImage], options: ImportOptions) -> np.ndarray:
     rows = np.array([row for image in images for row in image.labels], dtype=np.float64).reshape(-1, 5)
     sizes = box_sizes([rows], options.width, options.height)
     try:

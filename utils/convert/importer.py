@@ -4,7 +4,7 @@ A format is a module of this package, named in `options.FORMATS`, with
 
     TITLE        what a source of this format is, for messages
     OPTIONS      the fields of ImportOptions that only some formats have
-    recognise    (source) → whether a file or folder has this format
+    recognize    (source) → whether a file or folder has this format
     read         (SetSource, ImportOptions, Problems) → Annotations
 """
 
@@ -16,7 +16,7 @@ from types import ModuleType
 
 from utils.convert.annotations import Problems, choose_classes
 from utils.convert.darknet import write_dataset
-from utils.convert.locate import LabelledImage, find_images, label_images, split_images
+from utils.convert.locate import LabeledImage, find_images, label_images, split_images
 from utils.convert.options import FORMATS, ImportOptions
 from utils.errors import InputError, warn
 from utils.files import write_text
@@ -69,7 +69,7 @@ def choose_format(options: ImportOptions) -> ModuleType:
     if options.format:
         reader = formats[FORMATS.index(options.format)]
     else:
-        reader, *others = (_recognise(part.source, formats) for part in options.sets.values())
+        reader, *others = (_recognize(part.source, formats) for part in options.sets.values())
         if others and others[0] is not reader:
             raise InputError(f"--val: expected {reader.TITLE} like SOURCE, got {others[0].TITLE}")
     for option in sorted({option for module in formats for option in module.OPTIONS}.difference(reader.OPTIONS)):
@@ -79,16 +79,16 @@ def choose_format(options: ImportOptions) -> ModuleType:
     return reader
 
 
-def _recognise(source: Path, formats: Sequence[ModuleType]) -> ModuleType:
+def _recognize(source: Path, formats: Sequence[ModuleType]) -> ModuleType:
     for module in formats:
-        if module.recognise(source):
+        if module.recognize(source):
             return module
     expected = " or ".join(module.TITLE for module in formats)
     got = "a different one" if source.exists() else "nothing at this path"
     raise InputError(f"{source}: expected {expected}, got {got}")
 
 
-def _count_table(sets: dict[str, list[LabelledImage]], class_names: Sequence[str]) -> str:
+def _count_table(sets: dict[str, list[LabeledImage]], class_names: Sequence[str]) -> str:
     boxes = [Counter(row[0] for image in images for row in image.labels) for images in sets.values()]
     rows = [
         ["", *sets],

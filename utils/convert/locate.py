@@ -19,11 +19,10 @@ EDGE_TOLERANCE = 1.0  # pixels that a box may reach out of its image without a m
 ASPECT_TOLERANCE = 0.02  # an image may have been resized after it was annotated, but not stretched
 MIN_SIDE = 1e-6  # fraction of the image; smaller sides are 0 in the label file
 
-
 Label = tuple[int, float, float, float, float]  # class id, cx, cy, w, h as fractions of the image
 
 
-class LabelledImage(NamedTuple):
+class LabeledImage(NamedTuple):
     """An image that exists, with its labels."""
 
     path: Path
@@ -57,7 +56,7 @@ def label_images(
     folder: Path,
     class_names: Sequence[str],
     problems: Problems,
-) -> list[LabelledImage]:
+) -> list[LabeledImage]:
     """Convert the boxes of images to labels.
 
     Images and boxes that cannot be used are added to `problems`; boxes of other classes are skipped.
@@ -71,7 +70,7 @@ def label_images(
     """
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     taken = {}  # path without suffix: image
-    labelled = []
+    labeled = []
     with ThreadPoolExecutor() as pool:
         sizes = pool.map(_measure, images, paths, itertools.repeat(folder))
         for image, path, size in tqdm(zip(images, paths, sizes, strict=True), "images", len(images), disable=None):
@@ -83,8 +82,8 @@ def label_images(
             else:
                 taken[stem] = path
                 labels = _label_boxes(image, image.size or size, class_ids, problems)
-                labelled.append(LabelledImage(path, path.relative_to(folder), labels))
-    return labelled
+                labeled.append(LabeledImage(path, path.relative_to(folder), labels))
+    return labeled
 
 
 def _measure(image: AnnotatedImage, path: Path, folder: Path) -> tuple[int, int] | str:
@@ -94,7 +93,7 @@ def _measure(image: AnnotatedImage, path: Path, folder: Path) -> tuple[int, int]
     if not path.is_relative_to(os.path.normpath(folder)):
         return f"image {path} is not inside {folder}"
     if not is_image_name(path) or "\n" in str(path) or "\r" in str(path):
-        return f"expected an image whose name a list of images can have, got {path.name!r}"
+        return f"expected a file name that a list of images can contain, got {path.name!r}"
     try:
         size = image_size(path)
     except InputError as error:
@@ -145,8 +144,8 @@ def _format_size(size: tuple[float, float]) -> str:
 
 
 def split_images(
-    images: Sequence[LabelledImage], fraction: float, seed: int
-) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    images: Sequence[LabeledImage], fraction: float, seed: int
+) -> tuple[list[LabeledImage], list[LabeledImage]]:
     """Split a set into two at random; the result depends on the seed and the file names only.
 
     Args:

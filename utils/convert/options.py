@@ -28,7 +28,7 @@ class SetSource(NamedTuple):
             return [self.images]
         folder = self.source if self.source.is_dir() else self.source.parent
         usual = [parent / name for parent in (folder, folder.parent) for name in IMAGE_FOLDERS]
-        return [folder, *usual, folder.parent]
+        return list(dict.fromkeys([folder, *usual, folder.parent]))
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class ImportOptions:
     """The options of tools/import_dataset.py.
 
     Raises:
-        InputError: options that contradict each other, a value that cannot be used, an output folder with files in it.
+        InputError: options that contradict each other, a value that cannot be used, or an output folder with files.
     """
 
     source: Path
     output: Path
-    format: str | None = None  # one of FORMATS, None: recognise it
+    format: str | None = None  # one of FORMATS, None: recognize it
     images: Path | None = None
     val: Path | None = None
     val_images: Path | None = None  # None: as for the training set

@@ -22,7 +22,7 @@ OPTIONS = ("train_list", "val_list", "keep_difficult", "origin")
 _SUFFIXES = sorted(IMAGE_SUFFIXES, key=lambda suffix: (suffix != ".jpg", suffix))
 
 
-def recognise(source: Path) -> bool:
+def recognize(source: Path) -> bool:
     """Return whether `source` is a folder of this format."""
     return source.is_dir() and any(source.rglob("*.xml"))
 
