@@ -7,10 +7,7 @@ Images without label file have no objects. Category ids are class ids + 1. Image
 if all names are numbers, as in COCO, else 1, 2, 3, …
 """
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # makes utils importable from any working directory
 
 from utils import cli
 from utils.errors import InputError, warn

@@ -8,10 +8,7 @@
 Broken entries are dropped and listed in OUTPUT/problems.txt; the rest is imported, and the exit status is 1.
 """
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # makes utils importable from any working directory
 
 from utils import cli
 from utils.convert.options import FORMATS, PLACES, ImportOptions
