@@ -30,7 +30,8 @@ def main(options):
 
     from figures import write_figures
 
-    from utils.dataset.images import list_images, read_image
+    from utils.dataset.images import read_image
+    from utils.dataset.lists import list_images
     from utils.detect.run import FrameDetector, Thresholds
     from utils.errors import InputError
     from utils.plots.fonts import class_labels

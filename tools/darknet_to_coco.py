@@ -20,12 +20,11 @@ def main(options):
     import json
 
     from utils.dataset.coco import coco_content
-    from utils.dataset.images import list_images
-    from utils.dataset.index import scan_dataset, warn_of_labels
+    from utils.dataset.index import scan_dataset, warn_about_labels
     from utils.files import write_text
 
     source, names = _source(options)
-    index, problems = scan_dataset(source, list_images(source), len(names))
+    index, problems = scan_dataset(source, len(names))
     good = index.sizes.all(1)
     problems += [_image_problem(path) for path, is_image in zip(index.images, good, strict=True) if not is_image]
     for problem in problems:
@@ -34,7 +33,7 @@ def main(options):
         raise InputError(f"{source}: none of its {len(index)} images can be read")
     content = coco_content(index, names, options.root or (source if source.is_dir() else source.parent))
     write_text(options.output, json.dumps(content, ensure_ascii=False))
-    warn_of_labels(index)
+    warn_about_labels(index)
     if problems:
         print(f"broken entries dropped: {len(problems)}")
     boxes = len(content["annotations"])
@@ -54,14 +53,11 @@ def _image_problem(path):
 def _source(options):
     """What to read the images from, and the class names."""
     from utils.config import read_config, read_names
-    from utils.dataset import shapes
+    from utils.dataset.lists import list_path
 
     if options.data:
-        config = shapes.prepare(read_config(options.data))
-        source = getattr(config, options.set)
-        if source is None:
-            raise InputError(f"{options.data}: {options.set}: expected a list of images, got None")
-        return source, config.class_names
+        config = read_config(options.data)
+        return list_path(config, options.set), config.class_names
     if not options.names:
         raise InputError("--list: needs --names, the file of class names")
     return options.list, read_names(options.names)

@@ -74,7 +74,8 @@ def read_config(path: Path | str) -> Config:
 
     for key in ("train", "val", "names"):
         if values[key] is not None:
-            values[key] = find_path(values[key], (Path(), path.parent))
+            found = find_path(values[key], (Path(), path.parent))
+            values[key] = found if os.path.exists(found) else find_path(values[key], (path.parent,))
     if values["names"] is None or not os.path.exists(values["names"]):
         fail("names", f"a file with one class name per line, in the working directory or in {path.parent}")
     class_names = read_names(values["names"])

@@ -11,9 +11,10 @@ from tests.helpers.dataset_files import write_data
 from utils.convert.annotations import Findings, choose_classes, locate
 from utils.convert.coco import read_coco
 from utils.convert.voc import read_voc
-from utils.dataset.images import list_images
-from utils.dataset.labels import label_error, scan_labels
+from utils.dataset.labels import parse_labels
+from utils.dataset.lists import list_images
 from utils.errors import InputError
+from utils.files import read_text
 
 FOLDER = Path(__file__).parent / "bad_inputs"
 GOOD_XML = """<annotation><filename>b.png</filename><object><name>cat</name>
@@ -86,7 +87,7 @@ def test_voc(file, status, message, monkeypatch, tmp_path):
 def test_labels(file, status, message, monkeypatch):
     monkeypatch.chdir(FOLDER)
     try:
-        lines = [str(label_error(file, *problem)) for problem in scan_labels(file, classes=2)[1]]
+        lines = [f"{file}:{line}: {message}" for line, message in parse_labels(read_text(file), classes=2).problems]
     except InputError as error:
         lines = [str(error)]
     check_said(lines, message)

@@ -9,17 +9,11 @@ import pytest
 import torch
 
 from tests.helpers.dataset_files import write_picture
-from utils.dataset import pixel_cache as image_cache
-from utils.dataset.dataset import (
-    CACHE_KINDS,
-    DetectionDataset,
-    collate,
-    load_index,
-    make_loader,
-    read_image,
-    resize_image,
-)
-from utils.dataset.pixel_cache import available_memory, pixels_path
+from utils.dataset import pixel_cache
+from utils.dataset.dataset import DetectionDataset, collate, make_loader, resize_image
+from utils.dataset.images import read_image
+from utils.dataset.index import load_index
+from utils.dataset.pixel_cache import CACHE_KINDS, available_memory, pixels_path
 from utils.errors import InputError, RunError
 
 WIDTH, HEIGHT = 64, 32
@@ -214,7 +208,7 @@ def test_a_corrupt_image_is_black_where_its_place_matters(index, capfd):
         assert image.shape == (3, HEIGHT, WIDTH)
         assert not image.any()
         assert len(labels) == 4
-    assert len(re.findall(r"^warning: .*; taken as black$", capfd.readouterr().err, re.MULTILINE)) == 1
+    assert len(re.findall(r"^warning: .*; replaced by a black image$", capfd.readouterr().err, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -252,8 +246,8 @@ def count_reads(monkeypatch):
 def test_kept_pixels_are_the_same(index, cache, workers):
     plain = batches_of(make_loader(DetectionDataset(index, WIDTH, HEIGHT), 3))
     dataset = DetectionDataset(index, WIDTH, HEIGHT, cache=cache)
-    assert dataset.cached.shape == (7, HEIGHT, WIDTH, 3)
-    assert dataset.cached.dtype == np.uint8
+    assert dataset.cache.images.shape == (7, HEIGHT, WIDTH, 3)
+    assert dataset.cache.images.dtype == np.uint8
     check_same(plain, batches_of(make_loader(dataset, 3, workers)))
 
 
@@ -324,13 +318,13 @@ def test_a_damaged_file_is_written_again(index, damage):
 
 
 def test_images_that_do_not_fit(index, monkeypatch):
-    monkeypatch.setattr(image_cache, "available_memory", lambda: 20_000)
+    monkeypatch.setattr(pixel_cache, "available_memory", lambda: 20_000)
     with pytest.raises(InputError) as raised:
         DetectionDataset(index, WIDTH, HEIGHT, cache="ram")
     assert str(raised.value) == (
         "--cache: 7 images at 64x32 need 0.0 GiB, 0.0 GiB of memory are free; use --cache disk, or no cache"
     )
-    monkeypatch.setattr(image_cache, "_free_disk", lambda folder: 20_000)
+    monkeypatch.setattr(pixel_cache, "_free_disk", lambda folder: 20_000)
     with pytest.raises(InputError, match=r"^--cache: 7 images at 64x32 need .* are free in .*; free some"):
         DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
     assert not list(index.source.parent.glob("*.npy"))
@@ -340,7 +334,7 @@ def test_a_disk_that_is_full(index, monkeypatch):
     def load(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("utils.dataset.pixel_cache._load_all", load)
+    monkeypatch.setattr("utils.dataset.pixel_cache._decode_all", load)
     with pytest.raises(RunError, match=r"train\.txt\.64x32-.*\.npy: cannot write: No space left on device"):
         DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
     assert not list(index.source.parent.glob("*.npy"))
@@ -349,7 +343,7 @@ def test_a_disk_that_is_full(index, monkeypatch):
 
 def test_a_glob_has_no_place_for_a_file(index):
     index = load_index(index.source.parent / "images" / "*.png")
-    assert DetectionDataset(index, WIDTH, HEIGHT, cache="ram").in_memory
+    assert DetectionDataset(index, WIDTH, HEIGHT, cache="ram").cache.in_memory
     with pytest.raises(InputError, match=r"\*\.png: --cache disk needs a list file or a folder"):
         DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
 

@@ -5,14 +5,15 @@ import pickle
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.helpers.dataset_files import write_picture
 from utils.dataset import index as dataset_index
-from utils.dataset.images import list_images
-from utils.dataset.index import FileStates, PathList, cache_path, load_index, scan_dataset
+from utils.dataset.index import load_index, open_list, scan_dataset
+from utils.dataset.index_cache import cache_path, file_keys
 from utils.errors import InputError
 
 
@@ -34,11 +35,13 @@ def scans(monkeypatch):
     """How often everything was read."""
     calls = []
 
+    scan = dataset_index._scan
+
     def count(*arguments):
         calls.append(arguments)
-        return scan_dataset(*arguments)
+        return scan(*arguments)
 
-    monkeypatch.setattr(dataset_index, "scan_dataset", count)
+    monkeypatch.setattr(dataset_index, "_scan", count)
     return calls
 
 
@@ -255,7 +258,7 @@ def test_polygons_and_scores_are_said_once(source, capsys):
         load_index(source)
         assert capsys.readouterr().err == (
             f"warning: {source}: 2 label lines are polygons; their bounding boxes are used\n"
-            f"warning: {source}: 1 label lines have a score as sixth value; it is not used\n"
+            f"warning: {source}: 1 label lines are boxes with a score; the score is not used\n"
         )
 
 
@@ -313,7 +316,8 @@ def test_a_scan_goes_on_behind_problems(source):
     (source.parent / "a.txt").write_text("0 .5 .5 .1 .1\n0 .5\n", encoding="utf-8")
     (source.parent / "labels" / "c.txt").write_text("x\n7 .5 .5 .1 .1\n", encoding="utf-8")
     (source.parent / "images" / "c.bmp").unlink()
-    index, problems = scan_dataset(source, [source.parent / name for name in ("a.jpg", "images/c.bmp")], classes=2)
+    source.write_text("a.jpg\nimages/c.bmp\n", encoding="utf-8")
+    index, problems = scan_dataset(source, classes=2)
     assert [len(labels) for labels in index.labels] == [1, 0]
     assert index.sizes.tolist() == [[64, 48], [0, 0]]
     places = [str(problem).removeprefix(str(source.parent)).split(" ")[0] for problem in problems]
@@ -328,9 +332,9 @@ def test_many_are_read_in_processes_as_one_would(source, monkeypatch):
         (folder / f"{number:03d}.jpg").write_bytes(picture if number % 7 else b"broken")
         lines = "0 .5 .5 .1 .1\n" * (number % 5) + ("bad\n" if number % 11 == 0 else "")
         (folder / f"{number:03d}.txt").write_text(lines, encoding="utf-8")
-    alone, problems_alone = scan_dataset(folder, list_images(folder))
-    monkeypatch.setattr(dataset_index, "ITEMS_A_PROCESS", 10)
-    shared_out, problems = scan_dataset(folder, list_images(folder))
+    alone, problems_alone = scan_dataset(folder)
+    monkeypatch.setattr(dataset_index, "MIN_IMAGES_PER_PROCESS", 10)
+    shared_out, problems = scan_dataset(folder)
     check_same(alone, shared_out)
     assert list(map(str, problems)) == list(map(str, problems_alone))
     assert len(problems) == 6
@@ -339,18 +343,23 @@ def test_many_are_read_in_processes_as_one_would(source, monkeypatch):
 # Parts
 
 
-def test_file_states_know_the_label_files(source):
-    images = list_images(source)
-    states = FileStates(images)
-    assert [Path(label) for label in states.labels] == [
-        source.parent / name for name in ("a.txt", "v1.0 ä/b.txt", "labels/c.txt")
-    ]
-    assert states.key == FileStates(list(map(str, images))).key
+def test_label_files_and_keys(source):
+    before = load_index(source)
+    names = ("a.txt", "v1.0 ä/b.txt", "labels/c.txt")
+    assert list(map(Path, before.label_files)) == [source.parent / name for name in names]
+    key = file_keys(before.images.names, before.label_files)[1]
     (source.parent / "a.txt").unlink()
-    without = FileStates(images)
-    assert without.labels[0] is None
-    assert without.key != states.key
-    assert without.image_key == states.image_key
+    after = load_index(source)
+    assert after.label_files[0] is None
+    assert after.image_key == before.image_key
+    assert file_keys(after.images.names, after.label_files)[1] != key
+
+
+def test_open_list(source):
+    config = SimpleNamespace(path="a.data", train=source, val=None, classes=2)
+    check_same(open_list(config, "train"), load_index(source, classes=2))
+    with pytest.raises(InputError, match=r"^a\.data: val: "):
+        open_list(config, "val")
 
 
 def test_a_list_in_the_working_directory(source, monkeypatch):
@@ -358,18 +367,6 @@ def test_a_list_in_the_working_directory(source, monkeypatch):
     index = load_index("train.txt")
     assert list(index.images) == [Path("a.jpg"), Path("v1.0 ä/b.PNG"), Path("images/c.bmp")]
     assert [len(labels) for labels in index.labels] == [2, 0, 1]
-
-
-def test_path_list():
-    paths = PathList(["a/b.jpg", Path("c.jpg"), "d.jpg"])
-    assert len(paths) == 3
-    assert paths[0] == Path("a/b.jpg")
-    assert paths[-1] == Path("d.jpg")
-    assert list(paths[1:]) == [Path("c.jpg"), Path("d.jpg")]
-    assert Path("c.jpg") in paths
-    with pytest.raises(IndexError):
-        paths[3]
-    assert repr(paths) == "PathList(['a/b.jpg', 'c.jpg', 'd.jpg'])"
 
 
 @pytest.mark.parametrize("options", [[], ["--windows"]])

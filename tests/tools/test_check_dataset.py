@@ -48,7 +48,7 @@ def test_a_good_set(good):
     report = check(good)
     assert report.errors == 0
     facts = report.sets["train"]
-    assert (len(facts.index), len(facts.missing_labels), facts.empty_labels) == (12, 0, 0)
+    assert (len(facts.index), facts.index.missing_labels, facts.empty_labels) == (12, 0, 0)
     assert facts.class_boxes.tolist() == [12, 12]
     assert facts.class_images.tolist() == [12, 12]
     assert sorted(map(tuple, facts.sizes[:2].tolist())) == [(24, 32), (48, 32)]
@@ -71,7 +71,7 @@ def test_labels_missing_empty_malformed(good, tmp_path):
     report = check(good)
     facts = report.sets["train"]
     # A file that holds nothing but malformed lines is not an empty one.
-    assert (len(facts.missing_labels), facts.empty_labels) == (1, 2)
+    assert (facts.index.missing_labels, facts.empty_labels) == (1, 2)
     assert found(report, "train: images without label file") == [str(tmp_path / "train/0.png")]
     lines = found(report, "train: malformed labels")
     assert [line.split(": ")[0] for line in lines] == [
@@ -144,7 +144,7 @@ def test_doubtful_boxes(good, tmp_path):
     assert report.sets["train"].unmatched.sum() == 2
     small, unmatched = found(report, "train: boxes")
     assert small.startswith("2 of 28 boxes (7.1%) are smaller than 4 pixels")
-    assert unmatched.startswith("2 of 28 boxes (7.1%) are not near any anchor in shape")
+    assert unmatched.startswith("2 of 28 boxes (7.1%) are unlike every anchor")
     assert len(found(report, "train: label lines")) == 2
     assert found(report, "train: same line twice") == [f"{tmp_path / 'train/0.png'}: 1 box more than once"]
 

@@ -33,9 +33,9 @@ from utils.convert.coco import read_coco
 from utils.convert.to_darknet import label_text
 from utils.convert.voc import read_voc
 from utils.dataset.coco import coco_content, image_ids
-from utils.dataset.images import list_images
 from utils.dataset.index import load_index
-from utils.dataset.labels import label_path, parse_labels
+from utils.dataset.labels import find_labels, parse_labels
+from utils.dataset.lists import list_images
 from utils.errors import InputError
 
 # Sub-folders, blanks, other scripts, dots, a name that a glob or a comment could be taken for.
@@ -103,7 +103,7 @@ def test_a_box_survives_its_label_file(size, fractions):
         return
     box, excess = normalise(corners, size)
     assert excess < 1e-9 * max(size)
-    ((number, cx, cy, w, h),) = parse_labels(label_text([(3, *box)]), "x.txt").astype(float)
+    ((number, cx, cy, w, h),) = parse_labels(label_text([(3, *box)])).labels.astype(float)
     assert number == 3
     assert np.abs(np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]) - (x1, y1, x2, y2)).max() < 1e-6
 
@@ -174,7 +174,7 @@ def test_coco_round_trip(place, run_script, tmp_path):
     assert config.val is None
     images = list_images(config.train)
     assert [image.is_symlink() for image in images] == [place == "link"] * len(NAMES)
-    assert all(label_path(image).is_file() for image in images)
+    assert None not in find_labels(images.names)
     index = load_index(config.train, classes=3)
     assert (len(index), index.missing_labels) == (len(NAMES), 0)
     sizes = box_sizes(index.labels, 352, 352)

@@ -3,15 +3,14 @@
 import itertools
 import os
 from collections import defaultdict
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from utils.check.image_check import decode_images, find_look_alikes
-from utils.dataset.images import list_images
-from utils.dataset.index import FileStates, scan_dataset
-from utils.dataset.statistics import ERROR, WARNING, Finding, SetFacts, count, doubts
+from utils.dataset.index import label_notes, scan_dataset
+from utils.dataset.lists import list_images
+from utils.dataset.statistics import ERROR, WARNING, DatasetStatistics, Finding, compute_statistics, find_mistakes
 from utils.errors import InputError
 
 # The network's first two layers halve the image twice, so a side below this is less than a pixel of what follows.
@@ -20,7 +19,7 @@ from utils.errors import InputError
 class Report(NamedTuple):
     """All that was found."""
 
-    sets: dict[str, SetFacts]
+    sets: dict[str, DatasetStatistics]
     findings: list[Finding]
 
     @property
@@ -51,11 +50,9 @@ def check_dataset(config, workers=None):
     all_decoded = iter(decode_images([path for paths in images.values() for path in paths], workers))
     decoded = {key: list(itertools.islice(all_decoded, len(paths))) for key, paths in images.items()}
     for key, paths in images.items():
-        states = FileStates(paths)
-        index, problems = scan_dataset(sources[key], paths, config.classes, states)
-        missing = [path for path, label in zip(paths, states.labels, strict=True) if label is None]
-        empty = sum(label is not None and _is_empty(label) for label in states.labels)
-        sets[key] = count(index, missing, empty, config)
+        index, problems = scan_dataset(sources[key], config.classes)
+        missing = [path for path, label in zip(paths, index.label_files, strict=True) if label is None]
+        sets[key] = compute_statistics(index, config)
         findings += [
             Finding(ERROR, f"{key}: unreadable images", [item.problem for item in decoded[key] if item.problem]),
             Finding(ERROR, f"{key}: damaged images", [item.complaint for item in decoded[key] if item.complaint]),
@@ -67,24 +64,18 @@ def check_dataset(config, workers=None):
         findings.append(find_copies(sets, decoded))
     for key in sources:
         if key in sets:
-            findings += doubts(key, sets[key], config)
+            findings += find_mistakes(key, sets[key], config)
+            findings.append(Finding(WARNING, f"{key}: label lines", label_notes(sets[key].index)))
         else:
             findings.append(Finding(WARNING, f"{key}: no list", [f"{config.path} has {key}=None"]))
     return Report(sets, [finding for finding in findings if finding.items])
-
-
-def _is_empty(label_file):
-    try:
-        return os.path.getsize(label_file) < 100 and not Path(label_file).read_bytes().strip()
-    except OSError:
-        return False
 
 
 def find_same_images(sets, decoded):
     """Images whose pixels are equal.
 
     Args:
-        sets: {set: SetFacts}.
+        sets: {set: DatasetStatistics}.
         decoded: {set: list of Decoded}, in the order of the set's images.
     Returns:
         list of Finding: an error for pictures in both sets, a warning for pictures twice in one.

@@ -32,9 +32,9 @@ def _set_dictionary(facts, config):
     sizes, aspects = histograms(facts.sizes)
     classes = zip(config.class_names, facts.class_boxes.tolist(), facts.class_images.tolist(), strict=True)
     return {
-        "source": str(facts.source),
+        "source": str(facts.index.source),
         "images": len(facts.index),
-        "images_without_label_file": len(facts.missing_labels),
+        "images_without_label_file": facts.index.missing_labels,
         "empty_label_files": facts.empty_labels,
         "boxes": len(facts.sizes),
         "boxes_too_small": int(facts.too_small.sum()),
@@ -66,7 +66,7 @@ def as_text(report, config):
     findings = sorted(report.findings, key=lambda finding: finding.level == ERROR)
     head = f"{config.path}: {config.classes} classes, network {config.width}x{config.height}, anchors {anchors}"
     parts = [
-        "\n".join([head, *(f"{key}: {facts.source}" for key, facts in report.sets.items())]),
+        "\n".join([head, *(f"{key}: {facts.index.source}" for key, facts in report.sets.items())]),
         _counts(report.sets),
         _classes(report.sets, config.class_names),
         *_histogram_texts(report.sets),
@@ -79,7 +79,7 @@ def as_text(report, config):
 def _counts(sets):
     rows = [
         ("images", lambda facts: len(facts.index)),
-        ("  without label file", lambda facts: len(facts.missing_labels)),
+        ("  without label file", lambda facts: facts.index.missing_labels),
         ("  with an empty one", lambda facts: facts.empty_labels),
         ("  median width and height", lambda facts: _medians(facts.index.sizes[facts.index.sizes.all(1)])),
         ("boxes", lambda facts: len(facts.sizes)),

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from utils.dataset.dataset import resize_image
-from utils.dataset.images import list_images, read_image
+from utils.dataset.images import read_image
+from utils.dataset.lists import list_images
 from utils.errors import InputError
 
 BINS = 2048
