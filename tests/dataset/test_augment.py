@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from utils.dataset.augment import (
     AUGMENTATIONS,
-    THINNEST,
-    VISIBLE,
-    ZOOM,
+    MIN_SIDE,
+    MIN_VISIBLE,
+    ZOOM_RANGE,
     flip,
     mild_contrast_brightness,
     place_labels,
@@ -121,7 +121,7 @@ def test_zoom_keeps_labels_on_their_objects(seed):
 @given(
     centre=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     sides=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)),
-    factor=st.floats(*ZOOM),
+    factor=st.floats(*ZOOM_RANGE),
     offset=st.tuples(st.floats(-0.6, 0.4), st.floats(-0.6, 0.4)),
 )
 def test_placed_labels_are_in_the_frame_and_large_enough(centre, sides, factor, offset):
@@ -132,9 +132,9 @@ def test_placed_labels_are_in_the_frame_and_large_enough(centre, sides, factor, 
     share = (high - low).prod() / (np.prod(sides) * factor**2)
     if len(placed):
         assert placed.dtype == np.float32
-        assert share >= VISIBLE - 1e-4
-        assert (placed[0, 3:] * 352 >= THINNEST - 1e-3).all()
+        assert share >= MIN_VISIBLE - 1e-4
+        assert (placed[0, 3:] * 352 >= MIN_SIDE - 1e-3).all()
         np.testing.assert_allclose(placed[0, 1:3], (low + high) / 2, atol=1e-5)
         np.testing.assert_allclose(placed[0, 3:], high - low, atol=1e-5)
     else:
-        assert share < VISIBLE + 1e-4 or ((high - low) * 352 < THINNEST + 1e-3).any()
+        assert share < MIN_VISIBLE + 1e-4 or ((high - low) * 352 < MIN_SIDE + 1e-3).any()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.helpers.dataset_files import write_picture
 from utils.dataset.dataset import DetectionDataset, make_loader
 from utils.dataset.index import load_index
-from utils.dataset.prefetch import map_ahead, read_batches
+from utils.dataset.prefetch import prefetch_map, read_batches
 from utils.errors import InputError
 
 
@@ -40,14 +40,14 @@ def test_results_come_in_order_however_long_each_takes(pool, delays, ahead):
         time.sleep(delay / 5000)
         return number
 
-    assert list(map_ahead(pool, wait, enumerate(delays), ahead)) == list(range(len(delays)))
+    assert list(prefetch_map(pool, wait, enumerate(delays), ahead)) == list(range(len(delays)))
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 4])
 def test_no_more_items_are_taken_than_asked_for_and_ahead(pool, ahead):
     taken = []
     items = (taken.append(number) or number for number in itertools.count())
-    results = map_ahead(pool, lambda item: item, items, ahead)
+    results = prefetch_map(pool, lambda item: item, items, ahead)
     for asked in range(1, 6):
         assert next(results) == asked - 1
         assert len(taken) == asked + ahead
@@ -60,7 +60,7 @@ def test_errors_come_in_their_turn(pool):
             raise InputError(f"no root of {value}")
         return value**0.5
 
-    results = map_ahead(pool, root, [4, 9, -1, 16], 2)
+    results = prefetch_map(pool, root, [4, 9, -1, 16], 2)
     assert [next(results), next(results)] == [2, 3]
     with pytest.raises(InputError, match="no root of -1"):
         next(results)
@@ -74,7 +74,7 @@ def test_what_is_not_wanted_any_more_is_not_done():
         done.append(item)
 
     with ThreadPoolExecutor(1) as single:
-        results = map_ahead(single, work, range(9), 3)
+        results = prefetch_map(single, work, range(9), 3)
         next(results)
         results.close()
         permits.release(9)

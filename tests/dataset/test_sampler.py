@@ -79,7 +79,7 @@ def test_processes_and_subdivisions_together_see_the_batch_of_one(options, epoch
         assert sorted(flat(*flat(*step))) == sorted(batch)
         # Subdivisions come one after the other, in each the processes side by side.
         assert flat(*(part for parts in zip(*step, strict=True) for part in parts)) == batch
-        assert together.numbers(epoch, number).tolist() == batch
+        assert together.batch_indices(epoch, number).tolist() == batch
 
 
 @given(train_options(), st.data())
@@ -99,7 +99,7 @@ def test_epochs_can_be_asked_for_in_any_order(options):
     epochs = [steps_of(TrainBatches(**options), epoch=epoch) for epoch in (0, 1, 2)]
     assert [steps_of(batches, epoch=epoch) for epoch in (2, 0, 1)] == [epochs[2], epochs[0], epochs[1]]
     for epoch in (0, 1):
-        assert batches.numbers(epoch, 0).tolist() == TrainBatches(**options).numbers(epoch, 0).tolist()
+        assert batches.batch_indices(epoch, 0).tolist() == TrainBatches(**options).batch_indices(epoch, 0).tolist()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 123_456, 1_700_000_000_000_000_000])
@@ -142,7 +142,7 @@ def test_too_few_images_are_refused(count, batch_size, subdivisions, processes, 
     with pytest.raises(InputError) as raised:
         TrainBatches(count, batch_size, subdivisions, processes=processes)
     assert str(raised.value) == (
-        f"expected at least {subdivisions * processes} images a batch "
+        f"expected at least {subdivisions * processes} images per batch "
         f"(subdivisions {subdivisions} x {processes} processes), got {got}"
     )
 
