@@ -35,7 +35,7 @@ class Config:
     height: int
     anchor_num: int  # per scale
     anchors: tuple[tuple[tuple[float, float], ...], ...]  # [SCALES][anchor_num] (width, height) in input pixels
-    train: Path | None  # the lists may not exist: whoever opens them checks that
+    train: Path | None  # may not exist; then it is expected next to the .data file, where the synthetic set is drawn
     val: Path | None
     names: Path
     class_names: tuple[str, ...]

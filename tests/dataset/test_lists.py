@@ -188,4 +188,3 @@ def test_path_list():
     assert Path("c.jpg") in paths
     with pytest.raises(IndexError):
         paths[3]
-    assert repr(paths) == "PathList(['a/b.jpg', 'c.jpg', 'd.jpg'])"

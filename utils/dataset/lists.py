@@ -33,9 +33,6 @@ class PathList(Sequence):
     def __iter__(self) -> Iterator[Path]:
         return map(Path, self.names)
 
-    def __repr__(self) -> str:
-        return f"PathList({self.names!r})"
-
 
 def list_path(config: Config, key: str) -> Path:
     """Path of the list `key` ("train" or "val") of a .data file.
