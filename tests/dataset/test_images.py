@@ -27,7 +27,7 @@ gradient = np.linspace(0, 255, 60 * 80 * 3).reshape(60, 80, 3).astype(np.uint8)
 
 
 def check_reading(path):
-    """Pixels are OpenCV's own, and the size from the header is theirs."""
+    """Compare the pixels with cv2.imread, and the size in the header with the pixels."""
     image = read_image(path)
     assert image.dtype == np.uint8
     assert image.flags.c_contiguous
@@ -53,7 +53,7 @@ def test_formats(tmp_path, suffix, name):
     + [(".bmp", mode) for mode in ("1", "L", "P", "RGB")]
     + [(".webp", mode) for mode in ("RGB", "RGBA")],
 )
-def test_modes_become_eight_bit_colour(tmp_path, suffix, mode):
+def test_modes_are_converted_to_eight_bit_color(tmp_path, suffix, mode):
     if mode == "I;16":
         image = Image.fromarray(gradient[..., 0].astype(np.uint16) * 257)
     else:
@@ -62,7 +62,7 @@ def test_modes_become_eight_bit_colour(tmp_path, suffix, mode):
     assert check_reading(tmp_path / f"a{suffix}").shape == (60, 80, 3)
 
 
-def test_colour_order_and_dropped_alpha(tmp_path):
+def test_color_order_and_dropped_alpha(tmp_path):
     Image.new("RGBA", (3, 2), (10, 20, 30, 0)).save(tmp_path / "a.png")
     assert (read_image(tmp_path / "a.png") == (30, 20, 10)).all()
 
@@ -82,12 +82,12 @@ def test_orientation_is_applied(tmp_path, suffix, orientation):
     Image.fromarray(gradient).save(path, exif=exif)
     height, width = read_image(path).shape[:2]
     assert image_size(path) == (width, height)
-    if suffix != ".tif":  # OpenCV 5 reads turned TIFF files from memory only
+    if suffix != ".tif":  # OpenCV 5 reads rotated TIFF files from memory only
         check_reading(path)
         assert (width, height) == ((60, 80) if orientation >= 5 else (80, 60))
 
 
-def test_an_orientation_that_is_none(tmp_path):
+def test_invalid_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 99
     Image.fromarray(gradient).save(tmp_path / "a.jpg", exif=exif)
@@ -104,15 +104,15 @@ def test_real_photographs(shared):
 
 def encode(suffix, **options):
     buffer = io.BytesIO()
-    # Noise, because a cut in the last run of equal pixels would lose nothing.
-    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    Image.fromarray(picture).save(buffer, Image.registered_extensions()[suffix], **options)
+    # Noise: truncating a run of equal pixels would lose nothing.
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    Image.fromarray(image).save(buffer, Image.registered_extensions()[suffix], **options)
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif"])
-def test_a_file_that_is_cut_short(tmp_path, suffix, kept):
+def test_truncated_file(tmp_path, suffix, kept):
     content = encode(suffix)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content[: int(len(content) * kept)])
@@ -123,9 +123,9 @@ def test_a_file_that_is_cut_short(tmp_path, suffix, kept):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
-def test_a_cut_photograph_with_a_whole_thumbnail(tmp_path, options):
+def test_truncated_photograph_with_a_complete_thumbnail(tmp_path, options):
     thumbnail = encode(".jpg")
-    exif = b"Exif\0\0" + thumbnail  # where it is in the header does not matter, that it ends there does
+    exif = b"Exif\0\0" + thumbnail  # the thumbnail's end marker is in the header
     content = encode(".jpg", exif=exif, **options)
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
@@ -136,7 +136,7 @@ def test_a_cut_photograph_with_a_whole_thumbnail(tmp_path, options):
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 50, b"SEFH\xff\xda appended film", b"\xff\xd8\xff\xda\xff\xd9", b"\n"])
-def test_what_cameras_append_does_no_harm(tmp_path, tail):
+def test_data_appended_by_cameras_is_ignored(tmp_path, tail):
     path = tmp_path / "a.jpg"
     path.write_bytes(encode(".jpg") + tail)
     check_reading(path)
@@ -146,7 +146,7 @@ def test_what_cameras_append_does_no_harm(tmp_path, tail):
     "content", [b"", b"\0" * 100, b"<html>not found</html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]
 )
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
-def test_a_file_that_is_no_image(tmp_path, capfd, content, name):
+def test_file_that_is_not_an_image(tmp_path, capfd, content, name):
     path = tmp_path / name
     path.write_bytes(content)
     for read in (read_image, image_size):
@@ -158,7 +158,7 @@ def test_a_file_that_is_no_image(tmp_path, capfd, content, name):
 
 
 @pytest.mark.parametrize("read", [read_image, image_size])
-def test_a_file_that_cannot_be_read(tmp_path, read):
+def test_unreadable_file(tmp_path, read):
     with pytest.raises(InputError) as raised:
         read(tmp_path / "gone.jpg")
     assert str(raised.value) == f"{tmp_path / 'gone.jpg'}: cannot read: No such file or directory"
@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_read(tmp_path, read):
 
 @settings(max_examples=200)
 @given(st.data())
-def test_no_damage_gets_past(tmp_path_factory, data):
+def test_damaged_files_raise_only_input_errors(tmp_path_factory, data):
     suffix = data.draw(st.sampled_from([".jpg", ".png", ".bmp", ".webp", ".tif"]))
     content = bytearray(encode(suffix))
     for _ in range(data.draw(st.integers(1, 4))):

@@ -1,4 +1,4 @@
-"""Label lines: what is read, what is clipped, what is refused; where the label file of an image is."""
+"""Label files: parsing, clipping, invalid lines, and the label file of an image."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from utils.dataset.labels import MAX_OVERHANG, find_labels, label_candidates, parse_labels
 
-# What is read. Bad lines and their messages: tests/bad_inputs/labels.
+# Parsing. Invalid lines and their messages: tests/convert/bad_inputs/labels.
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_no_labels(text):
 
 
 def test_polygons_and_scores_are_counted():
-    scan = parse_labels("0 0.1 0.1 0.2 0.1 0.2 0.3\n0 .5 .5 .1 .1 1\n0 .5 .5 .1 .1\n0 .5 .5 .1 .1 7\n")
-    assert (scan.polygons, scan.scores, len(scan.labels)) == (1, 1, 3)
-    assert [line for line, _ in scan.problems] == [4]
-    assert scan.labels[0] == pytest.approx([0, 0.15, 0.2, 0.1, 0.2], abs=1e-7)
+    parsed = parse_labels("0 0.1 0.1 0.2 0.1 0.2 0.3\n0 .5 .5 .1 .1 1\n0 .5 .5 .1 .1\n0 .5 .5 .1 .1 7\n")
+    assert (parsed.polygons, parsed.scores, len(parsed.labels)) == (1, 1, 3)
+    assert [line for line, _ in parsed.problems] == [4]
+    assert parsed.labels[0] == pytest.approx([0, 0.15, 0.2, 0.1, 0.2], abs=1e-7)
 
 
-def test_any_class_will_do_when_their_number_is_unknown():
+def test_any_class_is_valid_if_their_number_is_unknown():
     assert parse_labels("4000 .5 .5 .1 .1").labels[0, 0] == 4000
     ((line, message),) = parse_labels("-1 .5 .5 .1 .1").problems
     assert (line, message.split(": ")[0]) == (1, "expected class 0 or more, got -1")
@@ -65,11 +65,11 @@ def test_problems_have_line_numbers():
 @pytest.mark.parametrize(
     "line", ["0 1_0 .5 .1 .1", "0 0x1 .5 .1 .1", "0 .5 .5 .1 1e", "nan .5 .5 .1 .1", "0 .5 -inf .1 .1"]
 )
-def test_what_only_python_calls_a_number_is_none(line):
+def test_numbers_that_only_python_accepts_are_invalid(line):
     assert len(parse_labels(line).problems) == 1
 
 
-def test_a_long_line_is_shown_shortened():
+def test_long_lines_are_shortened_in_messages():
     ((_, message),) = parse_labels("0 " + "0.25 " * 101).problems
     assert message.startswith('expected "class cx cy w h", got 102 values')
     assert len(message) < 150
@@ -89,25 +89,25 @@ def test_a_long_line_is_shown_shortened():
         ("0 -0.0005 -0.0005 0.8 -0.0005 0.8 0.6", (0.4, 0.3, 0.8, 0.6)),
     ],
 )
-def test_a_rounding_error_is_clipped(line, box):
+def test_rounding_errors_are_clipped(line, box):
     assert parse_labels(line).labels[0, 1:] == pytest.approx(box, abs=1e-7)
 
 
 @pytest.mark.parametrize("shift", [-1, 1])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_more_than_a_rounding_error_is_refused(axis, shift):
-    centre = [0.5, 0.5]
-    centre[axis] += shift * (0.4 + MAX_OVERHANG * 0.9)
-    line = f"0 {centre[0]} {centre[1]} 0.2 0.2"
+def test_larger_overhang_is_invalid(axis, shift):
+    center = [0.5, 0.5]
+    center[axis] += shift * (0.4 + MAX_OVERHANG * 0.9)
+    line = f"0 {center[0]} {center[1]} 0.2 0.2"
     assert not parse_labels(line).problems
-    centre[axis] += shift * MAX_OVERHANG * 0.2
-    assert "0.0011" in parse_labels(f"0 {centre[0]} {centre[1]} 0.2 0.2").problems[0][1]
+    center[axis] += shift * MAX_OVERHANG * 0.2
+    assert "0.0011" in parse_labels(f"0 {center[0]} {center[1]} 0.2 0.2").problems[0][1]
 
 
 @pytest.mark.parametrize(
     "line", ["0 1.0002 0.5 0.0002 0.1", "0 0.5 -0.0002 0.1 0.0001", "0 0 0.5 1e-50 0.1", "0 .5 .5 .1 -0"]
 )
-def test_nothing_left_inside_the_image_is_refused(line):
+def test_boxes_without_area_inside_the_image_are_invalid(line):
     assert len(parse_labels(line).problems) == 1
 
 
@@ -125,7 +125,7 @@ def boxes(draw):
 
 
 @given(st.lists(boxes()), st.sampled_from(["{:.6f}", "{!r}", "{:.9e}"]), st.sampled_from([" ", "\t", "   "]))
-def test_what_is_written_is_read(rows, form, separator):
+def test_written_boxes_are_read_back(rows, form, separator):
     lines = [separator.join([str(label), *(form.format(value) for value in box)]) for label, *box in rows]
     labels = parse_labels("\n".join(lines), classes=80).labels
     assert labels.shape == (len(rows), 5)
@@ -133,27 +133,27 @@ def test_what_is_written_is_read(rows, form, separator):
 
 
 @given(st.text(alphabet="0123456789.-+eEinfa_ \t\n\r,#", max_size=200))
-def test_every_line_is_a_good_box_or_a_problem(text):
-    scan = parse_labels(text, classes=3)
+def test_every_line_is_a_box_or_a_problem(text):
+    parsed = parse_labels(text, classes=3)
     filled = [number for number, line in enumerate(text.split("\n"), 1) if line.split()]
-    assert len(scan.labels) + len(scan.problems) == len(filled)
-    assert {number for number, _ in scan.problems} <= set(filled)
-    check_good(scan.labels)
+    assert len(parsed.labels) + len(parsed.problems) == len(filled)
+    assert {number for number, _ in parsed.problems} <= set(filled)
+    assert_valid(parsed.labels)
 
 
 @given(st.lists(st.lists(st.floats(-0.1, 1.1) | st.sampled_from([0, 0.5, 1]), min_size=4, max_size=9), max_size=5))
-def test_good_boxes_have_an_area_inside_the_image(rows):
-    check_good(parse_labels("\n".join("0 " + " ".join(map(repr, row)) for row in rows)).labels)
+def test_parsed_boxes_have_an_area_inside_the_image(rows):
+    assert_valid(parse_labels("\n".join("0 " + " ".join(map(repr, row)) for row in rows)).labels)
 
 
-def check_good(labels):
-    centre, size = labels[:, 1:3], labels[:, 3:]
+def assert_valid(labels):
+    center, size = labels[:, 1:3], labels[:, 3:]
     assert np.isfinite(labels).all()
     assert (labels[:, 0] >= 0).all()
     assert (labels[:, 0] == labels[:, 0].round()).all()
     assert (size > 0).all()
-    assert (centre - size / 2 >= -1e-6).all()
-    assert (centre + size / 2 <= 1 + 1e-6).all()
+    assert (center - size / 2 >= -1e-6).all()
+    assert (center + size / 2 <= 1 + 1e-6).all()
 
 
 @given(st.text(max_size=300))
@@ -163,7 +163,7 @@ def test_a_problem_of_any_text_is_one_line(text):
         assert "\n" not in message
 
 
-# Where labels are
+# Label files
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_label_candidates(image, places):
     assert [Path(place) for place in label_candidates(str(Path(image)))] == [Path(place) for place in places]
 
 
-def test_the_label_file_next_to_the_image_is_preferred(tmp_path):
+def test_label_file_next_to_the_image_is_preferred(tmp_path):
     images = [str(tmp_path / "images" / "a.jpg")]
     next_to_it, in_labels = tmp_path / "images" / "a.txt", tmp_path / "labels" / "a.txt"
     for folder in (next_to_it.parent, in_labels.parent):
