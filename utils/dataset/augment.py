@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from utils.boxes import corners
+
 Augmented = tuple[np.ndarray, np.ndarray]  # image and labels
 Augmentation = Callable[[np.ndarray, np.ndarray, Generator], Augmented]
 
@@ -64,9 +66,7 @@ def place_labels(
     Returns:
         [m, 5] float32, without the boxes that lose too much area (MIN_VISIBLE) or become too thin (MIN_SIDE).
     """
-    half = labels[:, 3:5] / 2
-    low = (labels[:, 1:3] - half) * factor + offset
-    high = (labels[:, 1:3] + half) * factor + offset
+    low, high = (corner * factor + offset for corner in corners(labels[:, 1:]))
     area = (high - low).prod(1)
     low, high = low.clip(0, 1), high.clip(0, 1)
     sides = high - low
