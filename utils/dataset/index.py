@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -73,20 +73,20 @@ def load_index(source: str | Path, classes: int | None = None, cache: bool = Tru
     Raises:
         InputError: no images, a missing image (with the line of the list), or a malformed label line.
     """
-    source, images, label_files, image_key, key = _open(source)
+    files = _find_files(source)
     path = cache_path(source) if cache else None
-    cached = path and read_cache(path, key, len(images))
+    cached = path and read_cache(path, files.key, len(files.images))
     # The key does not contain the number of classes, so tools that do not know it share the cache.
     if cached and _max_class(cached["labels"]) < (classes or np.inf):
-        index = DatasetIndex(source, images, label_files, image_key=image_key, **cached)
+        index = DatasetIndex(files.source, files.images, files.label_files, image_key=files.image_key, **cached)
     else:
-        _check_images(source, images)
-        index, problems = _scan(source, images, label_files, image_key, classes)
+        _check_images(files.source, files.images)
+        index, problems = _scan(files, classes)
         if problems:
             more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
             raise InputError(f"{problems[0]}{more}")
         if path:
-            write_cache(path, index, key)
+            write_cache(path, index, files.key)
     warn_about_labels(index)
     return index
 
@@ -105,33 +105,38 @@ def scan_dataset(source: str | Path, classes: int | None = None) -> tuple[Datase
     Raises:
         InputError: no images.
     """
-    *files, _ = _open(source)
-    return _scan(*files, classes)
+    return _scan(_find_files(source), classes)
 
 
-def _open(source: str | Path) -> tuple[Path, PathList, list[str | None], str, str]:
-    """(source, images, label files, digest of the images, digest of all files)"""
-    source = Path(source)
+class _Files(NamedTuple):
+    """The files of a data set, and digests of their states."""
+
+    source: Path
+    images: PathList
+    label_files: list[str | None]
+    image_key: str  # digest of the images
+    key: str  # digest of images and label files
+
+
+def _find_files(source: str | Path) -> _Files:
     images = list_images(source)
     label_files = find_labels(images.names)
-    return source, images, label_files, *file_keys(images.names, label_files)
+    return _Files(Path(source), images, label_files, *file_keys(images.names, label_files))
 
 
-def _scan(
-    source: Path, images: PathList, label_files: list[str | None], image_key: str, classes: int | None
-) -> tuple[DatasetIndex, list[InputError]]:
+def _scan(files: _Files, classes: int | None) -> tuple[DatasetIndex, list[InputError]]:
     read = functools.partial(_read_entry, classes=classes)
-    files = list(zip(images.names, label_files, strict=True))
-    entries = _map_in_processes(read, files, f"reading {source.name}")
+    pairs = list(zip(files.images.names, files.label_files, strict=True))
+    entries = _map_in_processes(read, pairs, f"reading {files.source.name}")
     index = DatasetIndex(
-        source=source,
-        images=images,
-        label_files=label_files,
+        source=files.source,
+        images=files.images,
+        label_files=files.label_files,
         labels=[parsed.labels for _, parsed, _ in entries],
         sizes=np.array([size for size, _, _ in entries], np.int64).reshape(-1, 2),
         polygons=sum(parsed.polygons for _, parsed, _ in entries),
         scores=sum(parsed.scores for _, parsed, _ in entries),
-        image_key=image_key,
+        image_key=files.image_key,
     )
     return index, [problem for _, _, problems in entries for problem in problems]
 
