@@ -15,22 +15,21 @@ from utils import cli
 
 def main(options):
     from utils.config import read_config
-    from utils.dataset.shapes import prepare
+    from utils.dataset.index import open_list
     from utils.errors import warn
-    from utils.evaluation.compare import read_val
     from utils.evaluation.detect import detect_images
     from utils.evaluation.files import check_files, write_files
     from utils.evaluation.metrics import measure
     from utils.evaluation.report import class_table, figures_table
     from utils.runtimes.loading import load_runtime
 
-    config = prepare(read_config(options.data))
+    config = read_config(options.data)
     if len(options.weights) > 1:
         return compare(options, config)
     options.weights = options.weights[0]
     check_files(options, config)
     runtime = load_runtime(options.weights, config, options.device)
-    index = read_val(config)
+    index = open_list(config, "val")
     print(f"model    {options.weights} on {runtime.device_name}, {config.width}x{config.height}")
     objects = sum(map(len, index.labels))
     print(f"data     {len(index)} images, {objects} objects: {config.val}", flush=True)
@@ -53,13 +52,15 @@ def main(options):
 
 def compare(options, config):
     """Measure several models, a line each."""
+    from utils.dataset.index import open_list
     from utils.errors import InputError
-    from utils.evaluation.compare import evaluate_all, read_val
+    from utils.evaluation.compare import evaluate_all
 
     if options.json or options.save_detections or options.plots:
         raise InputError("--json, --save-detections and --plots: expected one weights file, got several")
     limits = {"conf": options.conf, "iou": options.iou, "max_det": options.max_det}
-    print(evaluate_all(options.weights, config, read_val(config), options.batch_size, options.workers, **limits))
+    index = open_list(config, "val")
+    print(evaluate_all(options.weights, config, index, options.batch_size, options.workers, **limits))
 
 
 def build_parser():

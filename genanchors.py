@@ -64,9 +64,8 @@ def main(options: argparse.Namespace) -> None:
     from utils.anchors import RESTARTS, box_sizes, cluster, fit, fit_report, replace_anchors, write_anchor_file
     from utils.config import read_config
     from utils.dataset.index import load_index
-    from utils.dataset.shapes import prepare
 
-    config = prepare(read_config(options.data)) if options.data else None
+    config = read_config(options.data) if options.data else None
     settings = read_settings(options, config)
     source, width, height = settings.traintxt, settings.input_width, settings.input_height
     index = load_index(source, config.classes if config else None)

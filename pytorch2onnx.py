@@ -49,7 +49,6 @@ def main(options):
 
     from utils.config import read_config
     from utils.dataset.index import open_list
-    from utils.dataset.shapes import prepare
     from utils.errors import InputError
     from utils.evaluation.compare import evaluate_all
     from utils.export.exporter import ExportOptions, export
@@ -57,7 +56,7 @@ def main(options):
     export_options = ExportOptions(**{entry.name: getattr(options, entry.name) for entry in fields(ExportOptions)})
     if options.end2end and options.evaluate:
         raise InputError("--evaluate: expected no --end2end, because AP needs all scores and NMS removes the low ones")
-    config = prepare(read_config(options.data))
+    config = read_config(options.data)
     index = open_list(config, "val") if options.evaluate else None
     models = [options.weights]
     for exported in export(config, export_options):

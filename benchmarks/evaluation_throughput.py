@@ -11,10 +11,10 @@ from utils import cli
 
 
 def main(options):
-    from utils.dataset.shapes import prepare
+    from utils.config import read_config
     from utils.runtimes.loading import load_runtime
 
-    config = prepare(read_data(options.data))
+    config = read_config(options.data)
     runtime = load_runtime(options.weights, config, options.device)
     batches = read_all(config, options)
     images = sum(len(batch) for batch in batches)
@@ -36,24 +36,13 @@ def main(options):
     print("no files were written")
 
 
-def read_data(path):
-    """The Config of a .data file that has a val list."""
-    from utils.config import read_config
-    from utils.errors import InputError
-
-    config = read_config(path)
-    if config.val is None:
-        raise InputError(f"{config.path}: val: expected a list of images, got None")
-    return config
-
-
 def read_all(config, options):
     """Read all images of the val list as batches [N, H, W, 3] uint8."""
     from utils.dataset.dataset import DetectionDataset
-    from utils.dataset.index import load_index
+    from utils.dataset.index import open_list
     from utils.dataset.prefetch import read_batches
 
-    dataset = DetectionDataset(load_index(config.val, config.classes), config.width, config.height)
+    dataset = DetectionDataset(open_list(config, "val"), config.width, config.height)
     return [images.permute(0, 2, 3, 1) for images, _ in read_batches(dataset, options.batch_size, options.workers)]
 
 
@@ -67,16 +56,17 @@ def time_evaluation(options):
     """Do the work of evaluation.py after its imports; return {part: seconds}."""
     import time
 
-    from utils.dataset.index import load_index
+    from utils.config import read_config
+    from utils.dataset.index import open_list
     from utils.evaluation.detect import detect_images
     from utils.evaluation.metrics import measure
     from utils.runtimes.loading import load_runtime
 
     times = [time.perf_counter()]
-    config = read_data(options.data)
+    config = read_config(options.data)
     runtime = load_runtime(options.weights, config, options.device)
     times.append(time.perf_counter())
-    index = load_index(config.val, config.classes)
+    index = open_list(config, "val")
     times.append(time.perf_counter())
     detections = detect_images(runtime, index, config, options.batch_size, options.workers)
     times.append(time.perf_counter())

@@ -35,7 +35,8 @@ def main(options):
 
     from result_file import write_results
 
-    from utils.dataset.images import list_images, read_image
+    from utils.dataset.images import read_image
+    from utils.dataset.lists import list_images
     from utils.detect.run import FrameDetector, Thresholds
     from utils.errors import InputError
     from utils.plots.fonts import class_labels

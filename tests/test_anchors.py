@@ -20,8 +20,9 @@ from utils.anchors import (
 )
 from utils.boxes import shape_iou
 from utils.config import read_config
-from utils.dataset.labels import label_path, parse_labels
+from utils.dataset.labels import find_labels, parse_labels
 from utils.errors import InputError
+from utils.files import read_text
 
 ANCHORS = [[1.5, 2.25], [30, 40.125]]
 
@@ -56,9 +57,9 @@ def read_sizes(folder):
     """Read the box sizes of a training set at 352x352."""
     labels = []
     for line in (folder / "train.txt").read_text(encoding="utf-8").split():
-        path = label_path(folder / line)
-        if path.exists():
-            labels.append(parse_labels(path.read_text(encoding="utf-8"), path))
+        (path,) = find_labels([str(folder / line)])
+        if path:
+            labels.append(parse_labels(read_text(path)).labels)
     return box_sizes(labels, 352, 352)
 
 

@@ -204,9 +204,9 @@ def test_absolute_paths(write, tmp_path):
     assert config.val == tmp_path / "somewhere" / "val.txt"
 
 
-def test_a_list_that_is_nowhere_keeps_its_name(write):
-    """Detecting needs no lists, so whether they exist is left to who opens them."""
-    assert read_config(write("\n".join(lines(train="nowhere/train.txt")))).train == Path("nowhere/train.txt")
+def test_a_missing_list_is_expected_next_to_the_data_file(write, tmp_path):
+    """Detecting needs no lists, so read_config does not check whether they exist."""
+    assert read_config(write("\n".join(lines(train="nowhere/train.txt")))).train == tmp_path / "nowhere/train.txt"
 
 
 def test_relative_data_file(write, tmp_path, monkeypatch):

@@ -18,10 +18,9 @@ def main(options):
     from utils.check.checks import check_dataset
     from utils.check.report import as_dictionary, as_text
     from utils.config import read_config
-    from utils.dataset import shapes
     from utils.files import new_folder, write_text
 
-    config = shapes.prepare(read_config(options.data))
+    config = read_config(options.data)
     report = check_dataset(config, options.workers)
     print(as_text(report, config))
     content = as_dictionary(report, config)

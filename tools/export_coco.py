@@ -17,24 +17,22 @@ def main(options):
     import json
 
     from utils.config import read_config, read_names
-    from utils.dataset import shapes
     from utils.dataset.coco import coco_content
-    from utils.dataset.images import image_size, list_images
-    from utils.dataset.index import scan_dataset, warn_of_labels
+    from utils.dataset.images import image_size
+    from utils.dataset.index import scan_dataset, warn_about_labels
+    from utils.dataset.lists import list_path
     from utils.files import write_text
 
     if options.data and options.names:
         raise InputError("--names: only for --list; the .data file names the classes")
     if options.data:
-        config = shapes.prepare(read_config(options.data))
-        source, names = getattr(config, options.set), config.class_names
-        if source is None:
-            raise InputError(f"{options.data}: {options.set}: expected a list of images, got None")
+        config = read_config(options.data)
+        source, names = list_path(config, options.set), config.class_names
     elif options.names:
         source, names = options.list, read_names(options.names)
     else:
         raise InputError("--list: needs --names, the file of class names")
-    index, problems = scan_dataset(source, list_images(source), len(names))
+    index, problems = scan_dataset(source, len(names))
     readable = index.sizes.all(1)
     for position in (~readable).nonzero()[0].tolist():
         try:
@@ -48,7 +46,7 @@ def main(options):
     root = options.root or (source if source.is_dir() else source.parent)
     content = coco_content(index, names, root)
     write_text(options.output, json.dumps(content, ensure_ascii=False))
-    warn_of_labels(index)
+    warn_about_labels(index)
     if problems:
         print(f"dropped: {len(problems)} entries")
     counts = f"{readable.sum()} images, {len(content['annotations'])} boxes, {len(names)} categories"

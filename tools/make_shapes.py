@@ -1,9 +1,9 @@
-"""Draw the data set of shapes with a seed, a size or a place of your own.
+"""Draw the synthetic data set with another seed, size or folder.
 
     python3 tools/make_shapes.py --output /tmp/shapes
     python3 tools/make_shapes.py --output /tmp/shapes --seed 1 --train 2000 --val 200
 
-The one in data/shapes, which data/shapes.data trains on, is drawn on first use without this script.
+The set in data/shapes, which data/shapes.data trains on, is drawn on first use without this script.
 """
 
 from pathlib import Path
@@ -15,17 +15,17 @@ from utils.errors import InputError
 
 def main(options):
     if not shapes.make_shapes(options.output, options.seed, options.train, options.val):
-        raise InputError(f"{options.output}: another process has made it meanwhile")
-    print(f"wrote {options.train} pictures for training and {options.val} for validation into {options.output}")
+        raise InputError(f"{options.output}: another process has created it in the meantime")
+    print(f"wrote {options.train} images for training and {options.val} for validation into {options.output}")
 
 
 if __name__ == "__main__":
     arguments = cli.parser(
-        "Draw the data set of shapes: darknet format, six classes.",
+        "Draw the synthetic data set: darknet format, six classes.",
         ["python3 tools/make_shapes.py --output /tmp/shapes --seed 1 --train 2000 --val 200"],
     )
-    arguments.add_argument("--output", type=Path, default=shapes.FOLDER, help="folder to make")
-    arguments.add_argument("--seed", type=cli.natural_int, default=shapes.SEED, help="of the pictures")
-    arguments.add_argument("--train", type=cli.positive_int, default=shapes.COUNTS["train"], help="training pictures")
-    arguments.add_argument("--val", type=cli.positive_int, default=shapes.COUNTS["val"], help="validation pictures")
+    arguments.add_argument("--output", type=Path, default=shapes.FOLDER, help="folder to create")
+    arguments.add_argument("--seed", type=cli.natural_int, default=shapes.SEED, help="seed of the images")
+    arguments.add_argument("--train", type=cli.positive_int, default=shapes.COUNTS["train"], help="training images")
+    arguments.add_argument("--val", type=cli.positive_int, default=shapes.COUNTS["val"], help="validation images")
     cli.run(arguments, main)

@@ -35,7 +35,7 @@ class Config:
     height: int
     anchor_num: int  # per scale
     anchors: tuple[tuple[tuple[float, float], ...], ...]  # [SCALES][anchor_num] (width, height) in input pixels
-    train: Path | None  # the lists may not exist: whoever opens them checks that
+    train: Path | None  # may not exist; then it is expected next to the .data file, where the synthetic set is drawn
     val: Path | None
     names: Path
     class_names: tuple[str, ...]
@@ -74,7 +74,8 @@ def read_config(path: Path | str) -> Config:
 
     for key in ("train", "val", "names"):
         if values[key] is not None:
-            values[key] = find_path(values[key], (Path(), path.parent))
+            found = find_path(values[key], (Path(), path.parent))
+            values[key] = found if os.path.exists(found) else find_path(values[key], (path.parent,))
     if values["names"] is None or not os.path.exists(values["names"]):
         fail("names", f"a file with one class name per line, in the working directory or in {path.parent}")
     class_names = read_names(values["names"])

@@ -12,9 +12,10 @@ from utils.convert import coco, voc
 from utils.convert.annotations import Problems, choose_classes
 from utils.convert.locate import find_images, label_images
 from utils.convert.options import ImportOptions
-from utils.dataset.images import list_images
-from utils.dataset.labels import label_error, scan_labels
+from utils.dataset.labels import parse_labels
+from utils.dataset.lists import list_images
 from utils.errors import InputError
+from utils.files import read_text
 
 FOLDER = Path(__file__).parent / "bad_inputs"
 GOOD_XML = """<annotation><filename>b.png</filename><object><name>cat</name>
@@ -81,7 +82,7 @@ def test_voc(file, status, start, key, monkeypatch, tmp_path):
 def test_labels(file, status, start, key, monkeypatch):
     monkeypatch.chdir(FOLDER)
     try:
-        messages = [str(label_error(file, *problem)) for problem in scan_labels(file, classes=2)[1]]
+        messages = [f"{file}:{line}: {message}" for line, message in parse_labels(read_text(file), classes=2).problems]
     except InputError as error:
         messages = [str(error)]
     assert_message(messages, start, key)

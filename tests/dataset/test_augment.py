@@ -1,4 +1,4 @@
-"""Augmentations: labels stay on their objects, pixels in range, the same seed gives the same."""
+"""Augmentations: labels stay on their objects, pixels stay in range, results depend on the seed only."""
 
 import cv2
 import numpy as np
@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from utils.dataset.augment import (
     AUGMENTATIONS,
-    THINNEST,
-    VISIBLE,
-    ZOOM,
+    MIN_SIDE,
+    MIN_VISIBLE,
+    ZOOM_RANGE,
     flip,
     mild_contrast_brightness,
     place_labels,
@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 96, 64
 
 
 def scene(seed):
-    """A grey picture with a bright block an object, and its labels: the block's brightness tells its class."""
+    """A gray image with one bright block per object, and its labels; the brightness of a block encodes its class."""
     rng = np.random.default_rng(seed)
     image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
     labels = []
@@ -54,7 +54,7 @@ def test_labels_stay_on_their_objects(name, seed):
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_same_seed_gives_the_same(name):
+def test_same_seed_gives_same_result(name):
     results = [AUGMENTATIONS[name](*scene(1), np.random.default_rng(5)) for _ in range(2)]
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)
@@ -67,7 +67,7 @@ def test_no_labels(name):
     assert labels.shape == (0, 5)
 
 
-def test_every_second_image_is_mirrored():
+def test_half_of_the_images_are_mirrored():
     image, labels = scene(3)
     rng = np.random.default_rng(0)
     mirrored = 0
@@ -91,7 +91,7 @@ def test_contrast_and_brightness_are_mild():
     assert 1.6 < max(means) < 2.1
 
 
-def test_the_original_augmentation_is_opencv_s():
+def test_original_augmentation_equals_opencv():
     image, labels = scene(3)
     out, _ = AUGMENTATIONS["contrast_brightness"](image, labels, np.random.default_rng(7))
     alpha, beta = np.random.default_rng(7).uniform(0.25, 1.75, 2)
@@ -100,7 +100,7 @@ def test_the_original_augmentation_is_opencv_s():
 
 @given(seed=st.integers(0, 10_000))
 def test_zoom_keeps_labels_on_their_objects(seed):
-    """A label's inside has its object's brightness and its outside not, up to the pixel that scaling blurs."""
+    """The inside of a label has the brightness of its object, the outside does not, except for one blurred pixel."""
     image, labels = scene(seed)
     out, moved = zoom(image, labels.copy(), np.random.default_rng(seed))
     assert out.shape == image.shape
@@ -108,7 +108,7 @@ def test_zoom_keeps_labels_on_their_objects(seed):
         x1, y1 = int(np.ceil((cx - w / 2) * WIDTH + 1)), int(np.ceil((cy - h / 2) * HEIGHT + 1))
         x2, y2 = int((cx + w / 2) * WIDTH - 1), int((cy + h / 2) * HEIGHT - 1)
         assert (out[y1:y2, x1:x2] == 140 + 30 * int(number)).all()
-    # Every pixel of an object that is far from the objects' blurred edges is in a label.
+    # Every object pixel that is not at a blurred edge is in a label.
     inside = np.zeros((HEIGHT, WIDTH), bool)
     for _, cx, cy, w, h in moved:
         x1, y1 = (max(0, int((c - s / 2) * n - 2)) for c, s, n in ((cx, w, WIDTH), (cy, h, HEIGHT)))
@@ -119,22 +119,22 @@ def test_zoom_keeps_labels_on_their_objects(seed):
 
 
 @given(
-    centre=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    center=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     sides=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)),
-    factor=st.floats(*ZOOM),
+    factor=st.floats(*ZOOM_RANGE),
     offset=st.tuples(st.floats(-0.6, 0.4), st.floats(-0.6, 0.4)),
 )
-def test_placed_labels_are_in_the_frame_and_large_enough(centre, sides, factor, offset):
-    labels = np.array([[3, *centre, *sides]], np.float32)
+def test_placed_labels_are_in_the_frame_and_large_enough(center, sides, factor, offset):
+    labels = np.array([[3, *center, *sides]], np.float32)
     placed = place_labels(labels, factor, offset, (352, 352))
-    low = ((np.array(centre) - np.array(sides) / 2) * factor + offset).clip(0, 1)
-    high = ((np.array(centre) + np.array(sides) / 2) * factor + offset).clip(0, 1)
+    low = ((np.array(center) - np.array(sides) / 2) * factor + offset).clip(0, 1)
+    high = ((np.array(center) + np.array(sides) / 2) * factor + offset).clip(0, 1)
     share = (high - low).prod() / (np.prod(sides) * factor**2)
     if len(placed):
         assert placed.dtype == np.float32
-        assert share >= VISIBLE - 1e-4
-        assert (placed[0, 3:] * 352 >= THINNEST - 1e-3).all()
+        assert share >= MIN_VISIBLE - 1e-4
+        assert (placed[0, 3:] * 352 >= MIN_SIDE - 1e-3).all()
         np.testing.assert_allclose(placed[0, 1:3], (low + high) / 2, atol=1e-5)
         np.testing.assert_allclose(placed[0, 3:], high - low, atol=1e-5)
     else:
-        assert share < VISIBLE + 1e-4 or ((high - low) * 352 < THINNEST + 1e-3).any()
+        assert share < MIN_VISIBLE + 1e-4 or ((high - low) * 352 < MIN_SIDE + 1e-3).any()

@@ -1,24 +1,25 @@
-"""The index of a data set: what is in it, when its cache is used, and what is said about labels and images."""
+"""The index of a data set: content, cache, warnings and errors."""
 
 import os
 import pickle
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.helpers.dataset_files import write_picture
 from utils.dataset import index as dataset_index
-from utils.dataset.images import list_images
-from utils.dataset.index import FileStates, PathList, cache_path, load_index, scan_dataset
+from utils.dataset.index import load_index, open_list, scan_dataset
+from utils.dataset.index_cache import cache_path, file_keys
 from utils.errors import InputError
 
 
 @pytest.fixture
 def source(tmp_path):
-    """List of three pictures: two boxes, an empty label file, a box under labels/."""
+    """List of three images: one with two boxes, one with an empty label file, one with a box in labels/."""
     for number, name in enumerate(("a.jpg", "v1.0 ä/b.PNG", "images/c.bmp")):
         write_picture(tmp_path / name, width=64 + number, seed=number)
     (tmp_path / "a.txt").write_text("0 .5 .5 .1 .1\n1 .25 .5 .1 .1\n", encoding="utf-8")
@@ -31,18 +32,20 @@ def source(tmp_path):
 
 @pytest.fixture
 def scans(monkeypatch):
-    """How often everything was read."""
+    """The calls that read all files."""
     calls = []
+
+    scan = dataset_index._scan
 
     def count(*arguments):
         calls.append(arguments)
-        return scan_dataset(*arguments)
+        return scan(*arguments)
 
-    monkeypatch.setattr(dataset_index, "scan_dataset", count)
+    monkeypatch.setattr(dataset_index, "_scan", count)
     return calls
 
 
-def check_same(one, other):
+def assert_same(one, other):
     assert list(one.images) == list(other.images)
     assert (one.sizes == other.sizes).all()
     assert [labels.tolist() for labels in one.labels] == [labels.tolist() for labels in other.labels]
@@ -50,7 +53,7 @@ def check_same(one, other):
         assert getattr(one, name) == getattr(other, name)
 
 
-def test_what_is_in_it(source, capsys):
+def test_content(source, capsys):
     index = load_index(source, classes=2)
     assert index.images[1] == source.parent / "v1.0 ä" / "b.PNG"
     assert index.sizes.tolist() == [[64, 48], [65, 48], [66, 48]]
@@ -75,17 +78,17 @@ def test_real_data(shared, tmp_path):
 # The cache
 
 
-def test_the_second_time_comes_from_the_cache(source, scans):
+def test_second_load_uses_the_cache(source, scans):
     first = load_index(source, classes=2)
     assert cache_path(source) == source.with_name("train.txt.cache")
     second = load_index(str(source), classes=2)
     assert len(scans) == 1
-    check_same(first, second)
-    check_same(first, load_index(source, classes=2, cache=False))
+    assert_same(first, second)
+    assert_same(first, load_index(source, classes=2, cache=False))
     assert len(scans) == 2
 
 
-def test_the_cache_serves_from_any_folder(source, scans, monkeypatch):
+def test_cache_is_valid_for_any_working_directory(source, scans, monkeypatch):
     load_index(source)
     for folder, name in ((source.parent, "train.txt"), (source.parent / "labels", "../train.txt")):
         monkeypatch.chdir(folder)
@@ -94,7 +97,7 @@ def test_the_cache_serves_from_any_folder(source, scans, monkeypatch):
     assert len(scans) == 1
 
 
-def test_a_folder_and_its_list_have_a_cache_each(source, scans):
+def test_folders_and_lists_have_their_own_caches(source, scans):
     folder = source.parent / "v1.0 ä"
     for _ in range(2):
         assert len(load_index(source)) == 3
@@ -107,7 +110,7 @@ def test_a_folder_and_its_list_have_a_cache_each(source, scans):
 
 
 def rewrite(path, content):
-    """Other content of the same length at another time."""
+    """Write other content of the same length, with another modification time."""
     status = path.stat()
     path.write_text(content, encoding="utf-8")
     assert path.stat().st_size == status.st_size
@@ -119,7 +122,7 @@ CHANGES = {
     "label longer": lambda folder: (folder / "a.txt").write_text("0 .5 .5 .1 .1\n" * 3, encoding="utf-8"),
     "label removed": lambda folder: (folder / "a.txt").unlink(),
     "label emptied": lambda folder: (folder / "a.txt").write_text("", encoding="utf-8"),
-    "label beside appeared": lambda folder: (folder / "images" / "c.txt").write_text("", encoding="utf-8"),
+    "label next to the image added": lambda folder: (folder / "images" / "c.txt").write_text("", encoding="utf-8"),
     "image replaced": lambda folder: write_picture(folder / "a.jpg", width=32),
     "image added": lambda folder: (folder / "train.txt").write_text("a.jpg\nimages/c.bmp\na.jpg\n", encoding="utf-8"),
     "order changed": lambda folder: (folder / "train.txt").write_text("images/c.bmp\na.jpg\n", encoding="utf-8"),
@@ -127,13 +130,13 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_change_is_seen(source, scans, change):
+def test_changes_invalidate_the_cache(source, scans, change):
     load_index(source)
     change(source.parent)
     changed = load_index(source)
     assert len(scans) == 2
-    check_same(changed, load_index(source, cache=False))
-    check_same(changed, load_index(source))
+    assert_same(changed, load_index(source, cache=False))
+    assert_same(changed, load_index(source))
     assert len(scans) == 3
 
 
@@ -154,19 +157,19 @@ def cut(content):
     ],
     ids=["empty", "text", "half", "a byte short", "a value changed", "zeros inside", "pickle"],
 )
-def test_a_damaged_cache_is_rebuilt_silently(source, scans, capsys, damage):
+def test_damaged_cache_is_rebuilt_silently(source, scans, capsys, damage):
     first = load_index(source)
     path = cache_path(source)
     content = path.read_bytes()
     path.write_bytes(damage(content))
-    check_same(first, load_index(source))
-    check_same(first, load_index(source))
+    assert_same(first, load_index(source))
+    assert_same(first, load_index(source))
     assert len(scans) == 2
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["counts", "labels", "sizes", "notes", "version", "key"])
-def test_a_cache_of_other_shape_is_rebuilt(source, scans, name):
+def test_cache_with_other_shapes_is_rebuilt(source, scans, name):
     first = load_index(source)
     with np.load(cache_path(source)) as file:
         arrays = dict(file)
@@ -176,21 +179,21 @@ def test_a_cache_of_other_shape_is_rebuilt(source, scans, name):
             changed[name] = value
         with cache_path(source).open("wb") as file:
             np.savez(file, **changed)
-        check_same(first, load_index(source))
+        assert_same(first, load_index(source))
     assert len(scans) == 3
 
 
-def test_where_no_cache_can_be_written(source, scans, capsys):
+def test_cache_that_cannot_be_written(source, scans, capsys):
     cache_path(source).mkdir()
-    check_same(load_index(source), load_index(source))
+    assert_same(load_index(source), load_index(source))
     assert len(scans) == 2
     assert capsys.readouterr() == ("", "")
     assert not [path for path in source.parent.iterdir() if path.name.startswith(".")]
 
 
 @pytest.fixture
-def powerless():
-    """Give up root's right to write everywhere, where the tests are run as root."""
+def drop_permissions():
+    """Drop root's permissions if the tests run as root."""
     if not hasattr(os, "seteuid"):
         pytest.skip("folders cannot be made read-only here")
     user = os.geteuid()
@@ -198,16 +201,16 @@ def powerless():
     os.seteuid(user)
 
 
-def test_a_read_only_folder(source, scans, capsys, powerless):
+def test_read_only_folder(source, scans, capsys, drop_permissions):
     first = load_index(source)
-    # Not tmp_path, whose parents are closed to other users.
+    # Not tmp_path: other users cannot read its parents.
     with tempfile.TemporaryDirectory() as copy:
         copy = Path(copy)
         shutil.copytree(source.parent, copy, dirs_exist_ok=True)
         cache_path(copy / "train.txt").unlink()
         copy.chmod(0o555)
         scans.clear()
-        powerless()
+        drop_permissions()
         with pytest.raises(PermissionError):
             (copy / "x").touch()
         for _ in range(2):
@@ -226,40 +229,38 @@ def test_problems_are_not_cached(source):
     for _ in range(2):
         with pytest.raises(InputError, match=r"a\.txt:1: expected class 0…1, got 5"):
             load_index(source, classes=2)
-    # Whoever does not know the classes caches what those who do must still refuse.
+    # An index loaded without the number of classes is cached, and must still be rejected with it.
     assert len(load_index(source)) == 3
     with pytest.raises(InputError, match=r"a\.txt:1: expected class 0…1, got 5"):
         load_index(source, classes=2)
     assert len(load_index(source, classes=6)) == 3
 
 
-# What is said
+# Warnings and errors
 
 
-def test_missing_labels_are_counted_in_one_line(source, capsys):
+def test_missing_labels_cause_one_warning(source, capsys):
     (source.parent / "a.txt").unlink()
     (source.parent / "labels" / "c.txt").unlink()
     for _ in range(2):  # also when they come from the cache
         index = load_index(source)
         assert index.missing_labels == 2
         assert [len(labels) for labels in index.labels] == [0, 0, 0]
-        assert capsys.readouterr().err == (
-            f"warning: {source}: 2 of 3 images have no label file and count as images without objects\n"
-        )
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"warning: {source}: 2 of 3 images have no label file")
 
 
-def test_polygons_and_scores_are_said_once(source, capsys):
+def test_polygons_and_scores_cause_one_warning_each(source, capsys):
     text = "0 .1 .1 .2 .1 .2 .3\n0 .1 .1 .2 .1 .2 .3\n0 .5 .5 .1 .1 .9\n"
     (source.parent / "a.txt").write_text(text, encoding="utf-8")
     for _ in range(2):
         load_index(source)
-        assert capsys.readouterr().err == (
-            f"warning: {source}: 2 label lines are polygons; their bounding boxes are used\n"
-            f"warning: {source}: 1 label lines have a score as sixth value; it is not used\n"
-        )
+        polygons, scores = capsys.readouterr().err.splitlines()
+        assert polygons.startswith(f"warning: {source}: 2 label lines are polygons")
+        assert scores.startswith(f"warning: {source}: 1 label lines are boxes with a score")
 
 
-def test_a_malformed_line_stops(source):
+def test_malformed_line(source):
     (source.parent / "a.txt").write_text("0 .5 .5 .1 .1\n0 .5\n0\n", encoding="utf-8")
     with pytest.raises(InputError) as raised:
         load_index(source)
@@ -274,7 +275,7 @@ def test_a_malformed_line_stops(source):
         (lambda path: path.mkdir(), "cannot read: Is a directory"),
     ],
 )
-def test_a_label_file_that_is_none(source, make, message):
+def test_unreadable_label_file(source, make, message):
     (source.parent / "a.txt").unlink()
     make(source.parent / "a.txt")
     with pytest.raises(InputError) as raised:
@@ -282,7 +283,7 @@ def test_a_label_file_that_is_none(source, make, message):
     assert str(raised.value) == f"{source.parent / 'a.txt'}: {message}"
 
 
-def test_missing_images_stop(source):
+def test_missing_images(source):
     source.write_text("# list\na.jpg\n\nno\\b.jpg\n", encoding="utf-8")
     with pytest.raises(InputError) as raised:
         load_index(source)
@@ -295,7 +296,7 @@ def test_missing_images_stop(source):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-def test_a_link_to_nothing_stops(source):
+def test_broken_link(source):
     link = source.parent / "images" / "link.jpg"
     link.symlink_to("nowhere.jpg")
     with pytest.raises(InputError) as raised:
@@ -303,54 +304,60 @@ def test_a_link_to_nothing_stops(source):
     assert str(raised.value) == f"{link.parent}: expected an image, found nothing at {link}"
 
 
-def test_a_corrupt_image_has_no_size(source):
+def test_corrupt_image_has_no_size(source):
     (source.parent / "a.jpg").write_bytes(b"no image")
     assert load_index(source).sizes.tolist() == [[0, 0], [65, 48], [66, 48]]
     assert load_index(source).sizes.tolist() == [[0, 0], [65, 48], [66, 48]]
 
 
-def test_a_scan_goes_on_behind_problems(source):
+def test_scan_continues_after_problems(source):
     (source.parent / "a.txt").write_text("0 .5 .5 .1 .1\n0 .5\n", encoding="utf-8")
     (source.parent / "labels" / "c.txt").write_text("x\n7 .5 .5 .1 .1\n", encoding="utf-8")
     (source.parent / "images" / "c.bmp").unlink()
-    index, problems = scan_dataset(source, [source.parent / name for name in ("a.jpg", "images/c.bmp")], classes=2)
+    source.write_text("a.jpg\nimages/c.bmp\n", encoding="utf-8")
+    index, problems = scan_dataset(source, classes=2)
     assert [len(labels) for labels in index.labels] == [1, 0]
     assert index.sizes.tolist() == [[64, 48], [0, 0]]
     places = [str(problem).removeprefix(str(source.parent)).split(" ")[0] for problem in problems]
     assert places == ["/a.txt:2:", "/labels/c.txt:1:", "/labels/c.txt:2:"]
 
 
-def test_many_are_read_in_processes_as_one_would(source, monkeypatch):
+def test_several_processes_read_the_same_as_one(source, monkeypatch):
     folder = source.parent / "many"
     folder.mkdir()
-    picture = (source.parent / "a.jpg").read_bytes()
+    image = (source.parent / "a.jpg").read_bytes()
     for number in range(60):
-        (folder / f"{number:03d}.jpg").write_bytes(picture if number % 7 else b"broken")
+        (folder / f"{number:03d}.jpg").write_bytes(image if number % 7 else b"broken")
         lines = "0 .5 .5 .1 .1\n" * (number % 5) + ("bad\n" if number % 11 == 0 else "")
         (folder / f"{number:03d}.txt").write_text(lines, encoding="utf-8")
-    alone, problems_alone = scan_dataset(folder, list_images(folder))
-    monkeypatch.setattr(dataset_index, "ITEMS_A_PROCESS", 10)
-    shared_out, problems = scan_dataset(folder, list_images(folder))
-    check_same(alone, shared_out)
-    assert list(map(str, problems)) == list(map(str, problems_alone))
+    expected, expected_problems = scan_dataset(folder)
+    monkeypatch.setattr(dataset_index, "MIN_IMAGES_PER_PROCESS", 10)
+    index, problems = scan_dataset(folder)
+    assert_same(expected, index)
+    assert list(map(str, problems)) == list(map(str, expected_problems))
     assert len(problems) == 6
 
 
 # Parts
 
 
-def test_file_states_know_the_label_files(source):
-    images = list_images(source)
-    states = FileStates(images)
-    assert [Path(label) for label in states.labels] == [
-        source.parent / name for name in ("a.txt", "v1.0 ä/b.txt", "labels/c.txt")
-    ]
-    assert states.key == FileStates(list(map(str, images))).key
+def test_label_files_and_keys(source):
+    before = load_index(source)
+    names = ("a.txt", "v1.0 ä/b.txt", "labels/c.txt")
+    assert list(map(Path, before.label_files)) == [source.parent / name for name in names]
+    key = file_keys(before.images.names, before.label_files)[1]
     (source.parent / "a.txt").unlink()
-    without = FileStates(images)
-    assert without.labels[0] is None
-    assert without.key != states.key
-    assert without.image_key == states.image_key
+    after = load_index(source)
+    assert after.label_files[0] is None
+    assert after.image_key == before.image_key
+    assert file_keys(after.images.names, after.label_files)[1] != key
+
+
+def test_open_list(source):
+    config = SimpleNamespace(path="a.data", train=source, val=None, classes=2)
+    assert_same(open_list(config, "train"), load_index(source, classes=2))
+    with pytest.raises(InputError, match=r"^a\.data: val: "):
+        open_list(config, "val")
 
 
 def test_a_list_in_the_working_directory(source, monkeypatch):
@@ -360,20 +367,8 @@ def test_a_list_in_the_working_directory(source, monkeypatch):
     assert [len(labels) for labels in index.labels] == [2, 0, 1]
 
 
-def test_path_list():
-    paths = PathList(["a/b.jpg", Path("c.jpg"), "d.jpg"])
-    assert len(paths) == 3
-    assert paths[0] == Path("a/b.jpg")
-    assert paths[-1] == Path("d.jpg")
-    assert list(paths[1:]) == [Path("c.jpg"), Path("d.jpg")]
-    assert Path("c.jpg") in paths
-    with pytest.raises(IndexError):
-        paths[3]
-    assert repr(paths) == "PathList(['a/b.jpg', 'c.jpg', 'd.jpg'])"
-
-
 @pytest.mark.parametrize("options", [[], ["--windows"]])
-def test_the_benchmark_runs(run_script, options):
+def test_benchmark_runs(run_script, options):
     result = run_script("benchmarks/open_dataset.py", "--images", 30, "--repeats", 2, *options)
     assert result.returncode == 0, result.stderr
     assert "30 images, 210 boxes read" in result.stdout

@@ -1,4 +1,4 @@
-"""Work ahead in threads: order, how far ahead, what happens to errors, and batches read that way."""
+"""Prefetching in threads: order, number of prefetched items, errors, and batches."""
 
 import itertools
 import threading
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.helpers.dataset_files import write_picture
 from utils.dataset.dataset import DetectionDataset, make_loader
 from utils.dataset.index import load_index
-from utils.dataset.prefetch import map_ahead, read_batches
+from utils.dataset.prefetch import prefetch_map, read_batches
 from utils.errors import InputError
 
 
@@ -34,39 +34,39 @@ def dataset(tmp_path_factory):
 
 
 @given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 25))
-def test_results_come_in_order_however_long_each_takes(pool, delays, ahead):
+def test_results_are_in_order_for_any_delays(pool, delays, count):
     def wait(item):
         number, delay = item
         time.sleep(delay / 5000)
         return number
 
-    assert list(map_ahead(pool, wait, enumerate(delays), ahead)) == list(range(len(delays)))
+    assert list(prefetch_map(pool, wait, enumerate(delays), count)) == list(range(len(delays)))
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 4])
-def test_no_more_items_are_taken_than_asked_for_and_ahead(pool, ahead):
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_only_count_items_are_taken_in_advance(pool, count):
     taken = []
     items = (taken.append(number) or number for number in itertools.count())
-    results = map_ahead(pool, lambda item: item, items, ahead)
-    for asked in range(1, 6):
-        assert next(results) == asked - 1
-        assert len(taken) == asked + ahead
+    results = prefetch_map(pool, lambda item: item, items, count)
+    for requested in range(1, 6):
+        assert next(results) == requested - 1
+        assert len(taken) == requested + count
     results.close()
 
 
-def test_errors_come_in_their_turn(pool):
+def test_errors_follow_earlier_results(pool):
     def root(value):
         if value < 0:
             raise InputError(f"no root of {value}")
         return value**0.5
 
-    results = map_ahead(pool, root, [4, 9, -1, 16], 2)
+    results = prefetch_map(pool, root, [4, 9, -1, 16], 2)
     assert [next(results), next(results)] == [2, 3]
     with pytest.raises(InputError, match="no root of -1"):
         next(results)
 
 
-def test_what_is_not_wanted_any_more_is_not_done():
+def test_closing_cancels_pending_items():
     done, permits = [], threading.Semaphore(1)
 
     def work(item):
@@ -74,7 +74,7 @@ def test_what_is_not_wanted_any_more_is_not_done():
         done.append(item)
 
     with ThreadPoolExecutor(1) as single:
-        results = map_ahead(single, work, range(9), 3)
+        results = prefetch_map(single, work, range(9), 3)
         next(results)
         results.close()
         permits.release(9)
@@ -84,7 +84,7 @@ def test_what_is_not_wanted_any_more_is_not_done():
 
 @pytest.mark.parametrize("threads", [0, 1, 4])
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
-def test_batches_are_those_of_a_loader(dataset, batch_size, threads):
+def test_batches_equal_those_of_a_loader(dataset, batch_size, threads):
     batches = list(read_batches(dataset, batch_size, threads))
     expected = list(make_loader(dataset, batch_size))
     assert [len(images) for images, _ in batches] == [len(images) for images, _ in expected]
@@ -94,7 +94,7 @@ def test_batches_are_those_of_a_loader(dataset, batch_size, threads):
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_an_image_that_cannot_be_read_is_named(dataset, tmp_path, threads):
+def test_unreadable_image_is_reported(dataset, tmp_path, threads):
     for number in range(3):
         write_picture(tmp_path / f"{number}.png", seed=number)
     index = load_index(tmp_path, cache=False)
@@ -103,7 +103,7 @@ def test_an_image_that_cannot_be_read_is_named(dataset, tmp_path, threads):
         list(read_batches(DetectionDataset(index, 64, 32), 2, threads))
 
 
-def test_opencv_has_its_own_threads_back_afterwards(dataset):
+def test_opencv_threads_are_restored(dataset):
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)
     try:

@@ -119,7 +119,7 @@ def test_label_lines_can_be_read_as_labels(rows, size):
         ]
     ).reshape(-1, 6)
     text = label_lines(detections, size)
-    labels = parse_labels(text, "x.txt", classes=10)
+    labels = parse_labels(text, classes=10).labels
     assert labels[:, 0].tolist() == detections[:, 5].tolist()
     np.testing.assert_allclose(cxcywh_to_xyxy(labels[:, 1:]), detections[:, :4] / (size * 2), atol=1e-5)
     assert [float(line.split()[5]) for line in text.splitlines()] == pytest.approx(detections[:, 4].tolist())

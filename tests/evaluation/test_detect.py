@@ -150,7 +150,7 @@ def test_objects_of_what_is_no_image_count_as_missed(config, tmp_path, capsys, c
     assert index.sizes[2].tolist() == [0, 0]
     dataset = DetectionDataset(index, *FRAME, corrupt="blank")
     found = collect_detections(lambda batch: [torch.empty(0, 6)] * len(batch[0]), make_loader(dataset, 2), 5)
-    assert "taken as black" in capsys.readouterr().err
+    assert "replaced by a black image" in capsys.readouterr().err
     assert len(found) == 5
 
     expected = measure([*labels[:2], detections_of(), *labels[3:]], whole, FRAME, config.class_names)

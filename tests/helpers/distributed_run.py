@@ -32,7 +32,7 @@ def frozen_step(run, settings):
     run.data.batches.start(0)
     parts = iter(run.data.train_loader)
     own_parts = [next(parts) for _ in range(settings.subdivisions)]
-    train_step(state, own_parts, len(run.data.batches.numbers(0, 0)))
+    train_step(state, own_parts, len(run.data.batches.batch_indices(0, 0)))
     return {name: weight.detach() - before[name] for name, weight in state.model.named_parameters()}
 
 

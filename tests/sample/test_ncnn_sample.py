@@ -19,7 +19,8 @@ from PIL import Image
 from tests.helpers.dataset_files import write_data, write_picture
 from tests.helpers.random_detector import save_random_weights
 from utils.config import read_config
-from utils.dataset.images import list_images, read_image
+from utils.dataset.images import read_image
+from utils.dataset.lists import list_images
 from utils.detect.run import FrameDetector, Thresholds
 from utils.runtimes.loading import load_runtime
 

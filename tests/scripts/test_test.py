@@ -14,7 +14,7 @@ from PIL import Image
 from model.detector import Detector
 from utils import cli
 from utils.dataset.images import read_image
-from utils.dataset.labels import label_path, parse_labels
+from utils.dataset.labels import parse_labels
 from utils.detect import sources
 
 RELEASED = "coco2017-0.241078ap-model.pth"
@@ -171,8 +171,8 @@ def test_every_kind_of_image_in_a_folder(run, images, tmp_path):
     assert {name: (frame["width"], frame["height"]) for name, frame in found.items()} == SIZES
     for name, (width, height) in SIZES.items():
         assert read_image(folder / name).shape == (height, width, 3)
-        labels = folder / "labels" / label_path(name).with_suffix(".txt")
-        rows = parse_labels(labels.read_text(), labels, classes=3)
+        labels = folder / "labels" / f"{name.rsplit('.', 1)[0]}.txt"
+        rows = parse_labels(labels.read_text(), classes=3).labels
         detections = found[name]["detections"]
         assert [detection["class"] for detection in detections] == rows[:, 0].astype(int).tolist()
         for detection, row in zip(detections, rows, strict=True):

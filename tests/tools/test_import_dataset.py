@@ -20,9 +20,9 @@ from tests.helpers.annotation_files import (
 from tests.helpers.dataset_files import write_picture
 from utils.anchors import box_sizes, cluster
 from utils.config import read_config
-from utils.dataset.images import list_images
 from utils.dataset.index import load_index
 from utils.dataset.labels import label_path
+from utils.dataset.lists import list_images
 
 SCRIPT = "tools/import_dataset.py"
 

@@ -1,23 +1,21 @@
 """Check a data set: read all labels, decode all images, and collect the findings."""
 
 import itertools
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 from utils.check.decode import decode_images
 from utils.check.duplicates import find_identical, find_similar
 from utils.config import Config
-from utils.dataset.images import list_images
-from utils.dataset.index import FileStates, scan_dataset
-from utils.dataset.statistics import ERROR, WARNING, Finding, SetFacts, count, doubts
+from utils.dataset.index import label_notes, scan_dataset
+from utils.dataset.lists import list_images
+from utils.dataset.statistics import ERROR, WARNING, DatasetStatistics, Finding, compute_statistics, find_mistakes
 from utils.errors import InputError
 
 
 class Report(NamedTuple):
     """The result of a check."""
 
-    sets: dict[str, SetFacts]
+    sets: dict[str, DatasetStatistics]
     findings: list[Finding]
 
     def count(self, level: str) -> int:
@@ -43,11 +41,9 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
     decoded = {key: list(itertools.islice(all_decoded, len(paths))) for key, paths in images.items()}
     sets, findings = {}, []
     for key, paths in images.items():
-        states = FileStates(paths)
-        index, problems = scan_dataset(sources[key], paths, config.classes, states)
-        missing = [path for path, label in zip(paths, states.labels, strict=True) if label is None]
-        empty = sum(label is not None and _is_blank(label) for label in states.labels)
-        sets[key] = count(index, missing, empty, config)
+        index, problems = scan_dataset(sources[key], config.classes)
+        missing = [path for path, label in zip(paths, index.label_files, strict=True) if label is None]
+        sets[key] = compute_statistics(index, config)
         findings += [
             Finding(ERROR, f"{key}: unreadable images", [image.error for image in decoded[key] if image.error]),
             Finding(ERROR, f"{key}: damaged images", [image.damage for image in decoded[key] if image.damage]),
@@ -59,14 +55,8 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
         findings.append(find_similar(sets, decoded))
     for key in sources:
         if key in sets:
-            findings += doubts(key, sets[key], config)
+            findings += find_mistakes(key, sets[key], config)
+            findings.append(Finding(WARNING, f"{key}: label lines", label_notes(sets[key].index)))
         else:
             findings.append(Finding(WARNING, f"{key}: no list", [f"{config.path} has {key}=None"]))
     return Report(sets, [finding for finding in findings if finding.items])
-
-
-def _is_blank(label_file: str) -> bool:
-    try:
-        return os.path.getsize(label_file) < 100 and not Path(label_file).read_bytes().strip()
-    except OSError:
-        return False

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.check.decode import THUMBNAIL, DecodedImage
-from utils.dataset.statistics import ERROR, WARNING, Finding, SetFacts
+from utils.dataset.statistics import ERROR, WARNING, DatasetStatistics, Finding
 
 BATCH = 32  # thumbnails that are compared with all others at a time
 # Correlation of thumbnails above which images count as copies. COCO images that are halved, rotated and saved as JPEG
@@ -25,7 +25,7 @@ class Copy(NamedTuple):
     mirrored: bool  # whether the first also has to be mirrored after the rotation
 
 
-def find_identical(sets: dict[str, SetFacts], decoded: dict[str, list[DecodedImage]]) -> list[Finding]:
+def find_identical(sets: dict[str, DatasetStatistics], decoded: dict[str, list[DecodedImage]]) -> list[Finding]:
     """Find images with equal pixels: an error if they are in both sets, a warning if they are in one."""
     places = defaultdict(lambda: defaultdict(list))  # digest → set → positions
     for key, images in decoded.items():
@@ -45,7 +45,7 @@ def find_identical(sets: dict[str, SetFacts], decoded: dict[str, list[DecodedIma
     ]
 
 
-def _describe_identical(sets: dict[str, SetFacts], places: Sequence[tuple[str, int]]) -> str:
+def _describe_identical(sets: dict[str, DatasetStatistics], places: Sequence[tuple[str, int]]) -> str:
     """Name identical images, given as (set, position), and compare their labels."""
     images = [sets[key].index.images[position] for key, position in places]
     if len(set(map(os.path.abspath, images))) == 1:
@@ -60,7 +60,7 @@ def _describe_identical(sets: dict[str, SetFacts], places: Sequence[tuple[str, i
     return f"{line} (their labels differ, boxes: {', '.join(str(len(rows)) for rows in labels)})"
 
 
-def find_similar(sets: dict[str, SetFacts], decoded: dict[str, list[DecodedImage]]) -> Finding:
+def find_similar(sets: dict[str, DatasetStatistics], decoded: dict[str, list[DecodedImage]]) -> Finding:
     """Find images in val that look like one in train, rotated or mirrored or not, but are not identical to one."""
     identical = {image.digest for image in decoded["train"]}
     positions = [

@@ -6,7 +6,7 @@ import numpy as np
 
 from utils.check.checks import Report
 from utils.config import Config
-from utils.dataset.statistics import ERROR, MIN_VISIBLE, WARNING, SetFacts
+from utils.dataset.statistics import ERROR, MIN_VISIBLE, WARNING, DatasetStatistics
 from utils.text import align_columns
 
 SHOWN = 10  # lines per finding in the text; JSON has all
@@ -33,13 +33,13 @@ def as_dictionary(report: Report, config: Config) -> dict:
     }
 
 
-def _set_dictionary(facts: SetFacts, config: Config) -> dict:
+def _set_dictionary(facts: DatasetStatistics, config: Config) -> dict:
     sizes, aspects = histograms(facts.sizes)
     classes = zip(config.class_names, facts.class_boxes.tolist(), facts.class_images.tolist(), strict=True)
     return {
-        "source": str(facts.source),
+        "source": str(facts.index.source),
         "images": len(facts.index),
-        "images_without_label_file": len(facts.missing_labels),
+        "images_without_label_file": facts.index.missing_labels,
         "empty_label_files": facts.empty_labels,
         "boxes": len(facts.sizes),
         "boxes_too_small": int(facts.too_small.sum()),
@@ -64,7 +64,7 @@ def as_text(report: Report, config: Config) -> str:
     anchors = ", ".join(f"{width:g},{height:g}" for scale in config.anchors for width, height in scale)
     head = f"{config.path}: {config.classes} classes, input size {config.width}x{config.height}, anchors {anchors}"
     parts = [
-        "\n".join([head, *(f"{key}: {facts.source}" for key, facts in sets.items())]),
+        "\n".join([head, *(f"{key}: {facts.index.source}" for key, facts in sets.items())]),
         _count_table(sets),
         _class_table(sets, config.class_names),
         *_histogram_tables(sets),
@@ -78,10 +78,10 @@ def as_text(report: Report, config: Config) -> str:
     return "\n\n".join([*parts, ", ".join(f"{count} {level}{'s' * (count != 1)}" for count, level in totals)])
 
 
-def _count_table(sets: dict[str, SetFacts]) -> str:
+def _count_table(sets: dict[str, DatasetStatistics]) -> str:
     rows = [
         ("images", lambda facts: len(facts.index)),
-        ("  without label file", lambda facts: len(facts.missing_labels)),
+        ("  without label file", lambda facts: facts.index.missing_labels),
         ("  with an empty label file", lambda facts: facts.empty_labels),
         ("  median width and height", lambda facts: _median(facts.index.sizes[facts.index.sizes.all(1)])),
         ("boxes", lambda facts: len(facts.sizes)),
@@ -98,7 +98,7 @@ def _median(sizes: np.ndarray) -> str:
     return "{:.0f}x{:.0f}".format(*np.median(sizes, axis=0)) if len(sizes) else "–"
 
 
-def _class_table(sets: dict[str, SetFacts], names: tuple[str, ...]) -> str:
+def _class_table(sets: dict[str, DatasetStatistics], names: tuple[str, ...]) -> str:
     rows = [["class", *(f"{key} {column}" for key in sets for column in ("boxes", "share", "images"))]]
     for class_id, name in enumerate(names):
         row = [f"{class_id} {name}"]
@@ -109,7 +109,7 @@ def _class_table(sets: dict[str, SetFacts], names: tuple[str, ...]) -> str:
     return align_columns(rows)
 
 
-def _histogram_tables(sets: dict[str, SetFacts]) -> Iterator[str]:
+def _histogram_tables(sets: dict[str, DatasetStatistics]) -> Iterator[str]:
     """Yield a table per histogram; the bars show the first set, which is the training set if there is one."""
     titles = ("box size, √(w·h) in pixels at input size", "box aspect, w:h at input size")
     counts = zip(*(histograms(facts.sizes) for facts in sets.values()), strict=True)

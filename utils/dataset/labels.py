@@ -1,57 +1,61 @@
-"""Label files in darknet's format: one object a line, `class cx cy w h`, boxes as fractions of the image."""
+"""Label files in darknet format: one object per line, `class cx cy w h`, boxes as fractions of the image."""
 
 import math
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.errors import InputError
-from utils.files import read_text
+# How far a box may extend beyond the image, as a fraction of it: the rounding error of three decimals. It is clipped.
+MAX_OVERHANG = 1e-3
 
-# How far a box may reach out of the image, as a fraction of it: what three decimals can be off. It is clipped.
-OVERHANG = 1e-3
-
-# A label may lie in a folder `labels` that stands where one of these stands in the image's path.
+# The labels of an image in one of these folders may lie in the folder `labels` next to it.
 IMAGE_FOLDERS = ("images", "JPEGImages")
 
-_SMALLEST = float(np.finfo(np.float32).tiny)  # less is zero, or nearly, once it is float32
+_MIN_SIDE = float(np.finfo(np.float32).tiny)  # smaller sides lose precision or become 0 in float32
 
 
-class LabelScan(NamedTuple):
-    """What is in a label file."""
+class ParsedLabels(NamedTuple):
+    """Content of a label file."""
 
-    labels: np.ndarray  # [n, 5] float32, (class, cx, cy, w, h) of the good lines, inside the image
-    problems: list[tuple[int, str]]  # (line number from 1, what was expected and read) of the others
-    polygons: int  # lines that were polygons, now boxes
-    scores: int  # lines that had a score behind the box, now dropped
+    labels: np.ndarray  # [n, 5] float32, (class, cx, cy, w, h) of the valid lines, inside the image
+    problems: list[tuple[int, str]]  # (line number from 1, what was expected and read) of the other lines
+    polygons: int  # lines with polygons, converted to boxes
+    scores: int  # lines with a score after the box, which is dropped
 
 
-def label_path(image):
-    """Where the labels of an image are: the `.txt` beside it, or the one under `labels/`.
+def label_candidates(image: str) -> list[str]:
+    """Paths where the labels of an image can be, in order: next to it, then in the folder `labels`.
 
-    The second is looked at when the first does not exist and the image lies under `images/` or `JPEGImages/`;
-    the last such folder of the path counts. When neither exists, the path of the first is returned.
-
-    Args:
-        image: path of an image, which need not exist.
-    Returns:
-        Path of a label file, which need not exist.
+    There is a second path if the image lies in `images/` or `JPEGImages/`; the last such folder of its path counts.
     """
-    candidates = label_candidates(os.fspath(image))
-    return Path(next((path for path in candidates if os.path.exists(path)), candidates[0]))
-
-
-def label_candidates(image):
-    """The one or two places, as text, where the labels of an image (text as well) can be; see `label_path`."""
     folder, name = os.path.split(image)
-    name = os.path.splitext(name)[0] + ".txt"  # only the last dot begins the ending
-    return [os.path.join(place, name) for place in label_folders(folder)]
+    name = os.path.splitext(name)[0] + ".txt"
+    return [os.path.join(candidate, name) for candidate in _label_folders(folder)]
 
 
-def label_folders(folder):
-    """The one or two folders (text) where the labels of the images of a folder can be, the first choice first."""
+def find_labels(images: Sequence[str]) -> list[str | None]:
+    """First existing one of the `label_candidates` of each image, None where none exists."""
+    listings = {}  # image folder: (path prefix, names of the files) of each of its label folders
+    labels = []
+    for image in images:
+        folder, separator, name = image.rpartition(os.sep)
+        if folder not in listings:
+            listings[folder] = [(place + separator, _list_names(place)) for place in _label_folders(folder)]
+        name = f"{name.rpartition('.')[0]}.txt"
+        for prefix, names in listings[folder]:
+            if name in names:
+                labels.append(prefix + name)
+                break
+        else:
+            # Missing, or different case on a file system that ignores case.
+            labels.append(next(filter(os.path.exists, label_candidates(image)), None))
+    return labels
+
+
+def _label_folders(folder: str) -> tuple[str, ...]:
+    """The one or two folders where the labels of the images in a folder can be."""
     parts = folder.split(os.sep)
     for position in range(len(parts) - 1, -1, -1):
         if parts[position] in IMAGE_FOLDERS:
@@ -59,67 +63,40 @@ def label_folders(folder):
     return (folder,)
 
 
-def parse_labels(text, path, classes=None):
-    """Labels of one image.
+def _list_names(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder or "."))
+    except OSError:
+        return frozenset()
+
+
+def parse_labels(text: str, classes: int | None = None) -> ParsedLabels:
+    """Parse the content of a label file; blank lines are skipped, values are separated by any white space.
+
+    A polygon (class and three or more points, as some tools export objects) becomes its bounding box. A line with six
+    values is a box with a score, as detections are written; the score is dropped.
 
     Args:
-        text: the label file's content.
-        path: the label file, for the error message.
-        classes: number of classes, or None if any class from 0 up will do.
-    Returns:
-        [n, 5] float32, (class, cx, cy, w, h), normalised and clipped to the image.
-    Raises:
-        InputError: naming file and line of the first malformed line, what was read and what was expected.
-    """
-    scan = scan_text(text, classes)
-    if scan.problems:
-        raise label_error(path, *scan.problems[0])
-    return scan.labels
-
-
-def scan_labels(path, classes=None):
-    """All good and all malformed lines of a label file.
-
-    Returns:
-        labels: [n, 5] float32, as from `parse_labels`.
-        problems: list of (line number from 1, message).
-    Raises:
-        InputError: the file cannot be read or is not UTF-8 text.
-    """
-    scan = scan_text(read_text(path), classes)
-    return scan.labels, scan.problems
-
-
-def label_error(path, line, message):
-    """The InputError of a problem that a scan found."""
-    return InputError(f"{path}:{line}: {message}")
-
-
-def scan_text(text, classes=None):
-    """LabelScan of a label file's content; blank lines do not count, white space is of any kind.
-
-    A polygon (class and three or more points, as some exporters write objects) becomes its bounding box. A line
-    of six values is a box with a score, as detections are written; the score is dropped.
+        classes: number of classes; None accepts every class from 0.
     """
     rows, problems = [], []
     polygons = scores = 0
-    for number, line in enumerate(text.split("\n"), 1):
+    for line_number, line in enumerate(text.split("\n"), 1):
         values = line.split()
         if not values:
             continue
         try:
             rows.append(_parse_line(values, classes))
         except ValueError as error:
-            problems.append((number, f"{error}: {_short(line.strip())}"))
+            problems.append((line_number, f"{error}: {_shorten(line.strip())}"))
         else:
             polygons += len(values) > 6
             scores += len(values) == 6
-    labels = np.array(rows, np.float32).reshape(-1, 5)
-    return LabelScan(labels, problems, polygons, scores)
+    return ParsedLabels(np.array(rows, np.float32).reshape(-1, 5), problems, polygons, scores)
 
 
-def _parse_line(values, classes):
-    """(class, cx, cy, w, h) of one line's values.
+def _parse_line(values: list[str], classes: int | None) -> tuple[float, ...]:
+    """Convert the values of one line to (class, cx, cy, w, h).
 
     Raises:
         ValueError: with what was expected and what was read.
@@ -127,38 +104,43 @@ def _parse_line(values, classes):
     count = len(values)
     if count < 5 or (count > 6 and count % 2 == 0):
         raise ValueError(f'expected "class cx cy w h", got {count} value{"s" if count != 1 else ""}')
-    label, *numbers = (_to_number(value) for value in values)
-    if label != int(label) or label < 0 or (classes is not None and label >= classes):
+    class_id, *coordinates = (_parse_number(value) for value in values)
+    if class_id != int(class_id) or class_id < 0 or (classes is not None and class_id >= classes):
         limit = f"0…{classes - 1}" if classes is not None else "0 or more"
         raise ValueError(f"expected class {limit}, got {values[0]}")
-    if count == 6 and not 0 <= numbers.pop() <= 1:
+    if count == 6 and not 0 <= coordinates.pop() <= 1:
         raise ValueError(f"expected a score 0…1 as the sixth value, got {values[5]}")
-    return (label, *(_box_of_polygon(numbers) if count > 6 else _checked_box(*numbers)))
+    box = _polygon_to_box(coordinates) if count > 6 else coordinates
+    return (class_id, *_clip_box(*box))
 
 
-def _to_number(text):
+def _parse_number(text: str) -> float:
     try:
-        # float() takes `1_000`, which no exporter means as a number.
+        # float() accepts `1_000`, which no tool writes as a number.
         value = float(text) if "_" not in text else None
     except ValueError:
         value = None
     if value is None:
-        raise ValueError(f"expected numbers, got {_short(text)}")
+        raise ValueError(f"expected numbers, got {_shorten(text)}")
     if not math.isfinite(value):
-        raise ValueError(f"expected finite numbers, got {_short(text)}")
+        raise ValueError(f"expected finite numbers, got {_shorten(text)}")
     return value
 
 
-def _box_of_polygon(coordinates):
+def _polygon_to_box(coordinates: list[float]) -> tuple[float, ...]:
     """Bounding box (cx, cy, w, h) of x1, y1, x2, y2, …"""
     left, right = min(coordinates[0::2]), max(coordinates[0::2])
     top, bottom = min(coordinates[1::2]), max(coordinates[1::2])
-    return _checked_box((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
-def _checked_box(cx, cy, width, height):
-    """The box, clipped to the image if it reaches out by a rounding error."""
-    if width < _SMALLEST or height < _SMALLEST:
+def _clip_box(cx: float, cy: float, width: float, height: float) -> tuple[float, ...]:
+    """Clip a box that extends beyond the image by a rounding error.
+
+    Raises:
+        ValueError: it extends further, or has no area.
+    """
+    if width < _MIN_SIDE or height < _MIN_SIDE:
         raise ValueError(f"expected w and h above 0, got {width:g} and {height:g}")
     left, right = cx - width / 2, cx + width / 2
     top, bottom = cy - height / 2, cy + height / 2
@@ -166,10 +148,10 @@ def _checked_box(cx, cy, width, height):
     if overhang <= 0:
         return cx, cy, width, height
     left, right, top, bottom = max(left, 0.0), min(right, 1.0), max(top, 0.0), min(bottom, 1.0)
-    if overhang > OVERHANG or right - left < _SMALLEST or bottom - top < _SMALLEST:
-        raise ValueError(f"expected a box inside the image, this one reaches out by {overhang:.3g} of its side")
+    if overhang > MAX_OVERHANG or right - left < _MIN_SIDE or bottom - top < _MIN_SIDE:
+        raise ValueError(f"expected a box inside the image, got one that extends {overhang:.3g} beyond it")
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
-def _short(text, limit=80):
+def _shorten(text: str, limit: int = 80) -> str:
     return repr(text if len(text) <= limit else text[:limit] + "…")

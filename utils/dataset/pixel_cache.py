@@ -1,72 +1,85 @@
-"""Images kept unpacked and resized, in memory or in one file that is mapped into memory."""
+"""Decoded and resized images of a data set, in memory or in a memory-mapped file."""
+
+from __future__ import annotations
 
 import glob
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from utils.dataset.index import cache_path
+from utils.dataset.index_cache import cache_path
 from utils.errors import InputError, RunError
 from utils.files import atomic_path
 
+if TYPE_CHECKING:
+    from utils.dataset.index import DatasetIndex
+
 CACHE_KINDS = ("ram", "disk")
 
-_SHARE = 0.9  # of the free space that images may take; the rest is for everything else
-_CHUNK = 256  # images that are unpacked before the first of them is put away
+_MAX_SHARE = 0.9  # of the free memory or disk space
+_CHUNK = 256  # images that are decoded before the first of them is stored
 
 
-def cache_images(index, width, height, kind, load):
-    """All images of a data set as one array.
-
-    An image that cannot be read is left black, so black means "ask the file itself" to whoever reads the array.
+class PixelCache:
+    """All images of a data set in one array; images that cannot be decoded are stored as black.
 
     Args:
-        index: DatasetIndex.
+        index: of the images.
         width, height: in pixels.
-        kind: "ram", or "disk" for a file beside the list (`NAME.WIDTHxHEIGHT-KEY.npy`), which later runs use
-            again as long as no image has changed, and which is replaced when one has.
-        load: function of an image's number that gives [height, width, 3] uint8, or raises InputError.
-    Returns:
-        [N, height, width, 3] uint8, not to be written to.
+        kind: "ram"; or "disk" for a file next to the list (`NAME.WIDTHxHEIGHT-KEY.npy`), which later runs use until
+            an image changes.
+        decode: returns the image with an index as [height, width, 3] uint8, or raises InputError.
+
     Raises:
-        InputError: they do not fit into the memory that is free or onto the disk, or cannot be written there.
+        InputError: not enough free memory or disk space, or the file cannot be created.
         RunError: writing failed.
     """
-    shape = (len(index), height, width, 3)
-    if kind == "ram":
-        _check_space(shape, available_memory(), "of memory are free; use --cache disk, or no cache")
-        images = np.empty(shape, np.uint8)
-        for number, image in enumerate(_load_all(shape, load)):
-            images[number] = image
-        return images
-    path = pixels_path(index, width, height)
-    images = _open(path, shape)
-    if images is None:
-        _remove_older(path)
-        _check_space(shape, _free_disk(path.parent), f"are free in {path.parent}; free some, or use no cache")
-        _write(path, shape, load)
-        images = _open(path, shape)
-    return images
+
+    def __init__(
+        self, index: DatasetIndex, width: int, height: int, kind: str, decode: Callable[[int], np.ndarray]
+    ) -> None:
+        shape = (len(index), height, width, 3)
+        self.in_memory = kind == "ram"
+        if self.in_memory:
+            _check_space(shape, available_memory(), "of memory are free; use --cache disk, or no cache")
+            self.images = np.empty(shape, np.uint8)
+            for position, image in enumerate(_decode_all(shape, decode)):
+                self.images[position] = image
+            return
+        path = pixels_path(index, width, height)
+        self.images = _open(path, shape)
+        if self.images is None:
+            _remove_outdated(path)
+            _check_space(shape, _free_disk(path.parent), f"are free in {path.parent}; free some, or use no cache")
+            _write(path, shape, decode)
+            self.images = _open(path, shape)
+
+    def read(self, position: int) -> np.ndarray | None:
+        """Copy of an image, None for a black one, which may be one that cannot be decoded."""
+        image = self.images[position]
+        return image.copy() if image.any() else None
 
 
-def pixels_path(index, width, height):
-    """Where the images of a data set are kept on disk.
+def pixels_path(index: DatasetIndex, width: int, height: int) -> Path:
+    """File of a cache on disk.
 
     Raises:
-        InputError: the data set is a glob, which has no place of its own.
+        InputError: the data set is a glob.
     """
-    beside = cache_path(index.source)
-    if beside is None:
-        raise InputError(f"{index.source}: --cache disk needs a list file or a folder, beside which it writes")
-    return beside.with_name(f"{beside.stem}.{width}x{height}-{index.image_key[:16]}.npy")
+    path = cache_path(index.source)
+    if path is None:
+        raise InputError(f"{index.source}: --cache disk needs a list file or a folder, and writes next to it")
+    return path.with_name(f"{path.stem}.{width}x{height}-{index.image_key[:16]}.npy")
 
 
-def available_memory():
-    """Bytes that can be taken without swapping, within the limit of a container; None where that is unknown."""
+def available_memory() -> int | None:
+    """Bytes that can be allocated without swapping, within the limit of a container; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -77,63 +90,63 @@ def available_memory():
         limit = int((group / "memory.max").read_text(encoding="ascii"))
         used = int((group / "memory.current").read_text(encoding="ascii"))
         statistics = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
-        # Pages of files count as used, but are given up when memory is needed.
+        # Cached file pages count as used, but the kernel frees them when memory is needed.
         return min(free, limit - used + int(statistics["inactive_file"]))
-    except (OSError, ValueError, KeyError):  # no container, or "max": no limit
+    except (OSError, ValueError, KeyError):  # not in a container, or "max": no limit
         return free
 
 
-def _free_disk(folder):
+def _free_disk(folder: Path) -> int | None:
     try:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
 
 
-def _check_space(shape, free, advice):
+def _check_space(shape: tuple[int, ...], free: int | None, advice: str) -> None:
     need = int(np.prod(shape, dtype=np.int64))
-    if free is not None and need > _SHARE * free:
+    if free is not None and need > _MAX_SHARE * free:
         raise InputError(
             f"--cache: {shape[0]} images at {shape[2]}x{shape[1]} need {need / 2**30:.1f} GiB, "
             f"{free / 2**30:.1f} GiB {advice}"
         )
 
 
-def _load_all(shape, load):
-    """Every image in order, black where there is none, unpacked in threads: OpenCV lets go of Python's lock."""
+def _decode_all(shape: tuple[int, ...], decode: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
+    """Decode all images in order, in threads: OpenCV releases the GIL."""
 
-    def load_or_black(number):
+    def decode_or_black(position: int) -> np.ndarray:
         try:
-            return load(number)
+            return decode(position)
         except InputError:
             return np.zeros(shape[1:], np.uint8)
 
-    # In chunks, because a pool would unpack far ahead of whoever puts the images away.
+    # In chunks: a pool decodes without waiting for the consumer, which would fill the memory.
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(desc="caching images", total=shape[0], unit="image", disable=None) as bar,
     ):
         for first in range(0, shape[0], _CHUNK):
-            for image in pool.map(load_or_black, range(first, min(first + _CHUNK, shape[0]))):
+            for image in pool.map(decode_or_black, range(first, min(first + _CHUNK, shape[0]))):
                 yield image
                 bar.update()
 
 
-def _write(path, shape, load):
-    """The array as an .npy file. Written and not mapped: a full disk is then an error and not a crash."""
+def _write(path: Path, shape: tuple[int, ...], decode: Callable[[int], np.ndarray]) -> None:
+    """Write the array as .npy file. Not through a memory map, where a full disk crashes instead of raising an error."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with atomic_path(path) as temporary:
         try:
             with temporary.open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
-                for image in _load_all(shape, load):
+                for image in _decode_all(shape, decode):
                     file.write(image.data)
         except OSError as error:
             raise RunError(f"{path}: cannot write: {error.strerror}") from error
 
 
-def _open(path, shape):
-    """The file's array, or None if it is not there, damaged, or of another shape."""
+def _open(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
+    """Map the array of a file; None if it is missing, damaged, or has another shape."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -141,8 +154,8 @@ def _open(path, shape):
     return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
-def _remove_older(path):
-    """Files of the same list and size, whose images have changed since: they would pile up."""
+def _remove_outdated(path: Path) -> None:
+    """Remove files of the same list and size whose images have changed."""
     prefix = path.name.rpartition("-")[0]
-    for older in path.parent.glob(f"{glob.escape(prefix)}-{'[0-9a-f]' * 16}.npy"):
-        older.unlink(missing_ok=True)
+    for outdated in path.parent.glob(f"{glob.escape(prefix)}-{'[0-9a-f]' * 16}.npy"):
+        outdated.unlink(missing_ok=True)

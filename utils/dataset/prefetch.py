@@ -1,30 +1,36 @@
-"""Work done ahead in threads: the batches of a data set, read while the network works on earlier ones."""
+"""Read batches in threads while the network computes earlier ones."""
 
 import contextlib
 import itertools
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import cv2
+import torch
 
-from utils.dataset.dataset import collate
+from utils.dataset.dataset import DetectionDataset, collate
 
-BATCHES_AHEAD = 2  # that are read before they are asked for
+PREFETCHED_BATCHES = 2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def map_ahead(pool, function, items, ahead):
-    """`function` of each item, in order, computed by a pool; unlike the pool's own map it takes few items at a time.
+def prefetch_map(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], count: int
+) -> Iterator[Result]:
+    """Map a function over items in a pool, in order; unlike `pool.map`, take only `count` items in advance.
 
     Args:
-        pool: ThreadPoolExecutor.
-        items: iterable; what it raises comes after the results of the items before.
-        ahead: how many items more than asked for are taken.
+        items: may raise; the error follows the results of the earlier items.
     """
     pending = deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) > ahead:
+            if len(pending) > count:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -33,40 +39,43 @@ def map_ahead(pool, function, items, ahead):
             job.cancel()
 
 
-def read_batch(dataset, numbers):
-    """The images of these numbers as one batch of a data set, see `read_batches`."""
-    return collate([dataset[number] for number in numbers])
+def read_batch(dataset: DetectionDataset, positions: Iterable[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read the images with these indices as one batch, see `collate`."""
+    return collate([dataset[position] for position in positions])
 
 
-def read_batches(dataset, batch_size, threads):
-    """Batches of a data set, in order, read by threads.
+def read_batches(
+    dataset: DetectionDataset, batch_size: int, threads: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Read a data set in order, in threads.
 
-    Not by a DataLoader's processes: OpenCV unpacks and resizes without Python's lock, and to start processes and hand
-    their batches over costs more than it saves.
+    Not in the processes of a DataLoader: OpenCV decodes and resizes without the GIL, and starting processes and
+    transferring batches costs more than it saves.
 
     Args:
-        dataset: DetectionDataset.
-        batch_size: images a batch; the last one may have fewer.
-        threads: how many; with 0 a batch is read when it is asked for.
+        batch_size: images per batch; the last batch may have fewer.
+        threads: 0 reads a batch when it is requested.
+
     Yields:
-        (images [N, 3, H, W] uint8, targets [M, 6] float32), as `utils.dataset.dataset.collate` makes them.
+        (images [N, 3, H, W] uint8, targets [M, 6] float32), as `collate` makes them.
+
     Raises:
         InputError: an image cannot be read.
     """
     with contextlib.ExitStack() as stack:
-        items = (dataset[number] for number in range(len(dataset)))
+        items = (dataset[position] for position in range(len(dataset)))
         if threads:
-            stack.enter_context(one_thread_an_image())
+            stack.enter_context(single_threaded_opencv())
             pool = stack.enter_context(ThreadPoolExecutor(threads))
-            items = map_ahead(pool, dataset.__getitem__, range(len(dataset)), BATCHES_AHEAD * batch_size)
-            stack.callback(items.close)  # before the pool, which waits for what is still to be read
+            items = prefetch_map(pool, dataset.__getitem__, range(len(dataset)), PREFETCHED_BATCHES * batch_size)
+            stack.callback(items.close)  # before the pool is closed, which waits for all pending items
         while batch := list(itertools.islice(items, batch_size)):
             yield collate(batch)
 
 
 @contextlib.contextmanager
-def one_thread_an_image():
-    """OpenCV's own threads would only get in the way of those that read."""
+def single_threaded_opencv() -> Iterator[None]:
+    """Disable OpenCV's own threads, which would compete with the threads that read images."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

@@ -1,7 +1,9 @@
-"""Which images are in which batch: a function of seed, epoch and step alone.
+"""Which images are in which batch: a pure function of seed, epoch and step.
 
-So a resumed run sees what an uninterrupted one sees, and N processes together see what one does.
+Therefore a resumed run gets the same batches as an uninterrupted one, and N processes together the same as one.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,82 +13,87 @@ from utils.errors import InputError
 
 
 class TrainBatches(Sampler):
-    """Lists of image numbers, the parts of each optimiser step's batch that this process computes.
+    """Lists of image indices: the parts of each step's batch that this process computes.
 
-    An epoch visits every image once, in an order of its own. A step's batch is cut into subdivisions × processes
-    parts; this process gets one part a subdivision.
+    An epoch contains every image once, in its own random order. The batch of a step is divided into
+    subdivisions × processes parts; this process gets one part per subdivision.
 
     Args:
         count: images in the data set.
-        batch_size: images a step.
+        batch_size: images per step.
         subdivisions: parts that one process computes one after the other.
         seed: of the order.
-        drop_last: leave out the images that do not fill a last batch (unless there are no others).
-        rank, processes: which of how many processes this is.
+        drop_last: skip the images that do not fill the last batch (unless there are no others).
+        rank: index of this process.
+        processes: number of processes.
+
     Raises:
-        InputError: there are fewer images than parts.
+        InputError: a batch has fewer images than parts.
     """
 
-    def __init__(self, count, batch_size, subdivisions=1, seed=0, drop_last=False, rank=0, processes=1):
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        subdivisions: int = 1,
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.count = count
         self.batch_size = min(batch_size, count)
         self.subdivisions, self.seed = subdivisions, seed
         self.rank, self.processes = rank, processes
         self.parts = subdivisions * processes
         self.epoch, self.first_step = 0, 0
-        self._ordered_epoch, self._numbers = None, None  # the last epoch's order: every step asks for it
+        self._order_epoch, self._order = None, None  # the order of the last epoch, because each step needs it
         if self.batch_size < self.parts:
             raise InputError(
-                f"expected at least {self.parts} images a batch (subdivisions {subdivisions} x {processes} processes), "
-                f"got {self.batch_size}"
+                f"expected at least {self.parts} images per batch (subdivisions {subdivisions} x {processes} "
+                f"processes), got {self.batch_size}"
             )
-        whole, rest = divmod(count, self.batch_size)
-        # A rest that leaves a part empty is never used.
-        self.steps = whole + (rest >= self.parts and not drop_last)
+        full_batches, rest = divmod(count, self.batch_size)
+        # A rest with fewer images than parts is never used.
+        self.steps = full_batches + (rest >= self.parts and not drop_last)
 
-    def start(self, epoch, first_step=0):
-        """Choose the epoch, and its first step, of the next pass."""
+    def start(self, epoch: int, first_step: int = 0) -> None:
+        """Set the epoch, and its first step, of the next iteration."""
         self.epoch, self.first_step = epoch, first_step
 
-    def numbers(self, epoch, step):
-        """Numbers of the images in the whole batch of one step, a numpy array."""
-        return self._order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+    def batch_indices(self, epoch: int, step: int) -> np.ndarray:
+        """Indices of the images in the whole batch of one step."""
+        if epoch != self._order_epoch:
+            # PyTorch accepts 64 bits; a seed of nanoseconds times the factor exceeds them.
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**64)
+            self._order = torch.randperm(self.count, generator=generator).numpy()
+            self._order_epoch = epoch
+        return self._order[step * self.batch_size : (step + 1) * self.batch_size]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return (self.steps - self.first_step) * self.subdivisions
 
-    def __iter__(self):
-        order = self._order(self.epoch)
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch = self.epoch
         for step in range(self.first_step, self.steps):
-            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            parts = np.array_split(batch, self.parts)
+            parts = np.array_split(self.batch_indices(epoch, step), self.parts)
             for subdivision in range(self.subdivisions):
                 yield parts[subdivision * self.processes + self.rank].tolist()
 
-    def _order(self, epoch):
-        if epoch != self._ordered_epoch:
-            self._ordered_epoch, self._numbers = epoch, self._shuffle(epoch)
-        return self._numbers
-
-    def _shuffle(self, epoch):
-        # PyTorch takes 64 bits, which a time in nanoseconds as seed would leave.
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**64)
-        return torch.randperm(self.count, generator=generator).numpy()
-
 
 class EvaluationBatches(Sampler):
-    """Image numbers in order, in batches; a process gets a contiguous share of the batches.
+    """Image indices in order, in batches; each process gets a contiguous share of the batches.
 
-    The batches are the same however many processes there are, and so are the figures.
+    The batches, and therefore the metrics, do not depend on the number of processes.
     """
 
-    def __init__(self, count, batch_size, rank=0, processes=1):
-        numbers = list(range(count))
-        batches = [numbers[first : first + batch_size] for first in range(0, count, batch_size)]
+    def __init__(self, count: int, batch_size: int, rank: int = 0, processes: int = 1) -> None:
+        indices = list(range(count))
+        batches = [indices[first : first + batch_size] for first in range(0, count, batch_size)]
         self.batches = batches[len(batches) * rank // processes : len(batches) * (rank + 1) // processes]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)

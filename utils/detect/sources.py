@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from utils.dataset.images import is_image_name, list_images, read_image
+from utils.dataset.images import is_image_name, read_image
+from utils.dataset.lists import list_images
 from utils.errors import InputError, warn
 
 VIDEO_SUFFIXES = frozenset(

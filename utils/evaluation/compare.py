@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.dataset.index import load_index
-from utils.errors import InputError
 from utils.evaluation.detect import detect_images
 from utils.evaluation.metrics import measure
 from utils.runtimes.loading import load_runtime
@@ -18,24 +16,13 @@ RUNS = 30  # of one image, after a few that warm up
 WARM_UP = 5
 
 
-def read_val(config):
-    """The DatasetIndex of a .data file's val list.
-
-    Raises:
-        InputError: there is none, or it cannot be read.
-    """
-    if config.val is None:
-        raise InputError(f"{config.path}: val: expected a list of images, got None")
-    return load_index(config.val, config.classes)
-
-
 def evaluate_all(models, config, index, batch_size=16, workers=2, **limits):
     """Measure models on a data set, on the CPU.
 
     Args:
         models: paths of .pth, .onnx or .ncnn.param files.
         config: Config, for the network's size and the names of the classes.
-        index: DatasetIndex, as from `read_val`.
+        index: DatasetIndex.
         batch_size, workers, limits: as in `utils.evaluation.detect.detect_images`.
     Returns:
         A table as text: runtime, precision, size, AP50, AP, latency on one and two threads.

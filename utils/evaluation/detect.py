@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from utils.dataset.dataset import DetectionDataset
 from utils.dataset.images import image_size
-from utils.dataset.prefetch import map_ahead, one_thread_an_image, read_batch, read_batches
+from utils.dataset.prefetch import prefetch_map, read_batch, read_batches, single_threaded_opencv
 from utils.postprocess import MAX_DETECTIONS
 
 EVAL_CONF = 0.01  # low, so that the precision-recall curves are whole
@@ -44,7 +44,7 @@ def detect_images(runtime, index, config, batch_size, workers, conf=EVAL_CONF, i
     # needed, or holds Python's lock, waits for its turn on a core: a quarter of the time.
     size = min(batch_size, -(-total // at_once))
     numbers = (range(start, min(start + size, total)) for start in range(0, total, size))
-    with one_thread_an_image():
+    with single_threaded_opencv():
         return collect_detections(lambda some: predict(read_batch(dataset, some)), numbers, total, at_once)
 
 
@@ -70,7 +70,7 @@ def collect_detections(predict, batches, total, at_once=1, shown=True):
     with (
         bar,
         _threads_for(at_once) as pool,
-        contextlib.closing(map_ahead(pool, predict, batches, at_once)) as predictions,
+        contextlib.closing(prefetch_map(pool, predict, batches, at_once)) as predictions,
     ):
         for found in predictions:
             detections += [rows.cpu().numpy() for rows in found]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from utils.dataset.dataset import resize_image
-from utils.dataset.images import list_images, read_image
+from utils.dataset.images import read_image
+from utils.dataset.lists import list_images
 from utils.errors import InputError
 
 BINS = 2048
@@ -20,7 +21,7 @@ def read_calibration(source: str | Path | None, count: int, size: tuple[int, int
     """Read the first images of a list in the input size.
 
     Args:
-        source: list file, folder or glob, see `utils.dataset.images.list_images`; None: there is none.
+        source: list file, folder or glob, see `utils.dataset.lists.list_images`; None: there is none.
         count: how many images to read.
         size: (width, height) of the input.
 

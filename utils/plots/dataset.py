@@ -19,7 +19,7 @@ from utils.plots.mosaic import Tile, fit_to_side, save_mosaic
 if TYPE_CHECKING:
     from utils.config import Config
     from utils.dataset.index import DatasetIndex
-    from utils.dataset.statistics import SetFacts
+    from utils.dataset.statistics import DatasetStatistics
 
 HEATMAP_CELLS = 22  # per side: the grid of stride 16 at 352 pixels
 EXAMPLES = 16
@@ -28,7 +28,7 @@ EXAMPLE_SIDE = 576  # pixels of the longer side of an example image
 DPI = 110
 
 
-def save_plots(sets: Mapping[str, SetFacts], config: Config, folder: Path, seed: int = 0) -> list[Path]:
+def save_plots(sets: Mapping[str, DatasetStatistics], config: Config, folder: Path, seed: int = 0) -> list[Path]:
     """Write classes.png, mosaic.png and, if there are boxes, box_sizes.png and box_centres.png.
 
     Args:

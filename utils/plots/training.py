@@ -73,7 +73,7 @@ def save_first_batches(
     dataset.set_epoch(0)
     for step in range(min(BATCHES, batches.steps)):
         tiles = []
-        for image_index in batches.numbers(0, step)[:BATCH_IMAGES].tolist():
+        for image_index in batches.batch_indices(0, step)[:BATCH_IMAGES].tolist():
             pixels, rows = dataset[image_index]
             image = fit_to_side(pixels.permute(1, 2, 0).numpy(), TILE_SIDE)
             tiles.append(Tile(draw_labels(image, rows[:, 1:].numpy(), labels)))

@@ -10,7 +10,7 @@ from utils.dataset.augment import AUGMENTATIONS
 from utils.dataset.dataset import DetectionDataset, make_loader
 from utils.dataset.index import DatasetIndex, open_list
 from utils.dataset.sampler import EvaluationBatches, TrainBatches
-from utils.dataset.statistics import warn_of_doubts
+from utils.dataset.statistics import warn_about_dataset
 from utils.errors import InputError, warn
 from utils.training import distributed
 from utils.training.settings import Settings
@@ -47,7 +47,7 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
             f"{config.train}: expected images with boxes, got {len(indices['train'])} images without boxes"
         )
     for key, index in indices.items():
-        warn_of_doubts(key, index, config)
+        warn_about_dataset(key, index, config)
     size = (config.width, config.height)
     last_epochs = math.ceil(settings.epochs * (1 - recipe.last_share))
     train = DetectionDataset(

@@ -81,7 +81,7 @@ def train_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         own_parts = list(itertools.islice(parts, batches.subdivisions))
-        batch_images = len(batches.numbers(batches.epoch, step))
+        batch_images = len(batches.batch_indices(batches.epoch, step))
         losses = sum_over_processes(train_step(state, own_parts, batch_images))
         if state.ema is not None:
             update_ema(state.ema, state.model, batches.epoch * batches.steps + step + 1)

@@ -178,7 +178,7 @@ class Run:
         if not distributed.is_main():
             raise SystemExit(1)  # the main process prints the error
         epoch, index = self.progress.epoch, self.data.train.index
-        names = [index.images[image].name for image in self.data.batches.numbers(epoch, step).tolist()]
+        names = [index.images[image].name for image in self.data.batches.batch_indices(epoch, step).tolist()]
         shown = ", ".join(names[:SHOWN_IMAGES])
         shown += f" and {len(names) - SHOWN_IMAGES} more" if len(names) > SHOWN_IMAGES else ""
         without_amp = ", or continue without --amp" if self.state.amp else ""

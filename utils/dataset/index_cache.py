@@ -1,0 +1,111 @@
+"""Cache of a dataset index: one file of arrays next to the list, valid until a listed file changes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.dataset.images import is_image_name
+from utils.errors import InputError
+from utils.files import atomic_path
+
+if TYPE_CHECKING:
+    from utils.dataset.index import DatasetIndex
+
+CACHE_VERSION = 1  # increase it when the content of an index, or the way label lines are parsed, changes
+
+
+def cache_path(source: str | Path) -> Path | None:
+    """Cache of a list file or folder, `NAME.cache` next to it; None for a glob or a single image."""
+    source = Path(source)
+    if source.is_dir():
+        source = source.resolve()  # "." has no name
+    elif not source.is_file() or is_image_name(source):
+        return None
+    return source.with_name(f"{source.name}.cache")
+
+
+def file_keys(images: Sequence[str], labels: Sequence[str | None]) -> tuple[str, str]:
+    """Digests of the image files, and of the image and label files: paths, sizes and modification times."""
+    digest = hashlib.sha256("\0".join(_absolute_paths(images)).encode("utf-8", "surrogateescape"))
+    digest.update(_file_states(images).tobytes())
+    image_key = digest.hexdigest()
+    digest.update(_file_states(labels).tobytes())
+    return image_key, digest.hexdigest()
+
+
+def _absolute_paths(paths: Sequence[str]) -> list[str]:
+    folders, absolute = {}, []
+    for path in paths:
+        folder, separator, name = path.rpartition(os.sep)
+        if folder not in folders:
+            folders[folder] = os.path.join(os.path.abspath(folder + separator), "")
+        absolute.append(folders[folder] + name)
+    return absolute
+
+
+def _file_states(paths: Sequence[str | None]) -> np.ndarray:
+    """[2·N] int64, size in bytes and modification time in ns of each file, -1 for missing files."""
+    states = []
+    for path in paths:
+        size = time = -1
+        if path is not None:
+            with contextlib.suppress(OSError, ValueError):
+                state = os.stat(path)
+                size, time = state.st_size, state.st_mtime_ns
+        states.append(size)
+        states.append(time)
+    return np.array(states, np.int64)
+
+
+def write_cache(path: Path, index: DatasetIndex, key: str) -> None:
+    """Write the cache, or nothing if the folder is read-only; then the next run reads all files again."""
+    arrays = {
+        "version": np.array(CACHE_VERSION),
+        "key": np.array(key),
+        "counts": np.array([len(labels) for labels in index.labels], np.int64),
+        "labels": np.concatenate([np.empty((0, 5), np.float32), *index.labels]),
+        "sizes": index.sizes,
+        "notes": np.array([index.missing_labels, index.polygons, index.scores], np.int64),
+    }
+    with contextlib.suppress(InputError, OSError), atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_cache(path: Path, key: str, count: int) -> dict | None:
+    """Read a cache.
+
+    Args:
+        key: digest of all files, from `file_keys`.
+        count: number of images.
+
+    Returns:
+        The fields `labels`, `sizes`, `polygons` and `scores` of a DatasetIndex; None if the cache is missing,
+        outdated or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if file["version"] != CACHE_VERSION or file["key"] != key:
+                return None
+            counts, labels, sizes, notes = (file[name] for name in ("counts", "labels", "sizes", "notes"))
+        _, polygons, scores = notes.tolist()
+        is_valid = (
+            counts.shape == (count,)
+            and sizes.shape == (count, 2)
+            and labels.shape == (counts.sum(), 5)
+            and labels.dtype == np.float32
+        )
+    except Exception:  # damaged files raise many types
+        return None
+    if not is_valid:
+        return None
+    ends = np.cumsum(counts).tolist()
+    starts = [0, *ends[:-1]]
+    labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
+    return {"labels": labels, "sizes": sizes, "polygons": polygons, "scores": scores}

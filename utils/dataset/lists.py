@@ -1,0 +1,139 @@
+"""Lists of images: list files, folders, globs and single images."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.dataset.images import SUFFIX_TEXT, is_image_name
+from utils.dataset.shapes import draw_missing_set
+from utils.errors import InputError
+from utils.files import find_path, read_text
+
+if TYPE_CHECKING:
+    from utils.config import Config
+
+
+class PathList(Sequence):
+    """Paths stored as text: creating 100,000 Path objects takes half a second."""
+
+    def __init__(self, names: Iterable[str | os.PathLike]) -> None:
+        self.names = [os.fspath(name) for name in names]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int | slice) -> Path | PathList:
+        return PathList(self.names[index]) if isinstance(index, slice) else Path(self.names[index])
+
+    def __iter__(self) -> Iterator[Path]:
+        return map(Path, self.names)
+
+
+def list_path(config: Config, key: str) -> Path:
+    """Path of the list `key` ("train" or "val") of a .data file.
+
+    Raises:
+        InputError: the .data file has no such list.
+    """
+    path = getattr(config, key)
+    if path is None:
+        raise InputError(f"{config.path}: {key}: expected a list of images, got None")
+    return path
+
+
+def list_images(source: str | Path) -> PathList:
+    """List the images of `source`, in order. The synthetic data set is drawn if `source` is its list and missing.
+
+    Args:
+        source: a list file (see `_read_list`), a folder (searched with its subfolders, names sorted, hidden ones
+            skipped), a glob (`**` matches subfolders), or one image.
+
+    Returns:
+        Images; those of a list file may not exist, all others do.
+
+    Raises:
+        InputError: `source` does not exist or contains no image, or a line of the list is not the name of an image.
+    """
+    source = Path(source)
+    draw_missing_set(source)
+    if source.is_dir():
+        names = _walk(source)
+        if not names:
+            raise InputError(f"{source}: expected images ({SUFFIX_TEXT}) in this folder, found none")
+    elif source.exists():
+        names = [os.fspath(source)] if is_image_name(source) else _read_list(source)
+    elif glob.has_magic(os.fspath(source)):
+        found = sorted(glob.glob(os.fspath(source), recursive=True))
+        names = [name for name in found if is_image_name(name) and os.path.isfile(name)]
+        if not names:
+            raise InputError(f"{source}: expected images ({SUFFIX_TEXT}), this pattern matches none")
+    else:
+        raise InputError(f"{source}: expected a list of images, a folder, a glob or an image, found nothing there")
+    return PathList(names)
+
+
+def list_entries(path: str | Path) -> list[tuple[int, str]]:
+    """Line numbers (from 1) and texts of a list file, without blank lines and comments."""
+    lines = [line.strip() for line in read_text(path).split("\n")]
+    return [(number, line) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
+
+
+def _read_list(path: Path) -> list[str]:
+    """Read a list file: one image per line; blank lines and lines that begin with `#` are skipped.
+
+    A path is absolute, or relative to the list file's folder or the working directory. `\\` may replace `/`. A path
+    that does not exist is returned relative to the list file's folder.
+    """
+    bases = (os.path.dirname(path), "")
+    listings = {}  # folder as written in the list: see _list_folders
+    images = []
+    for line_number, line in list_entries(path):
+        if not is_image_name(line):
+            shown = line if len(line) <= 80 else line[:80] + "…"
+            raise InputError(f"{path}:{line_number}: expected the path of an image ({SUFFIX_TEXT}), got {shown!r}")
+        # Searching the listing of a folder is many times faster than one file access per image.
+        name = line.replace("\\", "/").rpartition("/")[2]
+        folder = line[: len(line) - len(name)]
+        if folder not in listings:
+            listings[folder] = _list_folders(folder, bases)
+        for prefix, names in listings[folder]:
+            if name in names:
+                images.append(prefix + name)
+                break
+        else:
+            # Missing, or different case on a file system that ignores case.
+            images.append(os.fspath(find_path(line, bases)))
+    if not images:
+        raise InputError(f"{path}: expected paths of images, one per line, found none")
+    return images
+
+
+def _list_folders(text: str, bases: tuple[str, ...]) -> list[tuple[str, frozenset[str]]]:
+    """(path prefix, names of the files) of each folder that `text` can mean, in the order of `find_path`."""
+    folders = []
+    for spelling in dict.fromkeys((text, text.replace("\\", "/"))):
+        for base in bases:
+            folder = os.path.join(base, os.path.expanduser(spelling))
+            with contextlib.suppress(OSError, ValueError):  # no such folder, or not a valid path
+                folders.append((_prefix(folder), frozenset(os.listdir(folder or "."))))
+    return folders
+
+
+def _prefix(folder: str) -> str:
+    """Text before the names of a folder's files, as Path writes it: empty for the working directory."""
+    text = os.fspath(Path(folder))
+    return "" if text == "." else os.path.join(text, "")
+
+
+def _walk(folder: Path) -> list[str]:
+    images = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        prefix = _prefix(parent)
+        images += [prefix + name for name in sorted(names) if name[0] != "." and is_image_name(name)]
+    return images
