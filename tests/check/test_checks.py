@@ -18,7 +18,7 @@ def test_a_good_data_set(data):
     report = check(data)
     assert report.count(ERROR) == 0
     facts = report.sets["train"]
-    assert (len(facts.index), len(facts.missing_labels), facts.empty_labels) == (12, 0, 0)
+    assert (len(facts.index), facts.index.missing_labels, facts.empty_labels) == (12, 0, 0)
     assert facts.class_boxes.tolist() == [12, 12]
     assert facts.class_images.tolist() == [12, 12]
     assert sorted(map(tuple, facts.sizes[:2].tolist())) == [(24, 32), (48, 32)]
@@ -41,7 +41,7 @@ def test_labels_missing_empty_malformed(data, tmp_path):
     report = check(data)
     facts = report.sets["train"]
     # A file with only malformed lines does not count as empty.
-    assert (len(facts.missing_labels), facts.empty_labels) == (1, 2)
+    assert (facts.index.missing_labels, facts.empty_labels) == (1, 2)
     assert items(report, "train: images without label file") == [str(tmp_path / "train/0.png")]
     lines = items(report, "train: malformed labels")
     assert [line.split(": ")[0] for line in lines] == [

@@ -26,7 +26,7 @@ def test_a_box_is_the_same_after_its_label_file(size, fractions):
         return
     box, excess = clip_box((x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]), size)
     assert excess < 1e-9 * max(size)
-    ((class_id, cx, cy, w, h),) = parse_labels(format_labels([(3, *box)]), "x.txt").astype(float)
+    ((class_id, cx, cy, w, h),) = parse_labels(format_labels([(3, *box)])).labels.astype(float)
     assert class_id == 3
     assert np.abs(np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]) - (x1, y1, x2, y2)).max() < 1e-6
 
