@@ -7,7 +7,7 @@ import math
 import os
 
 from utils.errors import InputError
-from utils.evaluation.coco import MAX_DET
+from utils.evaluation.coco import COCO_MAX_DET
 from utils.evaluation.confusion import confusion_matrix, count_mistakes
 from utils.files import check_writable, new_folder, write_text
 from utils.provenance import git_state, versions
@@ -87,7 +87,7 @@ def metrics_content(evaluation, options, config, index, device):
             "conf": options.conf,
             "iou": options.iou,
             "max_det": options.max_det,
-            "coco_max_det": MAX_DET,
+            "coco_max_det": COCO_MAX_DET,
             "batch_size": options.batch_size,
             "device": str(device),
             "git": git_state(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.dataset.coco import coco_content, image_ids
-from utils.evaluation.coco import MAX_DET, CocoMetrics, coco_metrics, coco_results
+from utils.evaluation.coco import COCO_MAX_DET, CocoMetrics, coco_metrics, coco_results
 from utils.evaluation.original import OriginalMetrics, original_metrics
 from utils.memory import without_collector
 
@@ -22,7 +22,7 @@ class Evaluation:
 
 
 @without_collector()
-def measure(detections, index, frame_size, class_names, max_det=MAX_DET):
+def measure(detections, index, frame_size, class_names, max_det=COCO_MAX_DET):
     """Both definitions' figures from the detections of a data set.
 
     Args:

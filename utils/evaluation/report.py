@@ -2,7 +2,7 @@
 
 import math
 
-from utils.evaluation.coco import FIGURES
+from utils.evaluation.coco import COCO_METRICS
 from utils.text import align_columns
 
 UNDEFINED = "–"  # a figure that does not exist, such as the AP of a class without labels
@@ -14,7 +14,9 @@ def figures_table(figures):
     Args:
         figures: dict, `CocoMetrics.figures`.
     """
-    return align_columns([[name, _decimal(figures[name], 4), meaning] for name, meaning in FIGURES], left=(0, 2))
+    return align_columns(
+        [[name, _decimal(figures[name], 4), meaning] for name, meaning in COCO_METRICS.items()], left=(0, 2)
+    )
 
 
 def class_table(coco):
