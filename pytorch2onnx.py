@@ -50,7 +50,7 @@ def main(options):
 
     from utils.config import read_config
     from utils.dataset.shapes import prepare
-    from utils.evaluation.compare import evaluate_all, read_val
+    from utils.evaluation.compare import compare_models, read_val
     from utils.export.exporter import Exporter
     from utils.export.plan import check_options, make_all
 
@@ -62,7 +62,7 @@ def main(options):
         written = make_all(exporter, options)
     if options.evaluate:
         print()
-        print(evaluate_all([options.weights, *written], config, index))
+        print(compare_models([options.weights, *written], config, index))
 
 
 if __name__ == "__main__":

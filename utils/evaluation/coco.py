@@ -57,7 +57,7 @@ class Curves(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    figures: dict[str, float]  # the keys are those of COCO_METRICS
+    summary: dict[str, float]  # the keys are those of COCO_METRICS
     overall: ClassMetrics  # means over the classes; F1 at one threshold for all classes
     classes: tuple[ClassMetrics, ...]
     curves: Curves
