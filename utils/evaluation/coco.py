@@ -6,7 +6,7 @@ An undefined metric, for example the AP of a class without labels, is NaN.
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ class CocoMetrics:
 
 
 def coco_results(
-    detections: Iterable[ArrayLike], ids: Iterable[int], frame_size: Sequence[int], image_sizes: ArrayLike
+    detections: Iterable[ArrayLike], ids: Iterable[int], frame_size: tuple[int, int], image_sizes: ArrayLike
 ) -> list[dict]:
     """Convert detections to COCO's results format, which `pycocotools.coco.COCO.loadRes` reads.
 

@@ -14,7 +14,7 @@ from utils.evaluation.original import MATCH_IOU, OPERATING_CONF
 def confusion_matrix(
     detections: Sequence[ArrayLike],
     labels: Sequence[np.ndarray],
-    frame_size: Sequence[int],
+    frame_size: tuple[int, int],
     classes: int,
     conf: float = OPERATING_CONF,
 ) -> np.ndarray:
@@ -47,7 +47,7 @@ def confusion_matrix(
 
 
 def count_mistakes(
-    detections: Sequence[ArrayLike], labels: Sequence[np.ndarray], frame_size: Sequence[int], classes: int
+    detections: Sequence[ArrayLike], labels: Sequence[np.ndarray], frame_size: tuple[int, int], classes: int
 ) -> np.ndarray:
     """Count the entries outside the diagonal of each image's confusion matrix.
 

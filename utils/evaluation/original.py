@@ -38,7 +38,7 @@ class OriginalMetrics:
 def original_metrics(
     detections: Sequence[ArrayLike],
     labels: Sequence[np.ndarray],
-    frame_size: Sequence[int],
+    frame_size: tuple[int, int],
     conf: float = OPERATING_CONF,
 ) -> OriginalMetrics:
     """Compute the metrics by the original's definition, in which the published AP is 24.10 %.
@@ -63,7 +63,7 @@ def original_metrics(
     return OriginalMetrics(*np.mean(per_class, 0).tolist())
 
 
-def _original_hits(detections: torch.Tensor, labels: np.ndarray, frame_size: Sequence[int]) -> np.ndarray:
+def _original_hits(detections: torch.Tensor, labels: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
     """Which detections of an image are true positives: bool [n]."""
     hits = np.zeros(len(detections), bool)
     if not len(labels):
