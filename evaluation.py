@@ -84,15 +84,16 @@ def build_parser():
         required=True,
         nargs="+",
         metavar="FILE",
-        help=".pth, .onnx or .ncnn.param file; missing released weights are downloaded; several files are compared",
+        help="weights (.pth) or exported model (.onnx, .ncnn.param); released weights are downloaded if they are "
+        "missing; several files are compared in one table",
     )
-    parser.add_argument("--conf", type=cli.fraction, default=0.01, help="ignore boxes with a score of this or less")
+    parser.add_argument("--conf", type=cli.fraction, default=0.01, help="score that a detection must exceed")
+    parser.add_argument("--iou", type=cli.fraction, default=0.4, help="maximum IoU of two detections of the same class")
     parser.add_argument(
-        "--iou", type=cli.fraction, default=0.4, help="of two boxes of a class with a higher IoU, keep the better one"
+        "--max-det", type=cli.positive_int, default=300, metavar="N", help="maximum detections per image"
     )
-    parser.add_argument("--max-det", type=cli.positive_int, default=300, metavar="N", help="best detections per image")
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
-    parser.add_argument("--device", default="auto", help="device of the network: auto, cpu, cuda, cuda:1, …")
+    parser.add_argument("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, …")
     parser.add_argument(
         "--workers",
         type=cli.natural_int,
@@ -100,10 +101,10 @@ def build_parser():
         metavar="N",
         help="threads that read images; PyTorch on a CPU reads them in the threads of the network instead",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the metrics and the settings to this file")
+    parser.add_argument("--json", metavar="FILE", help="write all metrics and the settings to this file")
     parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")
-    parser.add_argument("--plots", action="store_true", help="draw curves, confusion matrix and images with mistakes")
-    parser.add_argument("--output", default="runs/eval", metavar="DIR", help="folder for the new folder of the plots")
+    parser.add_argument("--plots", action="store_true", help="draw curves, confusion matrix and images with errors")
+    parser.add_argument("--output", default="runs/eval", metavar="DIR", help="folder in which --plots creates a folder")
     return parser
 
 
