@@ -16,29 +16,29 @@ from utils import cli
 
 def main(options):
     from utils.config import read_config
-    from utils.dataset.shapes import prepare
+    from utils.dataset.index import open_list
     from utils.errors import warn
-    from utils.evaluation.compare import compare_models, read_val
+    from utils.evaluation.compare import compare_models
     from utils.evaluation.detect import detect_images
     from utils.evaluation.metrics import compute_metrics
     from utils.evaluation.report import metrics_content, metrics_text, write_plots
     from utils.files import new_folder, write_text
     from utils.runtimes.loading import load_runtime
 
-    config = prepare(read_config(options.data))
+    config = read_config(options.data)
     check_outputs(options, config.model_name)
     settings = {name: getattr(options, name) for name in ("conf", "iou", "max_det", "batch_size")}
+    index = open_list(config, "val")
     if len(options.weights) > 1:
-        print(compare_models(options.weights, config, read_val(config), workers=options.workers, **settings))
+        print(compare_models(options.weights, config, index, workers=options.workers, **settings))
         return
     (weights,) = options.weights
     runtime = load_runtime(weights, config, options.device)
-    index = read_val(config)
     label_count = sum(map(len, index.labels))
     print(f"model    {weights} on {runtime.device_name}, {config.width}x{config.height}")
-    print(f"data     {len(index)} images, {label_count} objects: {config.val}", flush=True)
+    print(f"data     {len(index)} images, {label_count} objects: {index.source}", flush=True)
     if not label_count:
-        warn(f"{config.val}: no image has labels, so all metrics are undefined")
+        warn(f"{index.source}: no image has labels, so all metrics are undefined")
     detections = detect_images(runtime, index, config, workers=options.workers, **settings)
     evaluation = compute_metrics(detections, index, (config.width, config.height), config.class_names)
     print(f"\n{metrics_text(evaluation)}")

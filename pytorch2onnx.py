@@ -49,14 +49,15 @@ def main(options):
     import tempfile
 
     from utils.config import read_config
+    from utils.dataset.index import open_list
     from utils.dataset.shapes import prepare
-    from utils.evaluation.compare import compare_models, read_val
+    from utils.evaluation.compare import compare_models
     from utils.export.exporter import Exporter
     from utils.export.plan import check_options, make_all
 
     check_options(options)
     config = prepare(read_config(options.data))
-    index = read_val(config) if options.evaluate else None
+    index = open_list(config, "val") if options.evaluate else None
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         exporter = Exporter(config, options.weights, options.output, options.conf, options.iou, folder)
         written = make_all(exporter, options)

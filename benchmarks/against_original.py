@@ -166,7 +166,7 @@ def our_side(task, options):
     from evaluation import build_parser as evaluation_parser
     from model.detector import Detector
     from utils.config import read_config
-    from utils.evaluation.compare import read_val
+    from utils.dataset.index import open_list
     from utils.evaluation.detect import detect_images
     from utils.evaluation.metrics import compute_metrics
     from utils.postprocess import detect
@@ -194,12 +194,12 @@ def our_side(task, options):
         defaults = evaluation_parser().parse_args(["--data", options.eval_data, "--weights", options.weights])
         runtime = load_runtime(options.weights, config, "cpu")
         started = time.perf_counter()
-        index = read_val(config)
+        index = open_list(config, "val")
         detections = detect_images(runtime, index, config, defaults.batch_size, defaults.workers)
         compute_metrics(detections, index, (config.width, config.height), config.class_names)
         return {"seconds": time.perf_counter() - started}
     runtime = load_runtime(options.weights, config, "cpu")
-    index = read_val(config)
+    index = open_list(config, "val")
     from utils.dataset.dataset import DetectionDataset
 
     dataset = DetectionDataset(index, config.width, config.height)

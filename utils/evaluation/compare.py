@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.config import Config
-from utils.dataset.index import DatasetIndex, load_index
-from utils.errors import InputError
+from utils.dataset.index import DatasetIndex
 from utils.evaluation.detect import detect_images
 from utils.evaluation.metrics import compute_metrics
 from utils.runtimes.base import Runtime
@@ -19,17 +18,6 @@ from utils.text import align_columns
 THREADS = (1, 2)
 WARM_UP_RUNS = 5
 TIMED_RUNS = 30
-
-
-def read_val(config: Config) -> DatasetIndex:
-    """Read the images and labels of a .data file's val list.
-
-    Raises:
-        InputError: there is none, or it cannot be read.
-    """
-    if config.val is None:
-        raise InputError(f"{config.path}: val: expected a list of images, got None")
-    return load_index(config.val, config.classes)
 
 
 def compare_models(models: Sequence[str | Path], config: Config, index: DatasetIndex, **detect_options: float) -> str:

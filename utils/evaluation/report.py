@@ -61,7 +61,7 @@ def metrics_content(
         "classes": [_null_for_nan(row._asdict()) for row in coco.classes],
         "made_with": {
             "data": str(config.path),
-            "val": str(config.val),
+            "val": str(index.source),
             "images": len(index),
             "weights": weights,
             "weights_sha256": weights_hash(weights),
