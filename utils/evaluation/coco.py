@@ -137,7 +137,11 @@ def coco_metrics(results: list[dict], truth: dict, max_det: int = COCO_MAX_DET) 
 
 
 def _evaluate(truth: dict, results: list[dict], category_ids: list[int], max_det: int) -> COCOeval:
-    """Run COCOeval without its messages."""
+    """Run COCOeval without its messages.
+
+    A subclass of COCOeval that skips pairs below the lowest IoU threshold is 2.6 times faster, but makes a whole
+    evaluation on one CPU thread only 1.27 times (128 images) and 1.23 times (5,000 images) faster.
+    """
     # pycocotools adds keys to labels and results, so it gets copies.
     truth = {**truth, "annotations": [dict(label) for label in truth["annotations"]]}
     with contextlib.redirect_stdout(io.StringIO()):
