@@ -30,10 +30,10 @@ def compute(detections, labels, sizes=None, names=NAMES, **options):
 def pycocotools_stats(results, truth, max_det=100):
     """The 12 COCO metrics as COCOeval.summarize computes them."""
     with contextlib.redirect_stdout(io.StringIO()):
-        labelled = COCO()
-        labelled.dataset = copy.deepcopy(truth)
-        labelled.createIndex()
-        evaluator = COCOeval(labelled, labelled.loadRes(copy.deepcopy(results)), "bbox")
+        labeled = COCO()
+        labeled.dataset = copy.deepcopy(truth)
+        labeled.createIndex()
+        evaluator = COCOeval(labeled, labeled.loadRes(copy.deepcopy(results)), "bbox")
         evaluator.params.maxDets = [1, 10, max_det]
         evaluator.evaluate()
         evaluator.accumulate()
@@ -84,10 +84,10 @@ def test_pycocotools_reads_the_results_file(golden, tmp_path):
     path = tmp_path / "detections.json"
     path.write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()):
-        labelled = COCO()
-        labelled.dataset = copy.deepcopy(truth)
-        labelled.createIndex()
-        found = labelled.loadRes(str(path))
+        labeled = COCO()
+        labeled.dataset = copy.deepcopy(truth)
+        labeled.createIndex()
+        found = labeled.loadRes(str(path))
     assert len(found.anns) == len(results)
     assert metrics.summary["AP"] == pytest.approx(pycocotools_stats(list(found.anns.values()), truth)[0])
 

@@ -56,7 +56,7 @@ def evaluate(capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory, run_script):
-    """Seven images, labelled with a part of what random weights detect in them, and a run of evaluation.py."""
+    """Seven images, labeled with a part of what random weights detect in them, and a run of evaluation.py."""
     folder = tmp_path_factory.mktemp("measured")
     images = [folder / "val" / f"{index + 5:03}.png" for index in range(len(SIZES))]
     for index, (path, (width, height)) in enumerate(zip(images, SIZES, strict=True)):
@@ -133,8 +133,8 @@ def by_image(results):
 def pycocotools_ap(annotations, results):
     """AP and AP50 by pycocotools, from two files."""
     with contextlib.redirect_stdout(io.StringIO()):
-        labelled = COCO(annotations)
-        evaluator = COCOeval(labelled, labelled.loadRes(str(results)), "bbox")
+        labeled = COCO(annotations)
+        evaluator = COCOeval(labeled, labeled.loadRes(str(results)), "bbox")
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()

@@ -107,23 +107,23 @@ def coco_metrics(results: list[dict], truth: dict, max_det: int = COCO_MAX_DET) 
     labels = Counter(label["category_id"] for label in truth["annotations"])
     pairs = {(label["image_id"], label["category_id"]) for label in truth["annotations"]}
     images = Counter(category_id for _, category_id in pairs)
-    labelled = np.array([category_id in labels for category_id in names])  # [C]
+    labeled = np.array([category_id in labels for category_id in names])  # [C]
 
     summary = dict.fromkeys(COCO_METRICS, float("nan"))
     precision = np.full((10, len(RECALLS), len(names)), np.nan)  # [IoU thresholds, recalls, C]
     f1 = np.full((len(names), len(THRESHOLDS)), np.nan)
     mean_f1 = f1[0]
-    if labelled.any():
+    if labeled.any():
         # Classes without labels have no AP and are not part of any mean.
         evaluator = _evaluate(truth, results, [category_id for category_id in names if labels[category_id]], max_det)
         interpolated = evaluator.eval["precision"][..., 0, -1]
-        precision[..., labelled] = interpolated
+        precision[..., labeled] = interpolated
         # pycocotools computes the first value only for max_det 100, and writes -1 for undefined values.
         evaluator.stats[0] = interpolated.ravel().mean()
         stats = np.where(evaluator.stats < 0, np.nan, evaluator.stats)
         summary = dict(zip(COCO_METRICS, stats.tolist(), strict=True))
-        f1[labelled] = _f1_curves(evaluator)
-        mean_f1 = f1[labelled].mean(0)
+        f1[labeled] = _f1_curves(evaluator)
+        mean_f1 = f1[labeled].mean(0)
 
     rows = zip(names.items(), precision.mean((0, 1)).tolist(), precision[0].mean(0).tolist(), f1, strict=True)
     classes = tuple(
@@ -145,10 +145,10 @@ def _evaluate(truth: dict, results: list[dict], category_ids: list[int], max_det
     # pycocotools adds keys to labels and results, so it gets copies.
     truth = {**truth, "annotations": [dict(label) for label in truth["annotations"]]}
     with contextlib.redirect_stdout(io.StringIO()):
-        labelled = _coco(truth)
+        labeled = _coco(truth)
         # loadRes does not accept an empty list.
-        detected = labelled.loadRes([dict(row) for row in results]) if results else _coco({**truth, "annotations": []})
-        evaluator = COCOeval(labelled, detected, "bbox")
+        detected = labeled.loadRes([dict(row) for row in results]) if results else _coco({**truth, "annotations": []})
+        evaluator = COCOeval(labeled, detected, "bbox")
         evaluator.params.catIds = category_ids
         evaluator.params.maxDets = [1, min(10, max_det), max_det]
         evaluator.evaluate()

@@ -37,12 +37,12 @@ def confusion_matrix(
         rows = rows[rows[:, 4] > conf]
         overlap = box_iou(labels_to_frame(boxes[:, 1:], frame_size), rows[:, :4])
         # Unmatched labels and detections are paired with the background, whose class id is C.
-        detected_as, labelled_as = np.full(len(boxes), classes), np.full(len(rows), classes)
+        detected_as, labeled_as = np.full(len(boxes), classes), np.full(len(rows), classes)
         label_classes, detection_classes = boxes[:, 0].int().numpy(), rows[:, 5].int().numpy()
         for label, detection in _match(overlap.numpy()).items():
-            detected_as[label], labelled_as[detection] = detection_classes[detection], label_classes[label]
+            detected_as[label], labeled_as[detection] = detection_classes[detection], label_classes[label]
         np.add.at(matrix, (label_classes, detected_as), 1)
-        np.add.at(matrix[classes], detection_classes[labelled_as == classes], 1)
+        np.add.at(matrix[classes], detection_classes[labeled_as == classes], 1)
     return matrix
 
 
