@@ -1,14 +1,15 @@
-"""Measure a detector on the val list of a .data file.
+"""Evaluate a detector on the val list of a .data file.
 
     python3 evaluation.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth
     python3 evaluation.py --data data/coco.data --weights W.pth --json metrics.json --plots
-    python3 evaluation.py --data data/coco.data --weights W.pth --save-detections detections.json
     python3 evaluation.py --data data/coco.data --weights W.pth model.onnx model.ncnn.param
 
-One pass gives two answers: the original's definition, so that published figures can be compared, and
-pycocotools' twelve COCO figures with a table a class. Of several weights files, one line each is printed, with
-size and latency.
+It prints the metrics of the original repository, which are comparable with published values, the 12 COCO metrics by
+pycocotools, and a table of all classes. For several weights files it prints one line each, with file size and latency.
 """
+
+import json
+import os
 
 from utils import cli
 
@@ -17,55 +18,64 @@ def main(options):
     from utils.config import read_config
     from utils.dataset.index import open_list
     from utils.errors import warn
+    from utils.evaluation.compare import compare_models
     from utils.evaluation.detect import detect_images
-    from utils.evaluation.files import check_files, write_files
-    from utils.evaluation.metrics import measure
-    from utils.evaluation.report import class_table, figures_table
+    from utils.evaluation.metrics import compute_metrics
+    from utils.evaluation.report import metrics_content, metrics_text, write_plots
+    from utils.files import new_folder, write_text
     from utils.runtimes.loading import load_runtime
 
     config = read_config(options.data)
-    if len(options.weights) > 1:
-        return compare(options, config)
-    options.weights = options.weights[0]
-    check_files(options, config)
-    runtime = load_runtime(options.weights, config, options.device)
+    check_outputs(options, config.model_name)
+    settings = {name: getattr(options, name) for name in ("conf", "iou", "max_det", "batch_size")}
     index = open_list(config, "val")
-    print(f"model    {options.weights} on {runtime.device_name}, {config.width}x{config.height}")
-    objects = sum(map(len, index.labels))
-    print(f"data     {len(index)} images, {objects} objects: {config.val}", flush=True)
-    if not objects:
-        warn(f"{config.val}: no object is labelled, so no figure is defined")
-    limits = {"conf": options.conf, "iou": options.iou, "max_det": options.max_det}
-    detections = detect_images(runtime, index, config, options.batch_size, options.workers, **limits)
-    evaluation = measure(detections, index, (config.width, config.height), config.class_names)
+    if len(options.weights) > 1:
+        print(compare_models(options.weights, config, index, workers=options.workers, **settings))
+        return
+    (weights,) = options.weights
+    runtime = load_runtime(weights, config, options.device)
+    label_count = sum(map(len, index.labels))
+    print(f"model    {weights} on {runtime.device_name}, {config.width}x{config.height}")
+    print(f"data     {len(index)} images, {label_count} objects: {index.source}", flush=True)
+    if not label_count:
+        warn(f"{index.source}: no image has labels, so all metrics are undefined")
+    detections = detect_images(runtime, index, config, workers=options.workers, **settings)
+    evaluation = compute_metrics(detections, index, (config.width, config.height), config.class_names)
+    print(f"\n{metrics_text(evaluation)}")
 
-    original = evaluation.original
-    print(
-        f"\nPrecision:{original.precision:.6f} Recall:{original.recall:.6f} "
-        f"AP:{original.ap:.6f} F1:{original.f1:.6f}   (the original's definition)\n"
-    )
-    print(figures_table(evaluation.coco.figures), end="\n\n")
-    print(class_table(evaluation.coco))
-    for path in write_files(evaluation, options, config, index, runtime.device):
+    written = []
+    if options.json:
+        content = metrics_content(evaluation, index, config, weights, runtime.device, settings)
+        write_text(options.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        written.append(options.json)
+    if options.save_detections:
+        write_text(options.save_detections, json.dumps(evaluation.results) + "\n")
+        written.append(options.save_detections)
+    if options.plots:
+        written += write_plots(new_folder(options.output, config.model_name), evaluation, config, index)
+    for path in written:
         print(f"wrote {path}")
 
 
-def compare(options, config):
-    """Measure several models, a line each."""
-    from utils.dataset.index import open_list
+def check_outputs(options, model_name):
+    """Check before the evaluation that its files can be written."""
     from utils.errors import InputError
-    from utils.evaluation.compare import evaluate_all
+    from utils.files import check_writable, new_folder
 
-    if options.json or options.save_detections or options.plots:
+    files = [path for path in (options.json, options.save_detections) if path]
+    if len(options.weights) > 1 and (files or options.plots):
         raise InputError("--json, --save-detections and --plots: expected one weights file, got several")
-    limits = {"conf": options.conf, "iou": options.iou, "max_det": options.max_det}
-    index = open_list(config, "val")
-    print(evaluate_all(options.weights, config, index, options.batch_size, options.workers, **limits))
+    if len({os.path.realpath(path) for path in files}) < len(files):
+        raise InputError(f"--json and --save-detections: expected two files, got {files[0]} for both")
+    for path in files:
+        check_writable(path)
+    if options.plots:
+        new_folder(options.output, model_name).rmdir()
 
 
 def build_parser():
     parser = cli.parser(
-        "Measure a detector on the val list of a .data file: the original's figures and COCO's.",
+        "Evaluate a detector on the val list of a .data file: the original repository's metrics and the COCO metrics.",
         ["python3 evaluation.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth"],
     )
     parser.add_argument("--data", required=True, metavar="FILE", help=".data file with val list, classes and anchors")
@@ -74,24 +84,27 @@ def build_parser():
         required=True,
         nargs="+",
         metavar="FILE",
-        help=".pth, .onnx or .ncnn.param; released weights are downloaded; several are compared",
+        help="weights (.pth) or exported model (.onnx, .ncnn.param); released weights are downloaded if they are "
+        "missing; several files are compared in one table",
     )
-    parser.add_argument("--conf", type=cli.fraction, default=0.01, help="detections must score above this")
-    parser.add_argument("--iou", type=cli.fraction, default=0.4, help="overlap above which the weaker box is dropped")
-    parser.add_argument("--max-det", type=cli.positive_int, default=300, metavar="N", help="best detections an image")
-    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images a batch")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
+    parser.add_argument("--conf", type=cli.fraction, default=0.01, help="score that a detection must exceed")
+    parser.add_argument("--iou", type=cli.fraction, default=0.4, help="maximum IoU of two detections of the same class")
+    parser.add_argument(
+        "--max-det", type=cli.positive_int, default=300, metavar="N", help="maximum detections per image"
+    )
+    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
+    parser.add_argument("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, …")
     parser.add_argument(
         "--workers",
         type=cli.natural_int,
         default=2,
         metavar="N",
-        help="threads that read images; on a CPU, those that PyTorch computes in read them",
+        help="threads that read images; PyTorch on a CPU reads them in the threads of the network instead",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures and how they were made")
+    parser.add_argument("--json", metavar="FILE", help="write all metrics and the settings to this file")
     parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")
-    parser.add_argument("--plots", action="store_true", help="draw curves and the confusion matrix")
-    parser.add_argument("--output", default="runs/eval", metavar="DIR", help="folder for the folder of plots")
+    parser.add_argument("--plots", action="store_true", help="draw curves, confusion matrix and images with errors")
+    parser.add_argument("--output", default="runs/eval", metavar="DIR", help="folder in which --plots creates a folder")
     return parser
 
 

@@ -50,7 +50,7 @@ def main(options):
     from utils.config import read_config
     from utils.dataset.index import open_list
     from utils.errors import InputError
-    from utils.evaluation.compare import evaluate_all
+    from utils.evaluation.compare import compare_models
     from utils.export.exporter import ExportOptions, export
 
     export_options = ExportOptions(**{entry.name: getattr(options, entry.name) for entry in fields(ExportOptions)})
@@ -64,7 +64,7 @@ def main(options):
         models.append(exported.files[0])
     if options.evaluate:
         print()
-        print(evaluate_all(models, config, index))
+        print(compare_models(models, config, index))
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def our_side(task, options):
     from utils.config import read_config
     from utils.dataset.index import open_list
     from utils.evaluation.detect import detect_images
-    from utils.evaluation.metrics import measure
+    from utils.evaluation.metrics import compute_metrics
     from utils.postprocess import detect
     from utils.runtimes.loading import load_runtime
     from utils.training.data import load_data
@@ -196,7 +196,7 @@ def our_side(task, options):
         started = time.perf_counter()
         index = open_list(config, "val")
         detections = detect_images(runtime, index, config, defaults.batch_size, defaults.workers)
-        measure(detections, index, (config.width, config.height), config.class_names)
+        compute_metrics(detections, index, (config.width, config.height), config.class_names)
         return {"seconds": time.perf_counter() - started}
     runtime = load_runtime(options.weights, config, "cpu")
     index = open_list(config, "val")

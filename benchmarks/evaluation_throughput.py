@@ -59,7 +59,7 @@ def time_evaluation(options):
     from utils.config import read_config
     from utils.dataset.index import open_list
     from utils.evaluation.detect import detect_images
-    from utils.evaluation.metrics import measure
+    from utils.evaluation.metrics import compute_metrics
     from utils.runtimes.loading import load_runtime
 
     times = [time.perf_counter()]
@@ -70,7 +70,7 @@ def time_evaluation(options):
     times.append(time.perf_counter())
     detections = detect_images(runtime, index, config, options.batch_size, options.workers)
     times.append(time.perf_counter())
-    measure(detections, index, (config.width, config.height), config.class_names)
+    compute_metrics(detections, index, (config.width, config.height), config.class_names)
     times.append(time.perf_counter())
     names = ("weights", "labels", "images to boxes", "metrics")
     return {name: end - start for name, start, end in zip(names, times[:-1], times[1:], strict=True)}

@@ -1,4 +1,4 @@
-"""The COCO figures, the rows a class and the curves: golden numbers, hand-made cases, pycocotools, properties."""
+"""utils.evaluation.coco: golden numbers, hand-made cases, comparison with COCOeval.summarize, properties."""
 
 import contextlib
 import copy
@@ -15,25 +15,25 @@ from pycocotools.cocoeval import COCOeval
 
 from tests.helpers.measured import FRAME, detections_of, index_of, labels_of, measured_sets
 from utils.dataset.coco import coco_content, image_ids
-from utils.evaluation.coco import FIGURES, coco_metrics, coco_results
+from utils.evaluation.coco import COCO_METRICS, coco_metrics, coco_results
 
 BOX, FAR_BOX = (10, 10, 60, 60), (200, 200, 300, 260)
 NAMES = ("cat", "dog", "cow")
 
 
-def measure(detections, labels, sizes=None, names=NAMES, **options):
+def compute(detections, labels, sizes=None, names=NAMES, **options):
     index = index_of(labels, sizes)
     results = coco_results(detections, image_ids(index.images), FRAME, index.sizes)
     return coco_metrics(results, coco_content(index, names, "."), **options)
 
 
-def summarised(results, truth, max_det=100):
-    """The twelve figures as COCOeval itself computes them."""
+def pycocotools_stats(results, truth, max_det=100):
+    """The 12 COCO metrics as COCOeval.summarize computes them."""
     with contextlib.redirect_stdout(io.StringIO()):
-        labelled = COCO()
-        labelled.dataset = copy.deepcopy(truth)
-        labelled.createIndex()
-        evaluator = COCOeval(labelled, labelled.loadRes(copy.deepcopy(results)), "bbox")
+        labeled = COCO()
+        labeled.dataset = copy.deepcopy(truth)
+        labeled.createIndex()
+        evaluator = COCOeval(labeled, labeled.loadRes(copy.deepcopy(results)), "bbox")
         evaluator.params.maxDets = [1, 10, max_det]
         evaluator.evaluate()
         evaluator.accumulate()
@@ -49,7 +49,7 @@ def golden(released):
     return results, truth, coco_metrics(results, truth)
 
 
-def test_released_checkpoint_has_the_golden_figures(golden):
+def test_golden_metrics_of_the_released_checkpoint(golden):
     expected = {
         "AP": 0.1861,
         "AP50": 0.3364,
@@ -58,56 +58,56 @@ def test_released_checkpoint_has_the_golden_figures(golden):
         "AP_medium": 0.1068,
         "AP_large": 0.3138,
     }
-    figures = golden[2].figures
-    assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=2e-4)
+    summary = golden[2].summary
+    assert {name: summary[name] for name in expected} == pytest.approx(expected, abs=2e-4)
 
 
-def test_released_checkpoint_has_the_figures_of_pycocotools_own_summary(golden):
+def test_released_checkpoint_equals_pycocotools(golden):
     results, truth, metrics = golden
-    assert list(metrics.figures.values()) == pytest.approx(summarised(results, truth).tolist(), abs=1e-12)
+    assert list(metrics.summary.values()) == pytest.approx(pycocotools_stats(results, truth).tolist(), abs=1e-12)
 
 
-def test_rows_of_the_released_checkpoint_agree_with_the_figures(golden, released):
+def test_class_table_of_the_released_checkpoint_agrees_with_the_summary(golden, released):
     metrics = golden[2]
     assert [row.name for row in metrics.classes] == list(released.class_names)
     assert (metrics.overall.images, metrics.overall.labels) == (128, 898)
     assert sum(row.labels for row in metrics.classes) == 898
-    assert np.nanmean([row.ap for row in metrics.classes]) == pytest.approx(metrics.figures["AP"])
-    assert np.nanmean([row.ap50 for row in metrics.classes]) == pytest.approx(metrics.figures["AP50"])
+    assert np.nanmean([row.ap for row in metrics.classes]) == pytest.approx(metrics.summary["AP"])
+    assert np.nanmean([row.ap50 for row in metrics.classes]) == pytest.approx(metrics.summary["AP50"])
     person = metrics.classes[0]
     assert (person.images, person.labels) == (73, 350)
-    assert math.isnan(metrics.classes[-1].ap)  # no toothbrush in these images
+    assert math.isnan(metrics.classes[-1].ap)  # no image contains a toothbrush
 
 
-def test_results_are_a_file_that_pycocotools_reads(golden, tmp_path):
+def test_pycocotools_reads_the_results_file(golden, tmp_path):
     results, truth, metrics = golden
     path = tmp_path / "detections.json"
     path.write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()):
-        labelled = COCO()
-        labelled.dataset = copy.deepcopy(truth)
-        labelled.createIndex()
-        found = labelled.loadRes(str(path))
+        labeled = COCO()
+        labeled.dataset = copy.deepcopy(truth)
+        labeled.createIndex()
+        found = labeled.loadRes(str(path))
     assert len(found.anns) == len(results)
-    assert metrics.figures["AP"] == pytest.approx(summarised(list(found.anns.values()), truth)[0])
+    assert metrics.summary["AP"] == pytest.approx(pycocotools_stats(list(found.anns.values()), truth)[0])
 
 
-def test_results_name_image_class_box_and_score():
+def test_results_contain_image_class_box_and_score():
     results = coco_results(
         [detections_of(), detections_of((0, 0, 176, 88, 0.5, 2))], [7, 9], FRAME, [(1, 1), (704, 352)]
     )
     assert results == [{"image_id": 9, "category_id": 3, "bbox": [0, 0, 352, 88], "score": 0.5}]
 
 
-def test_perfect_detections_have_every_figure_one():
+def test_perfect_detections_have_all_metrics_one():
     labels = [labels_of((*BOX, 0), (*FAR_BOX, 1), (5, 300, 25, 320, 1)), labels_of((20, 20, 200, 200, 0))]
     detections = [
         detections_of((*BOX, 0.9, 0), (*FAR_BOX, 0.8, 1), (5, 300, 25, 320, 0.7, 1)),
         detections_of((20, 20, 200, 200, 0.7, 0)),
     ]
-    metrics = measure(detections, labels)
-    assert [value for name, value in metrics.figures.items() if name != "AR_1"] == pytest.approx([1] * 11)
-    assert metrics.figures["AR_1"] == pytest.approx((1 + 0.5) / 2)
+    metrics = compute(detections, labels)
+    assert [value for name, value in metrics.summary.items() if name != "AR_1"] == pytest.approx([1] * 11)
+    assert metrics.summary["AR_1"] == pytest.approx((1 + 0.5) / 2)
     cat, dog, cow = metrics.classes
     assert (cat.images, cat.labels, dog.images, dog.labels) == (2, 2, 1, 2)
     assert (cat.ap, cat.ap50, cat.f1) == pytest.approx((1, 1, 1))
@@ -116,54 +116,54 @@ def test_perfect_detections_have_every_figure_one():
     assert all(map(math.isnan, (cow.ap, cow.ap50, cow.f1, cow.threshold)))
 
 
-def test_half_of_the_labels_found():
+def test_half_of_the_labels_detected():
     labels = [labels_of((*BOX, 0), (*FAR_BOX, 0))]
-    metrics = measure([detections_of((*BOX, 0.9, 0))], labels)
-    # 51 of the 101 recalls from 0 to 1 are reached.
-    assert metrics.figures["AP50"] == pytest.approx(51 / 101)
+    metrics = compute([detections_of((*BOX, 0.9, 0))], labels)
+    # 51 of the 101 recall values from 0 to 1 are reached.
+    assert metrics.summary["AP50"] == pytest.approx(51 / 101)
     assert metrics.classes[0].f1 == pytest.approx(2 / 3)
 
 
-def test_another_shape_of_image_does_not_change_what_matches():
+def test_the_image_shape_does_not_change_the_matches():
     labels = [labels_of((*BOX, 0))]
-    metrics = measure([detections_of((*BOX, 0.9, 0))], labels, sizes=[(1000, 50)])
-    assert metrics.figures["AP"] == pytest.approx(1)
+    metrics = compute([detections_of((*BOX, 0.9, 0))], labels, sizes=[(1000, 50)])
+    assert metrics.summary["AP"] == pytest.approx(1)
 
 
-def test_best_threshold_parts_hits_from_false_alarms():
+def test_best_threshold_separates_hits_from_false_positives():
     boxes = [(20 + 80 * n, 20, 60 + 80 * n, 60) for n in range(3)]
     labels = [labels_of(*((*box, 0) for box in boxes))]
     rows = [(*boxes[0], 0.9, 0), (*boxes[1], 0.6, 0), (*FAR_BOX, 0.5, 0), (10, 300, 40, 340, 0.4, 0)]
-    metrics = measure([detections_of(*rows)], labels)
+    metrics = compute([detections_of(*rows)], labels)
     assert metrics.classes[0].f1 == metrics.overall.f1 == pytest.approx(0.8)
     assert 0.5 <= metrics.classes[0].threshold < 0.6
     assert metrics.classes[0].threshold == metrics.overall.threshold
 
 
-def test_a_class_that_is_never_hit_has_no_threshold():
-    row = measure([detections_of((*BOX, 0.9, 0))], [labels_of((*FAR_BOX, 0))]).classes[0]
+def test_a_class_without_hits_has_no_threshold():
+    row = compute([detections_of((*BOX, 0.9, 0))], [labels_of((*FAR_BOX, 0))]).classes[0]
     assert (row.ap, row.f1) == (0, 0)
     assert math.isnan(row.threshold)
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_no_detections_at_all(images):
-    metrics = measure([detections_of()] * images, [labels_of((*BOX, 0))] * images)
-    assert metrics.figures["AP"] == metrics.overall.f1 == 0
+def test_no_detections(images):
+    metrics = compute([detections_of()] * images, [labels_of((*BOX, 0))] * images)
+    assert metrics.summary["AP"] == metrics.overall.f1 == 0
     assert metrics.classes[0].labels == images
-    assert math.isnan(metrics.figures["AP_small"])
+    assert math.isnan(metrics.summary["AP_small"])
 
 
-def test_no_labels_at_all():
-    metrics = measure([detections_of((*BOX, 0.9, 0))] * 2, [labels_of()] * 2)
-    assert list(metrics.figures) == [name for name, _ in FIGURES]
-    assert all(map(math.isnan, metrics.figures.values()))
+def test_no_labels():
+    metrics = compute([detections_of((*BOX, 0.9, 0))] * 2, [labels_of()] * 2)
+    assert list(metrics.summary) == list(COCO_METRICS)
+    assert all(map(math.isnan, metrics.summary.values()))
     assert metrics.overall.images == 2
     assert math.isnan(metrics.overall.f1)
 
 
 def test_one_class():
-    metrics = measure([detections_of((*BOX, 0.9, 0))], [labels_of((*BOX, 0))], names=("helmet",))
+    metrics = compute([detections_of((*BOX, 0.9, 0))], [labels_of((*BOX, 0))], names=("helmet",))
     assert [row.name for row in metrics.classes] == ["helmet"]
     assert metrics.overall.ap == metrics.classes[0].ap == pytest.approx(1)
 
@@ -173,13 +173,13 @@ def test_only_the_best_max_det_detections_count(max_det, recall):
     boxes = [(20 + 80 * n, 20, 60 + 80 * n, 60) for n in range(3)]
     labels = [labels_of(*((*box, 0) for box in boxes))]
     detections = [detections_of(*((*box, 0.9 - n / 10, 0) for n, box in enumerate(boxes)))]
-    figures = measure(detections, labels, max_det=max_det).figures
-    assert figures["AR_max"] == figures["AR_10"] == pytest.approx(recall)
-    assert figures["AR_1"] == pytest.approx(1 / 3)
-    assert figures["AP"] == pytest.approx((math.floor(100 * recall + 1e-9) + 1) / 101)
+    summary = compute(detections, labels, max_det=max_det).summary
+    assert summary["AR_max"] == summary["AR_10"] == pytest.approx(recall)
+    assert summary["AR_1"] == pytest.approx(1 / 3)
+    assert summary["AP"] == pytest.approx((math.floor(100 * recall + 1e-9) + 1) / 101)
 
 
-def test_nothing_is_printed_and_nothing_given_is_changed(capsys):
+def test_nothing_is_printed_and_no_argument_is_modified(capsys):
     labels = [labels_of((*BOX, 0))]
     truth = coco_content(index_of(labels), NAMES, ".")
     results = coco_results([detections_of((*BOX, 0.9, 0))], [1], FRAME, [FRAME])
@@ -191,34 +191,34 @@ def test_nothing_is_printed_and_nothing_given_is_changed(capsys):
 
 def test_results_need_not_be_sorted(golden):
     results, truth, metrics = golden
-    assert coco_metrics(results[::-1], truth).figures == pytest.approx(metrics.figures)
+    assert coco_metrics(results[::-1], truth).summary == pytest.approx(metrics.summary)
 
 
 @settings(max_examples=60, deadline=None)
 @given(measured_sets(), st.sampled_from([10, 100, 300]), st.sampled_from([(352, 352), (640, 480), (90, 1000)]))
-def test_equals_pycocotools_own_summary(measured, max_det, size):
+def test_equals_pycocotools(measured, max_det, size):
     detections, labels = measured
     index = index_of(labels, [size] * len(labels))
     results = coco_results(detections, image_ids(index.images), FRAME, index.sizes)
     if not results or not sum(map(len, labels)):
         return
     truth = coco_content(index, NAMES, ".")
-    figures = list(coco_metrics(results, truth, max_det).figures.values())
-    expected = summarised(results, truth, max_det)
+    summary = list(coco_metrics(results, truth, max_det).summary.values())
+    expected = pycocotools_stats(results, truth, max_det)
     expected[expected == -1] = np.nan
-    # pycocotools' own first figure is only found when the limit is 100.
+    # pycocotools computes the first value only for max_det 100.
     start = 0 if max_det == 100 else 1
-    assert figures[start:] == pytest.approx(expected[start:].tolist(), nan_ok=True)
+    assert summary[start:] == pytest.approx(expected[start:].tolist(), nan_ok=True)
 
 
 @settings(max_examples=30, deadline=None)
 @given(measured_sets(), st.integers(0, 999))
-def test_f1_over_the_threshold_is_the_f1_of_what_scores_above_it(measured, place):
+def test_f1_curve_is_the_f1_of_the_detections_above_the_threshold(measured, index):
     detections, labels = measured
-    whole = measure(detections, labels)
-    # In results a score has six decimals, so it is compared as it stands there.
-    above = [rows[rows[:, 4].astype(float).round(6) > place / 1000] for rows in detections]
-    assert measure(above, labels).curves.f1[:, 0] == pytest.approx(whole.curves.f1[:, place], nan_ok=True)
+    whole = compute(detections, labels)
+    # Results contain scores with six decimals.
+    above = [rows[rows[:, 4].astype(float).round(6) > index / 1000] for rows in detections]
+    assert compute(above, labels).curves.f1[:, 0] == pytest.approx(whole.curves.f1[:, index], nan_ok=True)
     for row, curve in zip(whole.classes, whole.curves.f1, strict=True):
         assert row.f1 == pytest.approx(curve.max(), nan_ok=True)
         if row.labels and row.f1 > 0:
@@ -230,8 +230,8 @@ def test_f1_over_the_threshold_is_the_f1_of_what_scores_above_it(measured, place
 def test_the_order_of_images_does_not_matter(measured, random):
     order = list(range(len(measured[0])))
     random.shuffle(order)
-    expected, shuffled = (measure(*parts) for parts in (measured, [[part[n] for n in order] for part in measured]))
-    assert shuffled.figures == pytest.approx(expected.figures, nan_ok=True)
+    expected, shuffled = (compute(*parts) for parts in (measured, [[part[n] for n in order] for part in measured]))
+    assert shuffled.summary == pytest.approx(expected.summary, nan_ok=True)
     for row, other in zip(expected.classes, shuffled.classes, strict=True):
         assert row[:3] == other[:3]
         assert row[3:] == pytest.approx(other[3:], nan_ok=True)

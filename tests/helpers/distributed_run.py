@@ -48,7 +48,7 @@ def main(data, result, recipe="default"):
         evaluation, _ = run.evaluate(run.state.model)
         change = frozen_step(run, settings)
         if is_main():
-            metrics = {"coco": evaluation.coco.figures, "original": dataclasses.asdict(evaluation.original)}
+            metrics = {"coco": evaluation.coco.summary, "original": dataclasses.asdict(evaluation.original)}
             metrics["detections"] = [torch.from_numpy(found) for found in evaluation.detections]
             torch.save({"change": change, "metrics": metrics}, result)
 

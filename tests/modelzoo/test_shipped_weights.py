@@ -14,7 +14,7 @@ from utils.config import read_config
 from utils.dataset.index import load_index
 from utils.dataset.shapes import make_shapes
 from utils.evaluation.detect import detect_images
-from utils.evaluation.metrics import measure
+from utils.evaluation.metrics import compute_metrics
 from utils.runtimes.loading import load_runtime
 from utils.weights.checkpoint import load_weights
 
@@ -77,7 +77,7 @@ def check_figures(name, val):
     index = load_index(config.val, config.classes)
     runtime = load_runtime(str(REPO / "modelzoo" / name), config, "cpu")
     detections = detect_images(runtime, index, config, batch_size=16, workers=2)
-    figures = measure(detections, index, (config.width, config.height), config.class_names).coco.figures
+    figures = compute_metrics(detections, index, (config.width, config.height), config.class_names).coco.summary
     numbers = re.search(r"AP50, AP75, AP \| ([\d.]+), ([\d.]+), ([\d.]+)", card(name)).groups()
     # Rounding differs between processors.
     for found, expected in zip(("AP50", "AP75", "AP"), numbers, strict=True):

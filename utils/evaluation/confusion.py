@@ -1,50 +1,58 @@
-"""Confusion matrix: which class is detected as which. Arguments are as in `utils.evaluation.original`."""
+"""Confusion matrix: which class is detected as which. The arguments are those of `utils.evaluation.original`."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torchvision.ops import box_iou
 
 from utils.boxes import labels_to_frame
 from utils.evaluation.original import MATCH_IOU, OPERATING_CONF
 
 
-def confusion_matrix(detections, labels, frame_size, classes, conf=OPERATING_CONF, iou=MATCH_IOU):
-    """How often an object of one class is detected as another, or not at all, or where there is none.
+def confusion_matrix(
+    detections: Sequence[ArrayLike],
+    labels: Sequence[np.ndarray],
+    frame_size: tuple[int, int],
+    classes: int,
+    conf: float = OPERATING_CONF,
+) -> np.ndarray:
+    """Count which class each label is detected as.
 
-    In each image a label and a detection of whatever classes are joined, pairs of highest IoU first.
+    In each image, labels and detections of any class are matched greedily by descending IoU.
 
     Args:
-        detections, labels, frame_size: see the top of this file.
+        detections, labels, frame_size: see the docstring of `utils.evaluation.original`.
         classes: number of classes C.
         conf: score that a detection must exceed.
-        iou: a pair overlaps at least this much.
+
     Returns:
-        [C + 1, C + 1] int; row = class of the label, column = class of the detection. The last row counts detections
-        without a label, the last column labels without a detection.
+        [C + 1, C + 1] counts; row = class of the label, column = class of the detection. The last row counts false
+        positives, the last column false negatives.
     """
     matrix = np.zeros((classes + 1, classes + 1), int)
     for rows, boxes in zip(detections, labels, strict=True):
-        rows = torch.as_tensor(rows)
-        rows, boxes = rows[rows[:, 4] > conf], torch.as_tensor(boxes)
+        rows, boxes = torch.as_tensor(rows), torch.as_tensor(boxes)
+        rows = rows[rows[:, 4] > conf]
         overlap = box_iou(labels_to_frame(boxes[:, 1:], frame_size), rows[:, :4])
-        pairs = _join(overlap.numpy(), iou)
-        # A label or detection that is in no pair has the background, class number C, as its partner.
-        found, true = np.full(len(boxes), classes), np.full(len(rows), classes)
+        # Unmatched labels and detections are paired with the background, whose class id is C.
+        detected_as, labeled_as = np.full(len(boxes), classes), np.full(len(rows), classes)
         label_classes, detection_classes = boxes[:, 0].int().numpy(), rows[:, 5].int().numpy()
-        for label, detection in pairs:
-            found[label], true[detection] = detection_classes[detection], label_classes[label]
-        np.add.at(matrix, (label_classes, found), 1)
-        np.add.at(matrix, (true[true == classes], detection_classes[true == classes]), 1)
+        for label, detection in _match(overlap.numpy()).items():
+            detected_as[label], labeled_as[detection] = detection_classes[detection], label_classes[label]
+        np.add.at(matrix, (label_classes, detected_as), 1)
+        np.add.at(matrix[classes], detection_classes[labeled_as == classes], 1)
     return matrix
 
 
-def count_mistakes(detections, labels, frame_size, classes):
-    """Labels that are missed, or taken for another class, and detections without a label, an image.
+def count_mistakes(
+    detections: Sequence[ArrayLike], labels: Sequence[np.ndarray], frame_size: tuple[int, int], classes: int
+) -> np.ndarray:
+    """Count the entries outside the diagonal of each image's confusion matrix.
 
-    Args:
-        as for `confusion_matrix`.
     Returns:
-        [images] int.
+        [N] counts of missed labels, labels detected as another class, and false positives.
     """
     matrices = [
         confusion_matrix([rows], [boxes], frame_size, classes) for rows, boxes in zip(detections, labels, strict=True)
@@ -52,13 +60,12 @@ def count_mistakes(detections, labels, frame_size, classes):
     return np.array([matrix.sum() - matrix.trace() for matrix in matrices], int)
 
 
-def _join(overlap, least):
-    """Pairs (row, column) by descending overlap, each row and column at most once."""
-    rows, columns = np.nonzero(overlap >= least)
+def _match(overlap: np.ndarray) -> dict[int, int]:
+    """{row: column} by descending IoU, each row and column at most once."""
+    rows, columns = np.nonzero(overlap >= MATCH_IOU)
     order = np.argsort(-overlap[rows, columns], kind="stable")
-    pairs, taken_columns = {}, set()
+    pairs = {}
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
-        if row not in pairs and column not in taken_columns:
+        if row not in pairs and column not in pairs.values():
             pairs[row] = column
-            taken_columns.add(column)
-    return pairs.items()
+    return pairs

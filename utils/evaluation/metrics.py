@@ -1,38 +1,41 @@
-"""Both definitions' metrics from the detections of a data set."""
+"""Compute the original repository's metrics and the COCO metrics from the same detections."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from utils.dataset.coco import coco_content, image_ids
-from utils.evaluation.coco import MAX_DET, CocoMetrics, coco_metrics, coco_results
+from utils.dataset.index import DatasetIndex
+from utils.evaluation.coco import CocoMetrics, coco_metrics, coco_results
 from utils.evaluation.original import OriginalMetrics, original_metrics
 from utils.memory import without_collector
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a data set gave."""
+    """The detections of one pass over a data set and their metrics."""
 
-    detections: list[np.ndarray]  # an image [n, 6], (x1, y1, x2, y2, score, class) in pixels of the network's frame
-    results: list[dict]  # the same in COCO's results format, in pixels of the image
+    detections: list[np.ndarray]  # per image [n, 6], (x1, y1, x2, y2, score, class) in network input pixels
+    results: list[dict]  # the same in COCO's results format, in image pixels
     original: OriginalMetrics
     coco: CocoMetrics
 
 
 @without_collector()
-def measure(detections, index, frame_size, class_names, max_det=MAX_DET):
-    """Both definitions' figures from the detections of a data set.
+def compute_metrics(
+    detections: list[np.ndarray], index: DatasetIndex, frame_size: tuple[int, int], class_names: Sequence[str]
+) -> Evaluation:
+    """Compute all metrics from the detections of a data set.
 
     Args:
-        detections: as from `collect_detections`, in the order of the index.
-        index: DatasetIndex.
-        frame_size: (width, height) of the network's input.
-    Returns:
-        Evaluation.
+        detections: from `collect_detections`, in the order of the index.
+        index: the images with their labels.
+        frame_size: (width, height) of the network input.
+        class_names: in the order of the class ids.
     """
-    # What is no image has no size of its own, but its labels count: they are missed.
+    # A file that is not an image has no size. Its labels still count, as false negatives.
     index = dataclasses.replace(index, sizes=np.where(index.sizes > 0, index.sizes, frame_size))
     results = coco_results(detections, image_ids(index.images), frame_size, index.sizes)
     truth = coco_content(index, class_names, index.source.parent)
@@ -40,5 +43,5 @@ def measure(detections, index, frame_size, class_names, max_det=MAX_DET):
         detections=detections,
         results=results,
         original=original_metrics(detections, index.labels, frame_size),
-        coco=coco_metrics(results, truth, max_det),
+        coco=coco_metrics(results, truth),
     )

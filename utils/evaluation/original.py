@@ -1,30 +1,33 @@
-"""How good detections are: the original's figures, and which class is taken for which. COCO's: utils.evaluation.coco.
+"""Precision, recall, AP and F1 as Yolo-FastestV2's original repository defines them.
 
-All functions take the detections of a whole set, collected once at a low confidence:
+Functions here and in `utils.evaluation.confusion` take the detections of a whole data set, collected at a low score
+threshold:
 
-    detections: list of N arrays or CPU tensors [n, 6], (x1, y1, x2, y2, score, class), in pixels of the network's
-        frame, best first.
-    labels: list of N arrays [m, 5], (class, cx, cy, w, h), as fractions of the image.
-    frame_size: (width, height) of the network's input in pixels.
+    detections: [n, 6] array or CPU tensor per image, (x1, y1, x2, y2, score, class), in network input pixels, sorted by
+        descending score.
+    labels: [m, 5] array per image, (class, cx, cy, w, h), as fractions of the image.
+    frame_size: (width, height) of the network input in pixels.
 
-A figure that is not defined, for example the AP of a class without labels, is NaN.
+An undefined metric, for example the AP of a data set without labels, is NaN.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torchvision.ops import box_iou
 
 from utils.boxes import labels_to_frame
 
-OPERATING_CONF = 0.3  # what test.py shows by default, and where the original took precision, recall and F1
-MATCH_IOU = 0.5
+OPERATING_CONF = 0.3  # the default score threshold of test.py; the original computes precision, recall and F1 at it
+MATCH_IOU = 0.5  # lowest IoU of a match
 
 
 @dataclass(frozen=True)
 class OriginalMetrics:
-    """Means over the classes that occur in the labels; NaN when there are no labels."""
+    """Means over the classes that have labels; NaN if there are no labels."""
 
     precision: float
     recall: float
@@ -32,38 +35,35 @@ class OriginalMetrics:
     f1: float
 
 
-def original_metrics(detections, labels, frame_size, conf=OPERATING_CONF, iou=MATCH_IOU):
-    """The figures by the original's own definition, in which the published AP of 24.10 % was measured.
+def original_metrics(
+    detections: Sequence[ArrayLike],
+    labels: Sequence[np.ndarray],
+    frame_size: tuple[int, int],
+    conf: float = OPERATING_CONF,
+) -> OriginalMetrics:
+    """Compute the metrics by the original's definition, in which the published AP is 24.10 %.
 
-    It differs from the common definitions: boxes count pixels inclusively; a detection is compared with the labels of
-    every class once its own class occurs in the image; only the label it overlaps most can be hit.
-    AP is computed from all detections, the other three from those that score above `conf`.
-
-    Args:
-        detections, labels, frame_size: see the top of this file.
-        conf: score that a detection must exceed for precision, recall and F1.
-        iou: a hit overlaps at least this much.
-    Returns:
-        OriginalMetrics.
+    It differs from the common definition in three points: the width of a box is x2 - x1 + 1; a detection is compared
+    with the labels of all classes if its own class occurs in the image; it can only match the label that it overlaps
+    most. AP uses all detections. Precision, recall and F1 use those that score above `conf`.
     """
-    if not detections:
-        return OriginalMetrics(*[float("nan")] * 4)
-    hits = np.concatenate(
-        [_original_hits(torch.as_tensor(d), b, frame_size, iou) for d, b in zip(detections, labels, strict=True)]
-    )
-    scores, classes = np.concatenate([np.asarray(d)[:, 4:] for d in detections]).T
+    undefined = OriginalMetrics(*[float("nan")] * 4)
+    if not sum(map(len, labels)):
+        return undefined
+    pairs = zip(detections, labels, strict=True)
+    hits = np.concatenate([_original_hits(torch.as_tensor(rows), boxes, frame_size) for rows, boxes in pairs])
+    scores, classes = np.concatenate([np.asarray(rows)[:, 4:] for rows in detections]).T
     order = np.argsort(-scores, kind="stable")
     hits, scores, classes = hits[order], scores[order], classes[order]
-    rows = [
-        _class_figures(hits[classes == number], scores[classes == number], count, conf)
-        for number, count in zip(*np.unique(np.concatenate(labels)[:, 0], return_counts=True), strict=True)
+    label_counts = zip(*np.unique(np.concatenate(labels)[:, 0], return_counts=True), strict=True)
+    per_class = [
+        _class_metrics(hits[classes == class_id], scores[classes == class_id], label_count, conf)
+        for class_id, label_count in label_counts
     ]
-    if not rows:
-        return OriginalMetrics(*[float("nan")] * 4)
-    return OriginalMetrics(*np.mean(rows, 0).tolist())
+    return OriginalMetrics(*np.mean(per_class, 0).tolist())
 
 
-def _original_hits(detections, labels, frame_size, iou):
+def _original_hits(detections: torch.Tensor, labels: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
     """Which detections of an image are true positives: bool [n]."""
     hits = np.zeros(len(detections), bool)
     if not len(labels):
@@ -72,21 +72,23 @@ def _original_hits(detections, labels, frame_size, iou):
     inclusive = torch.tensor([0, 0, 1, 1])
     boxes = labels_to_frame(labels[:, 1:], frame_size)
     overlap, nearest = box_iou(detections[:, :4] + inclusive, boxes + inclusive).max(1)
-    candidates = torch.nonzero((overlap >= iou) & torch.isin(detections[:, 5], labels[:, 0])).flatten()
-    # The best-scored candidate takes the label; the original stops once all are taken, which changes nothing.
+    candidates = torch.nonzero((overlap >= MATCH_IOU) & torch.isin(detections[:, 5], labels[:, 0])).flatten()
+    # Of the candidates for a label, the first one has the highest score.
     _, first = np.unique(nearest[candidates], return_index=True)
     hits[candidates[first]] = True
     return hits
 
 
-def _class_figures(hits, scores, label_count, conf):
-    """(precision, recall, AP, F1) of one class from its detections, best first."""
-    true = hits.cumsum()
-    precision = true / np.arange(1, len(hits) + 1)
+def _class_metrics(
+    hits: np.ndarray, scores: np.ndarray, label_count: int, conf: float
+) -> tuple[float, float, float, float]:
+    """(precision, recall, AP, F1) of one class from its detections, sorted by descending score."""
+    true_positives = hits.cumsum()
+    precision = true_positives / np.arange(1, len(hits) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    ap = envelope[hits].sum() / label_count  # recall grows by 1 / label_count at each hit
-    shown = np.count_nonzero(scores > conf)
-    if not shown:
+    ap = envelope[hits].sum() / label_count  # recall increases by 1 / label_count at each hit
+    above = np.count_nonzero(scores > conf)
+    if not above:
         return 0.0, 0.0, ap, 0.0
-    found = true[shown - 1]
-    return found / shown, found / label_count, ap, 2 * found / (shown + label_count)
+    found = true_positives[above - 1]
+    return found / above, found / label_count, ap, 2 * found / (above + label_count)

@@ -1,28 +1,43 @@
-"""The measured figures as text: the twelve COCO figures and the table a class."""
+"""The metrics as text tables and as JSON, and the plots of an evaluation."""
 
+import dataclasses
+import importlib.metadata
 import math
+from pathlib import Path
 
-from utils.evaluation.coco import FIGURES
+import torch
+
+from utils.config import Config
+from utils.dataset.index import DatasetIndex
+from utils.evaluation.coco import COCO_MAX_DET, COCO_METRICS, CocoMetrics
+from utils.evaluation.confusion import confusion_matrix, count_mistakes
+from utils.evaluation.metrics import Evaluation
+from utils.provenance import git_state, versions
 from utils.text import align_columns
+from utils.weights.checkpoint import weights_hash
 
-UNDEFINED = "–"  # a figure that does not exist, such as the AP of a class without labels
-
-
-def figures_table(figures):
-    """The twelve COCO figures, a line each: name, value, meaning.
-
-    Args:
-        figures: dict, `CocoMetrics.figures`.
-    """
-    return align_columns([[name, _decimal(figures[name], 4), meaning] for name, meaning in FIGURES], left=(0, 2))
+UNDEFINED = "–"  # printed for NaN
 
 
-def class_table(coco):
-    """A line a class and one for all: images, labels, AP, AP50, the best F1 and the score threshold that gives it.
+def metrics_text(evaluation: Evaluation) -> str:
+    """All metrics as printed by evaluation.py: the original's in one line, then the two tables."""
+    original = evaluation.original
+    return (
+        f"Precision:{original.precision:.6f} Recall:{original.recall:.6f} "
+        f"AP:{original.ap:.6f} F1:{original.f1:.6f}   (the original's definition)\n\n"
+        f"{summary_table(evaluation.coco.summary)}\n\n{class_table(evaluation.coco)}"
+    )
 
-    Args:
-        coco: CocoMetrics.
-    """
+
+def summary_table(summary: dict[str, float]) -> str:
+    """One line per COCO metric: name, value, meaning."""
+    return align_columns(
+        [[name, _decimal(summary[name], 4), meaning] for name, meaning in COCO_METRICS.items()], left=(0, 2)
+    )
+
+
+def class_table(coco: CocoMetrics) -> str:
+    """One line per class and one for all classes."""
     rows = [["class", "images", "labels", "AP", "AP50", "best F1", "at score"]]
     for row in (*coco.classes, coco.overall):
         values = [_decimal(value, 4) for value in (row.ap, row.ap50, row.f1)]
@@ -30,5 +45,56 @@ def class_table(coco):
     return align_columns(rows)
 
 
-def _decimal(value, places):
+def _decimal(value: float, places: int) -> str:
     return UNDEFINED if math.isnan(value) else f"{value:.{places}f}"
+
+
+def metrics_content(
+    evaluation: Evaluation, index: DatasetIndex, config: Config, weights: str, device: torch.device, settings: dict
+) -> dict:
+    """All metrics and how they were computed, as plain values for JSON; undefined metrics are null."""
+    coco = evaluation.coco
+    return {
+        "original": _null_for_nan(dataclasses.asdict(evaluation.original)),
+        "coco": _null_for_nan(coco.summary),
+        "all": _null_for_nan(coco.overall._asdict()),
+        "classes": [_null_for_nan(row._asdict()) for row in coco.classes],
+        "made_with": {
+            "data": str(config.path),
+            "val": str(index.source),
+            "images": len(index),
+            "weights": weights,
+            "weights_sha256": weights_hash(weights),
+            "width": config.width,
+            "height": config.height,
+            **settings,
+            "coco_max_det": COCO_MAX_DET,
+            "device": str(device),
+            "git": git_state(),
+            "versions": {**versions(), "pycocotools": importlib.metadata.version("pycocotools")},
+        },
+    }
+
+
+def _null_for_nan(metrics: dict) -> dict:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in metrics.items()}
+
+
+def write_plots(folder: Path, evaluation: Evaluation, config: Config, index: DatasetIndex) -> list[Path]:
+    """Draw precision-recall and F1 curves, the confusion matrix, and the images with the most mistakes.
+
+    Returns:
+        The paths written.
+    """
+    from utils.plots.evaluation import save_plots
+    from utils.plots.fonts import class_labels
+    from utils.plots.training import save_worst
+
+    frame_size = (config.width, config.height)
+    matrix = confusion_matrix(evaluation.detections, index.labels, frame_size, config.classes)
+    labels = class_labels(config.class_names)
+    written = save_plots(folder, evaluation.coco, matrix, labels)
+    worst = folder / "worst.jpg"
+    mistakes = count_mistakes(evaluation.detections, index.labels, frame_size, config.classes)
+    save_worst(worst, index, evaluation.detections, frame_size, labels, mistakes)
+    return [*written, worst] if worst.exists() else written

@@ -14,8 +14,8 @@ from torch import nn
 from model.detector import Detector
 from utils.errors import RunError
 from utils.evaluation.detect import collect_detections, predict_batch
-from utils.evaluation.files import write_plots
-from utils.evaluation.metrics import Evaluation, measure
+from utils.evaluation.metrics import Evaluation, compute_metrics
+from utils.evaluation.report import write_plots
 from utils.losses import Losses
 from utils.plots.fonts import class_labels
 from utils.plots.training import draw_results, save_first_batches, save_predictions
@@ -217,13 +217,13 @@ class Run:
         detector.load_state_dict(network.state_dict())
         predict = functools.partial(predict_batch, TorchRuntime(detector, config, self.device))
         batches = itertools.takewhile(lambda _: not self.stop, self.data.val_loader)
-        detections = collect_detections(predict, batches, len(index), shown=distributed.is_main())
+        detections = collect_detections(predict, batches, len(index), show_progress=distributed.is_main())
         if self._is_stopped():
             return None, True
         detections = distributed.gather_lists(detections)
         if detections is None:
             return None, False
-        return measure(detections, index, (config.width, config.height), config.class_names), False
+        return compute_metrics(detections, index, (config.width, config.height), config.class_names), False
 
     def _finish_epoch(self, evaluation: Evaluation | None) -> None:
         """Record an epoch with its metrics, and save."""
@@ -345,7 +345,7 @@ def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
     """Columns of results.csv."""
     if evaluation is None:
         return {}
-    original, metrics = evaluation.original, evaluation.coco.figures
+    original, metrics = evaluation.original, evaluation.coco.summary
     return {
         "AP50": metrics["AP50"],
         "AP": metrics["AP"],

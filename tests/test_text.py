@@ -1,0 +1,22 @@
+"""utils.text: display width and aligned columns."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.text import align_columns, display_width
+
+
+@pytest.mark.parametrize(("text", "width"), [("", 0), ("abc", 3), ("größe", 5), ("安全帽", 6), ("e\u0301", 1)])
+def test_display_width(text, width):
+    assert display_width(text) == width
+
+
+@given(st.lists(st.lists(st.text("ab 帽é", max_size=6), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_columns_are_aligned(rows):
+    rows = [[*row, "|"] for row in rows]
+    lines = align_columns(rows, left=(0, 2)).split("\n")
+    assert len({display_width(line) for line in lines}) == 1
+    for row, line in zip(rows, lines, strict=True):
+        assert line.startswith(row[0])
+        assert "".join(row).replace(" ", "") == line.replace(" ", "")
