@@ -52,7 +52,10 @@ def main(options):
         write_text(options.save_detections, json.dumps(evaluation.results) + "\n")
         written.append(options.save_detections)
     if options.plots:
-        written += write_plots(new_folder(options.output, config.model_name), evaluation, config, index)
+        from utils.plots.fonts import class_labels
+
+        folder = new_folder(options.output, config.model_name)
+        written += write_plots(folder, evaluation, config, index, class_labels(config.class_names))
     for path in written:
         print(f"wrote {path}")
 

@@ -1,11 +1,12 @@
 """The metrics as text tables and as JSON, and the plots of an evaluation."""
 
+from __future__ import annotations
+
 import dataclasses
 import importlib.metadata
 import math
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from utils.config import Config
 from utils.dataset.index import DatasetIndex
@@ -15,6 +16,11 @@ from utils.evaluation.metrics import Evaluation
 from utils.provenance import git_state, versions
 from utils.text import align_columns
 from utils.weights.checkpoint import weights_hash
+
+if TYPE_CHECKING:
+    import torch
+
+    from utils.plots.fonts import ClassLabel
 
 UNDEFINED = "–"  # printed for NaN
 
@@ -80,19 +86,19 @@ def _null_for_nan(metrics: dict) -> dict:
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in metrics.items()}
 
 
-def write_plots(folder: Path, evaluation: Evaluation, config: Config, index: DatasetIndex) -> list[Path]:
+def write_plots(
+    folder: Path, evaluation: Evaluation, config: Config, index: DatasetIndex, labels: list[ClassLabel]
+) -> list[Path]:
     """Draw precision-recall and F1 curves, the confusion matrix, and the images with the most mistakes.
 
     Returns:
         The paths written.
     """
     from utils.plots.evaluation import save_plots
-    from utils.plots.fonts import class_labels
     from utils.plots.training import save_worst
 
     frame_size = (config.width, config.height)
     matrix = confusion_matrix(evaluation.detections, index.labels, frame_size, config.classes)
-    labels = class_labels(config.class_names)
     written = save_plots(folder, evaluation.coco, matrix, labels)
     worst = folder / "worst.jpg"
     mistakes = count_mistakes(evaluation.detections, index.labels, frame_size, config.classes)

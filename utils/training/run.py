@@ -287,7 +287,7 @@ class Run:
                 return False
         if distributed.is_main():
             folder, size = self.paths.folder, (config.width, config.height)
-            write_plots(folder, self.best_evaluation, config, index)
+            write_plots(folder, self.best_evaluation, config, index, self.labels)
             save_predictions(folder / "val_predictions.jpg", index, self.best_evaluation.detections, size, self.labels)
         return True
 
