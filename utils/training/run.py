@@ -19,7 +19,7 @@ from utils.evaluation.report import write_plots
 from utils.losses import Losses
 from utils.plots.fonts import class_labels
 from utils.plots.training import draw_results, save_first_batches, save_predictions
-from utils.runtimes.loading import select_device
+from utils.runtimes.device import select_device
 from utils.runtimes.torch_runtime import TorchRuntime
 from utils.training import distributed
 from utils.training.console import Console, describe_run

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from utils.errors import InputError
-from utils.runtimes.loading import select_device
+from utils.runtimes.device import select_device
 
 
 def test_select_device():

@@ -1,0 +1,24 @@
+"""The PyTorch device of a --device option."""
+
+import torch
+
+from utils.errors import InputError
+
+
+def select_device(name: str) -> torch.device:
+    """Return the device of a --device option; `auto` is CUDA if there is a GPU, else the CPU.
+
+    Raises:
+        InputError: this machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"--device {name}: expected a device of this machine (auto, cpu, cuda, cuda:0 …): {reason}"
+        ) from error
+    return device
