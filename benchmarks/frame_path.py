@@ -1,4 +1,4 @@
-"""Measure the time per frame in test.py besides the network: from pixels in memory to the image with boxes.
+"""Measure the time per frame in test.py without the network: from pixels in memory to the image with boxes.
 
     python3 benchmarks/frame_path.py --weights model.ncnn.param --img img
 
@@ -14,7 +14,7 @@ WARM_UP = 2  # rounds that are not measured
 
 def build_parser():
     parser = cli.parser(
-        "Measure the time per frame besides the network.",
+        "Measure the time per frame without the network.",
         ["python3 benchmarks/frame_path.py --weights model.ncnn.param --img img"],
     )
     parser.add_argument(

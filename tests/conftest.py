@@ -38,9 +38,9 @@ def repo():
 
 @pytest.fixture(scope="session")
 def shared():
-    """Images, released weights and golden figures that lie beside the project where it is developed."""
+    """Images, released weights and golden metrics that lie next to the project where it is developed."""
     if not (SHARED / "reference").is_dir():
-        pytest.skip("the development data is not there (../shared beside the project)")
+        pytest.skip("the development data is not there (../shared next to the project)")
     return SHARED
 
 

@@ -172,7 +172,7 @@ def test_atomic_path_keeps_the_old_file_through_a_kill(tmp_path, repo):
 
 
 def test_atomic_path_when_the_writer_replaces_the_temporary_file(tmp_path):
-    """Some libraries write beside their target and move."""
+    """Some libraries write next to their target and move."""
     target = tmp_path / "x.txt"
     with atomic_path(target) as path:
         (tmp_path / "other").write_text("moved")

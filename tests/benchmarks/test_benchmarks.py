@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import results
 from tests.conftest import REPO
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from tests.helpers.random_detector import save_random_weights
 from utils.errors import InputError
 
@@ -57,7 +57,7 @@ def test_latency_with_one_and_two_threads(exported, run_script):
 
 
 def test_frame_path_times_add_up(exported, run_script):
-    write_picture(exported / "image.jpg")
+    write_image(exported / "image.jpg")
     output = exported / "frame.json"
     arguments = ("--weights", exported / "model.ncnn.param", "--img", exported / "image.jpg", "--repeats", 2)
     done = run_script("benchmarks/frame_path.py", *arguments, "--output", output, cwd=exported)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.dataset_files import write_picture
+from tests.helpers.dataset_files import write_image
 from utils.convert.annotations import AnnotatedImage, Box, Problems
 from utils.convert.darknet import format_labels
 from utils.convert.locate import MIN_SIDE, LabeledImage, clip_box, find_images, label_images, split_images
@@ -42,7 +42,7 @@ def test_a_box_is_cut_to_its_image(corners):
 
 
 def test_resized_images_keep_their_boxes(tmp_path):
-    write_picture(tmp_path / "a.png", 50, 40)
+    write_image(tmp_path / "a.png", 50, 40)
     image = AnnotatedImage(("a.png",), (100, 80), [Box("cat", (0, 0, 50, 40), "here")], "here")
     problems = Problems()
     (labeled,) = label_images([image], [tmp_path / "a.png"], tmp_path, ("cat",), problems)
@@ -51,7 +51,7 @@ def test_resized_images_keep_their_boxes(tmp_path):
 
 
 def test_images_are_searched_for_in_folders(tmp_path):
-    write_picture(tmp_path / "images/b.png")
+    write_image(tmp_path / "images/b.png")
     images = [AnnotatedImage(names, None, [], "here") for names in (("a.png",), ("x.png", "b.png"))]
     folder, paths = find_images(images, [tmp_path / "none", tmp_path, tmp_path / "images"])
     assert (folder, paths) == (tmp_path / "images", [tmp_path / "images/a.png", tmp_path / "images/b.png"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.annotation_files import write_voc
-from tests.helpers.dataset_files import write_picture
+from tests.helpers.dataset_files import write_image
 from utils.convert import voc
 from utils.convert.annotations import Problems
 from utils.convert.locate import find_images, label_images
@@ -27,7 +27,7 @@ def read_labels(folder, class_names, **values):
 
 @pytest.mark.parametrize(("origin", "expected"), [(1, (0.0, 0.0, 0.5, 0.5)), (0, (1 / 64, 1 / 48, 0.5, 0.5))])
 def test_origin(origin, expected, tmp_path):
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     write_voc(tmp_path / "a.xml", [("cat", (1, 1, 32, 24), False)])
     (image,) = read_labels(tmp_path, ("cat",), origin=origin)
     ((_, cx, cy, w, h),) = image.labels
@@ -36,7 +36,7 @@ def test_origin(origin, expected, tmp_path):
 
 @pytest.mark.parametrize("size", [None, (0, 0)])
 def test_files_without_size_use_that_of_the_image(size, tmp_path):
-    write_picture(tmp_path / "a.png", 64, 48)
+    write_image(tmp_path / "a.png", 64, 48)
     write_voc(tmp_path / "a.xml", [("cat", (1, 1, 32, 24), False)], size=size)
     (image,) = read_labels(tmp_path, ("cat",))
     assert image.labels == [(0, 0.25, 0.25, 0.5, 0.5)]

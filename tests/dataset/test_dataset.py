@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.dataset_files import write_picture
+from tests.helpers.dataset_files import write_image
 from utils.dataset import pixel_cache
 from utils.dataset.dataset import DetectionDataset, collate, make_loader, resize_image
 from utils.dataset.images import read_image
@@ -24,7 +24,7 @@ def source(tmp_path):
     """A list of seven images with 0, 1, … boxes."""
     for number in range(7):
         path = tmp_path / "images" / f"{number} ä.png"
-        write_picture(path, width=50 + 10 * number, seed=number)
+        write_image(path, width=50 + 10 * number, seed=number)
         lines = [f"{number} 0.5 0.5 0.{box + 1} 0.5\n" for box in range(number)]
         path.with_suffix(".txt").write_text("".join(lines), encoding="utf-8")
     (tmp_path / "train.txt").write_text("".join(f"images/{number} ä.png\n" for number in range(7)), encoding="utf-8")
@@ -295,7 +295,7 @@ def test_file_is_reused_until_an_image_changes(source, index, monkeypatch):
     DetectionDataset(edited, HEIGHT, HEIGHT, cache="disk")
     assert len(list(source.parent.glob("*.npy"))) == 2
 
-    write_picture(index.images[2], seed=99)
+    write_image(index.images[2], seed=99)
     changed = load_index(source)
     dataset = DetectionDataset(changed, WIDTH, HEIGHT, cache="disk")
     assert (dataset.load(2)[0] == resize_image(read_image(index.images[2]), WIDTH, HEIGHT)).all()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.helpers.dataset_files import write_picture
+from tests.helpers.dataset_files import write_image
 from utils.dataset import index as dataset_index
 from utils.dataset.index import load_index, open_list, scan_dataset
 from utils.dataset.index_cache import cache_path, file_keys
@@ -21,7 +21,7 @@ from utils.errors import InputError
 def source(tmp_path):
     """List of three images: one with two boxes, one with an empty label file, one with a box in labels/."""
     for number, name in enumerate(("a.jpg", "v1.0 ä/b.PNG", "images/c.bmp")):
-        write_picture(tmp_path / name, width=64 + number, seed=number)
+        write_image(tmp_path / name, width=64 + number, seed=number)
     (tmp_path / "a.txt").write_text("0 .5 .5 .1 .1\n1 .25 .5 .1 .1\n", encoding="utf-8")
     (tmp_path / "v1.0 ä" / "b.txt").write_text("\n", encoding="utf-8")
     (tmp_path / "labels").mkdir()
@@ -123,7 +123,7 @@ CHANGES = {
     "label removed": lambda folder: (folder / "a.txt").unlink(),
     "label emptied": lambda folder: (folder / "a.txt").write_text("", encoding="utf-8"),
     "label next to the image added": lambda folder: (folder / "images" / "c.txt").write_text("", encoding="utf-8"),
-    "image replaced": lambda folder: write_picture(folder / "a.jpg", width=32),
+    "image replaced": lambda folder: write_image(folder / "a.jpg", width=32),
     "image added": lambda folder: (folder / "train.txt").write_text("a.jpg\nimages/c.bmp\na.jpg\n", encoding="utf-8"),
     "order changed": lambda folder: (folder / "train.txt").write_text("images/c.bmp\na.jpg\n", encoding="utf-8"),
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.dataset_files import write_picture
+from tests.helpers.dataset_files import write_image
 from utils.dataset.images import IMAGE_SUFFIXES
 from utils.dataset.lists import PathList, list_images
 from utils.errors import InputError
@@ -155,7 +155,7 @@ def test_glob(folder, pattern, names):
 
 
 def test_folder_named_like_a_pattern(tmp_path):
-    write_picture(tmp_path / "set [1]" / "a.png")
+    write_image(tmp_path / "set [1]" / "a.png")
     assert list(list_images(tmp_path / "set [1]")) == [tmp_path / "set [1]" / "a.png"]
     assert list(list_images(tmp_path / "set [1]" / "a.png")) == [tmp_path / "set [1]" / "a.png"]
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.dataset_files import write_picture
+from tests.helpers.dataset_files import write_image
 from utils.dataset.dataset import DetectionDataset, make_loader
 from utils.dataset.index import load_index
 from utils.dataset.prefetch import prefetch_map, read_batches
@@ -26,9 +26,9 @@ def pool():
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for number in range(11):
-        write_picture(folder / f"{number:02}.png", 40 + number, 30, seed=number)
+        write_image(folder / f"{number:02}.png", 40 + number, 30, seed=number)
         (folder / f"{number:02}.txt").write_text("0 0.5 0.5 0.5 0.5\n" * (number % 3))
     return DetectionDataset(load_index(folder, cache=False), 64, 32)
 
@@ -96,7 +96,7 @@ def test_batches_equal_those_of_a_loader(dataset, batch_size, threads):
 @pytest.mark.parametrize("threads", [0, 2])
 def test_unreadable_image_is_reported(dataset, tmp_path, threads):
     for number in range(3):
-        write_picture(tmp_path / f"{number}.png", seed=number)
+        write_image(tmp_path / f"{number}.png", seed=number)
     index = load_index(tmp_path, cache=False)
     (tmp_path / "1.png").write_bytes(b"gone")
     with pytest.raises(InputError, match=r"1\.png: expected an image"):

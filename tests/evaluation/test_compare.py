@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import evaluation
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from tests.helpers.random_detector import save_random_weights
 from tests.scripts.test_pytorch2onnx import export
 from utils import cli
@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
     """Images, labels, weights, exported models, and export.txt with the printed table."""
     folder = tmp_path_factory.mktemp("table")
     for index in range(4):
-        write_picture(folder / f"{index}.png", 96, 64, seed=index)
+        write_image(folder / f"{index}.png", 96, 64, seed=index)
         (folder / f"{index}.txt").write_text("0 0.5 0.5 0.4 0.6\n1 0.2 0.3 0.3 0.3\n")
     (folder / "val.txt").write_text("".join(f"{index}.png\n" for index in range(4)))
     data = write_data(folder, train="val.txt", val="val.txt")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from tests.helpers.random_detector import save_random_weights
 from utils.config import read_config
 from utils.dataset.dataset import DetectionDataset
@@ -35,7 +35,7 @@ def identify_images(batch):
 @pytest.fixture
 def config(tmp_path):
     for index in range(5):
-        write_picture(tmp_path / "val" / f"{index}.png", 60 + 10 * index, 50, seed=index)
+        write_image(tmp_path / "val" / f"{index}.png", 60 + 10 * index, 50, seed=index)
         (tmp_path / "val" / f"{index}.txt").write_text(f"{index % 2} 0.5 0.5 0.4 0.4\n")
     (tmp_path / "val.txt").write_text("".join(f"val/{index}.png\n" for index in range(5)))
     return read_config(write_data(tmp_path, train=None, val="val.txt"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from tests.helpers.measured import detections_of
 from utils.config import read_config
 from utils.dataset.dataset import DetectionDataset, make_loader
@@ -18,7 +18,7 @@ FRAME = (96, 64)
 def test_objects_in_a_file_that_is_not_an_image_are_false_negatives(tmp_path, capsys, content):
     # Training replaces such files by black images and continues.
     for index in range(5):
-        write_picture(tmp_path / f"{index}.png", 60 + 10 * index, 50, seed=index)
+        write_image(tmp_path / f"{index}.png", 60 + 10 * index, 50, seed=index)
         (tmp_path / f"{index}.txt").write_text(f"{index % 2} 0.5 0.5 0.4 0.4\n")
     (tmp_path / "val.txt").write_text("".join(f"{index}.png\n" for index in range(5)))
     config = read_config(write_data(tmp_path, train=None, val="val.txt"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.dataset_files import write_picture
+from tests.helpers.dataset_files import write_image
 from utils.errors import InputError
 from utils.export.calibration import BINS, LEVELS, Histogram, observe, read_calibration
 
@@ -61,7 +61,7 @@ def test_observe_uses_all_images():
 
 def test_calibration_images_have_the_input_size(tmp_path):
     for index in range(3):
-        write_picture(tmp_path / f"{index}.png", seed=index)
+        write_image(tmp_path / f"{index}.png", seed=index)
     (tmp_path / "list.txt").write_text("0.png\n1.png\n2.png\n")
     images = read_calibration(tmp_path / "list.txt", 2, (96, 64))
     assert [image.shape for image in images] == [(64, 96, 3)] * 2

@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from tests.helpers.dataset_files import write_picture
+from tests.helpers.dataset_files import write_image
 
 # Sub-folders, blanks, other scripts, dots, a name that looks like a glob and a comment.
 NAMES = ["plain.jpg", "with blank/two words.png", "猫/ñandú ü.JPG", "v1.2/a.b.c.jpeg", "# [x].bmp", "deep/er/é/x.webp"]
@@ -19,7 +19,7 @@ def write_coco(folder, names=tuple(NAMES), boxes=5):
     images, annotations = [], []
     for number, name in enumerate(names):
         width, height = random.integers(30, 90, 2).tolist()
-        write_picture(folder / "images" / name, width, height, seed=number)
+        write_image(folder / "images" / name, width, height, seed=number)
         images.append({"id": 1000 - 7 * number, "file_name": name, "width": width, "height": height})
         for _ in range(boxes if number else 0):
             x, y = (random.random(2) * (width, height) * 0.7).tolist()

@@ -1,6 +1,6 @@
 """Small data sets for the checker, and its findings."""
 
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from utils.check.checks import check_dataset
 from utils.config import read_config
 
@@ -11,7 +11,7 @@ def write_set(folder, key, count, first_seed=0):
     """Write `count` different images with two boxes each, and their list."""
     names = [f"{key}/{number}.png" for number in range(count)]
     for number, name in enumerate(names):
-        write_picture(folder / name, seed=first_seed + number)
+        write_image(folder / name, seed=first_seed + number)
         (folder / name).with_suffix(".txt").write_text(GOOD, encoding="utf-8")
     (folder / f"{key}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
 

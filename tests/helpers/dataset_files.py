@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image
 
 
-def write_picture(path, width=64, height=48, seed=0):
-    """A picture of coloured patches, other ones for another seed; the suffix says the format."""
+def write_image(path, width=64, height=48, seed=0):
+    """Write an image of colored patches, which depend on the seed; the suffix selects the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     patches = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     Image.fromarray(patches).resize((width, height), Image.Resampling.BICUBIC).save(path)

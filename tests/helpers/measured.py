@@ -32,7 +32,7 @@ def index_of(labels, sizes=None):
 def measured_sets(draw, classes=3):
     """(detections, labels) of up to six images in FRAME; the detections are shifted labels and stray boxes.
 
-    Scores are all different: with ties the order, and so the figures, would be anybody's.
+    All scores are different: with equal scores the order, and so the metrics, would be undefined.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     images = draw(st.integers(1, 6))

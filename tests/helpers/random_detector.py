@@ -1,4 +1,4 @@
-"""A detector with random weights that finds different things in different pictures, for tests without released ones."""
+"""A detector with random weights whose detections differ between images, for tests without released weights."""
 
 import torch
 from torch import nn

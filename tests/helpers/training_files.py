@@ -16,7 +16,7 @@ def write_shapes(folder, train=24, val=8, size=64, **changes):
     """Draw shapes into `folder`/shapes and write `folder`/small.data; the path of that.
 
     Args:
-        train, val: pictures.
+        train, val: images.
         size: of the network's input.
         changes: entries of the .data file that differ from a small, short run.
     """

@@ -37,7 +37,7 @@ def test_golden_matches(shared, scale):
 
 
 def cells(cx, cy, grid=GRID):
-    """(row, column) of the matches of a box of the second anchor's size, its centre given in cells."""
+    """(row, column) of the matches of a box of the second anchor's size, its center given in cells."""
     rows, columns = grid
     frame = torch.tensor([columns * 16.0, rows * 16.0])
     width, height = (torch.tensor(ANCHORS[0][1]) / frame).tolist()
@@ -86,7 +86,7 @@ def test_a_grid_that_is_not_square():
 
 @pytest.mark.parametrize(("factor", "count"), [(1.99, 1), (2.01, 0), (1 / 1.99, 1), (1 / 2.01, 0)])
 def test_a_side_twice_the_anchors_is_too_much(factor, count):
-    # The centre is in the middle of the border cell, so that one cell alone is responsible.
+    # The center is in the middle of the border cell, so that one cell alone is responsible.
     target = one_target(0.5 / 22, 0.5 / 22, 40 * factor / 352, 40 / 352)
     found = matches(match_targets(target, ((40.0, 40.0),), 16, GRID))
     assert len(found) == count

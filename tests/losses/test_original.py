@@ -199,13 +199,13 @@ def test_the_parts_of_a_batch_add_up_to_it():
 
 def test_following_the_gradient_lowers_the_loss():
     output = random_output()
-    optimiser = torch.optim.Adam(leaves(output), lr=0.1)
+    optimizer = torch.optim.Adam(leaves(output), lr=0.1)
     history = []
     for _ in range(60):
         loss = loss_of(output, TARGETS).total
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         history.append(loss.item())
     assert history[-1] < history[0] / 10
 

@@ -53,8 +53,8 @@ def test_what_is_allowed_can_predict_its_box(rows):
     targets = targets_of(rows)
     candidates = find_possible_matches(targets, ANCHORS, SIZE)
     assert candidates.allowed.shape == (len(rows), 24)
-    centres = candidates.boxes[:, None, :2]
-    offset = (centres - origins_of(candidates)) / candidates.strides
+    centers = candidates.boxes[:, None, :2]
+    offset = (centers - origins_of(candidates)) / candidates.strides
     reached = ((offset >= -0.5 - 1e-5) & (offset <= 1.5 + 1e-5)).all(2)
     assert reached[candidates.allowed].all()
     origins = origins_of(candidates)[candidates.allowed]

@@ -71,7 +71,7 @@ def test_choice_is_simota_s(seed, count):
         number = max(1, round(sum(best)))
         wanted.append({k: cost[k] for k in sorted(cost, key=cost.get)[:number]})
         dearest = max(wanted[-1].values())
-        # What is chosen besides could only be what costs as much as the last of them, but for rounding.
+        # Another match can only have the same cost as the last expected one, up to rounding.
         for k in chosen[box].nonzero().flatten().tolist():
             assert k in wanted[-1] or abs(cost[k] - dearest) < 1e-4
     for box in range(count):
@@ -121,9 +121,9 @@ def perfect_output(target, side=96, classes=3):
         cell, anchor = int(candidates.cell[0, k]), int(candidates.anchor[0, k]) % 3
         scale, stride, cell = (output[0], 16, cell) if cell < cells16 else (output[1], 32, cell - cells16)
         row, column = divmod(cell, side // stride)
-        centre = (candidates.boxes[0, :2] - candidates.positions[0, k] * stride) / stride
+        center = (candidates.boxes[0, :2] - candidates.positions[0, k] * stride) / stride
         shape = (candidates.boxes[0, 2:] / candidates.anchor_sizes[k]).sqrt() / 2
-        activated = torch.cat(((centre + 0.5) / 2, shape))
+        activated = torch.cat(((center + 0.5) / 2, shape))
         scale.boxes[0, 4 * anchor : 4 * anchor + 4, row, column] = torch.logit(activated)
         scale.objectness[0, anchor, row, column] = 20
         scale.classes[0, int(target[0, 1]), row, column] = 40

@@ -1,4 +1,4 @@
-"""The weights that come along: they are what their cards say, and detect what their cards say."""
+"""The bundled weights have the hash, the metrics and the behavior that their cards state."""
 
 import dataclasses
 import hashlib
@@ -71,17 +71,17 @@ def test_demo_finds_the_faces_and_stays_silent_without(tmp_path, run_script):
     assert found["rocket.jpg"] == []
 
 
-def check_figures(name, val):
-    """Whether the card's figures are those of the weights on a val list."""
+def check_metrics(name, val):
+    """Compare the metrics on the card with those of the weights on a val list."""
     config = dataclasses.replace(config_of(name), val=val)
     index = load_index(config.val, config.classes)
     runtime = load_runtime(str(REPO / "modelzoo" / name), config, "cpu")
     detections = detect_images(runtime, index, config, batch_size=16, workers=2)
-    figures = compute_metrics(detections, index, (config.width, config.height), config.class_names).coco.summary
+    metrics = compute_metrics(detections, index, (config.width, config.height), config.class_names).coco.summary
     numbers = re.search(r"AP50, AP75, AP \| ([\d.]+), ([\d.]+), ([\d.]+)", card(name)).groups()
     # Rounding differs between processors.
     for found, expected in zip(("AP50", "AP75", "AP"), numbers, strict=True):
-        assert figures[found] == pytest.approx(float(expected), abs=1e-3)
+        assert metrics[found] == pytest.approx(float(expected), abs=1e-3)
 
 
 @pytest.mark.slow
@@ -90,9 +90,9 @@ def test_figures_are_the_card_s(name, shared):
     val = shared / name.removesuffix("-352.pth") / "val.txt"
     if not val.exists():
         pytest.skip(f"needs {val}")
-    check_figures(name, val)
+    check_metrics(name, val)
 
 
 def test_figures_on_drawn_pictures_are_the_card_s(tmp_path):
     make_shapes(tmp_path / "shapes", train=1)
-    check_figures(DRAWN, tmp_path / "shapes" / "val.txt")
+    check_metrics(DRAWN, tmp_path / "shapes" / "val.txt")

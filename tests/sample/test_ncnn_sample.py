@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from tests.helpers.random_detector import save_random_weights
 from utils.config import read_config
 from utils.dataset.images import read_image
@@ -154,7 +154,7 @@ def model(small, tmp_path):
 @pytest.fixture(scope="session")
 def image_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("image") / "image.png"
-    write_picture(path)
+    write_image(path)
     return path
 
 
@@ -249,7 +249,7 @@ def test_gray_jpeg(each_demo, small, image_path, tmp_path):
 
 def test_exif_orientation(build, small, tmp_path):
     """OpenCV rotates photos as their EXIF orientation says, simpleocv does not."""
-    write_picture(tmp_path / "upright.png")
+    write_image(tmp_path / "upright.png")
     image = Image.open(tmp_path / "upright.png")
     exif = image.getexif()
     exif[0x0112] = 6  # rotate by 90 degrees
@@ -328,11 +328,11 @@ def test_thresholds_from_the_model_file_and_from_the_command_line(demo, model, i
 
 def test_a_folder_with_subfolders_and_other_files(each_demo, small, tmp_path):
     folder = tmp_path / "in"
-    write_picture(folder / "b.png", seed=1)
-    write_picture(folder / "a" / "deep" / "A.PNG", seed=2)
-    write_picture(folder / "c.jpg", seed=3)
-    write_picture(folder / ".hidden.png")
-    write_picture(folder / "result" / "old.png")
+    write_image(folder / "b.png", seed=1)
+    write_image(folder / "a" / "deep" / "A.PNG", seed=2)
+    write_image(folder / "c.jpg", seed=3)
+    write_image(folder / ".hidden.png")
+    write_image(folder / "result" / "old.png")
     (folder / "notes.txt").write_text("not an image", encoding="utf-8")
     (folder / "loop").symlink_to(folder)
     result = run([each_demo, small[0], folder, "--output", folder / "result"])

@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-SIZE = 160  # of pictures and network
+SIZE = 160  # of images and network
 # Untrained weights reach 0.00, as do ones whose boxes, objectness or classes do not learn; measured: 0.97.
 REACHED = 0.6
 NAMES = ("disc", "square")
 
 
-def draw_picture(rng):
-    """A noisy picture [SIZE, SIZE, 3] and its label lines: one or two shapes, warm discs and cold squares."""
-    picture = cv2.resize(rng.integers(60, 120, (SIZE // 8, SIZE // 8, 3), np.uint8), (SIZE, SIZE))
+def draw_image(rng):
+    """A noisy image [SIZE, SIZE, 3] and its label lines: one or two shapes, warm discs and cold squares."""
+    image = cv2.resize(rng.integers(60, 120, (SIZE // 8, SIZE // 8, 3), np.uint8), (SIZE, SIZE))
     lines = []
     for half in rng.permutation(2)[: rng.integers(1, 3)].tolist():
         side = int(rng.integers(SIZE // 5, SIZE // 3))
@@ -25,25 +25,25 @@ def draw_picture(rng):
         number = int(rng.integers(2))
         bright, dark = int(rng.integers(180, 255)), int(rng.integers(0, 60))
         if number == 0:
-            centre = (left + side // 2, top + side // 2)
-            cv2.circle(picture, centre, side // 2, (dark, dark, bright), -1)
+            center = (left + side // 2, top + side // 2)
+            cv2.circle(image, center, side // 2, (dark, dark, bright), -1)
         else:
-            cv2.rectangle(picture, (left, top), (left + side - 1, top + side - 1), (bright, dark, dark), -1)
+            cv2.rectangle(image, (left, top), (left + side - 1, top + side - 1), (bright, dark, dark), -1)
         box = ((left + side / 2) / SIZE, (top + side / 2) / SIZE, side / SIZE, side / SIZE)
         lines.append(f"{number} " + " ".join(f"{value:.6f}" for value in box))
-    return picture, lines
+    return image, lines
 
 
 def write_data(folder):
-    """A data set of such pictures; the path of its .data file."""
+    """A data set of such images; the path of its .data file."""
     for number, (split, count) in enumerate((("train", 128), ("val", 32))):
         (folder / split).mkdir()
-        for picture_number in range(count):
-            picture, lines = draw_picture(np.random.default_rng((number, picture_number)))
-            path = folder / split / f"{picture_number}.png"
-            cv2.imwrite(str(path), picture)
+        for index in range(count):
+            image, lines = draw_image(np.random.default_rng((number, index)))
+            path = folder / split / f"{index}.png"
+            cv2.imwrite(str(path), image)
             path.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        names = "".join(f"{split}/{picture_number}.png\n" for picture_number in range(count))
+        names = "".join(f"{split}/{index}.png\n" for index in range(count))
         (folder / f"{split}.txt").write_text(names, encoding="utf-8")
     (folder / "end.names").write_text("\n".join(NAMES) + "\n", encoding="utf-8")
     lines = {
@@ -73,8 +73,8 @@ def test_training_from_scratch_gives_a_detector(tmp_path, run_script):
     arguments = ("--data", data, "--weights", weights)
     done = run_script("evaluation.py", *arguments, "--workers", 0, "--json", "m.json", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["coco"]
-    assert figures["AP50"] == pytest.approx(best, abs=1e-6)
+    metrics = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["coco"]
+    assert metrics["AP50"] == pytest.approx(best, abs=1e-6)
 
     done = run_script("test.py", *arguments, "--img", tmp_path / "val/0.png", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import evaluation
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from tests.helpers.random_detector import save_random_weights
 from utils import cli
 
@@ -60,7 +60,7 @@ def measured(tmp_path_factory, run_script):
     folder = tmp_path_factory.mktemp("measured")
     images = [folder / "val" / f"{index + 5:03}.png" for index in range(len(SIZES))]
     for index, (path, (width, height)) in enumerate(zip(images, SIZES, strict=True)):
-        write_picture(path, width, height, seed=index)
+        write_image(path, width, height, seed=index)
         path.with_suffix(".txt").write_text("")
     (folder / "val.txt").write_text("".join(f"val/{path.name}\n" for path in images))
     options = (

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import pytorch2onnx
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from tests.helpers.random_detector import save_random_weights
 from utils import cli
 from utils.config import read_config
@@ -234,7 +234,7 @@ def test_ncnn_stores_float16_by_default(one, tmp_path):
 @pytest.mark.slow
 def test_int8_of_a_random_network(one, tmp_path):
     for index in range(4):
-        write_picture(tmp_path / f"{index}.png", 96, 64, seed=index)
+        write_image(tmp_path / f"{index}.png", 96, 64, seed=index)
     (tmp_path / "calib.txt").write_text("".join(f"{index}.png\n" for index in range(4)))
     options = ("--ncnn", "--int8", "--calib", tmp_path / "calib.txt", "--dynamic-batch")
     result = one.run(*options, "--output", tmp_path / "q.onnx")
@@ -251,7 +251,7 @@ def test_int8_of_a_random_network(one, tmp_path):
 
 
 def test_the_scripts_run_exported_models(one, tmp_path, run_script):
-    write_picture(tmp_path / "a.png", 96, 64)
+    write_image(tmp_path / "a.png", 96, 64)
     found = []
     for weights in (one.weights, one.output, one.output.with_name("model.ncnn.param")):
         data = ("--data", one.data) if weights is one.weights else ()

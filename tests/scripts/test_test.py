@@ -82,17 +82,17 @@ def images(tmp_path):
     """A folder with images of every kind and a file that is not an image."""
     folder = tmp_path / "my images"
     (folder / "sub").mkdir(parents=True)
-    colours = np.random.default_rng(0).integers(0, 256, (45, 60, 3), np.uint8)
-    grey = colours[..., 0]
-    Image.fromarray(colours).save(folder / "größe 猫.JPG")
+    colors = np.random.default_rng(0).integers(0, 256, (45, 60, 3), np.uint8)
+    grey = colors[..., 0]
+    Image.fromarray(colors).save(folder / "größe 猫.JPG")
     Image.fromarray(grey).save(folder / "grey.png")
-    Image.fromarray(np.dstack((colours, grey))).save(folder / "rgba.png")
+    Image.fromarray(np.dstack((colors, grey))).save(folder / "rgba.png")
     Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
-    Image.fromarray(colours[:1, :1]).save(folder / "one.png")
-    Image.fromarray(np.resize(colours, (20, 20_000, 3))).save(folder / "sub" / "long.png")
+    Image.fromarray(colors[:1, :1]).save(folder / "one.png")
+    Image.fromarray(np.resize(colors, (20, 20_000, 3))).save(folder / "sub" / "long.png")
     turned = Image.Exif()
     turned[0x0112] = 6
-    Image.fromarray(colours).save(folder / "turned.jpg", exif=turned)
+    Image.fromarray(colors).save(folder / "turned.jpg", exif=turned)
     (folder / "broken.jpg").write_text("not an image")
     return folder
 

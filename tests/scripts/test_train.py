@@ -64,7 +64,7 @@ def load(path):
 # What a run leaves
 
 
-def test_run_leaves_weights_figures_and_pictures(run, tmp_path, capsys):
+def test_run_leaves_weights_figures_and_images(run, tmp_path, capsys):
     assert run() == 0
     folder = tmp_path / "runs/train/small"
     rows = results(folder)
@@ -131,8 +131,8 @@ def test_average_is_what_is_saved(run, tmp_path):
 def test_patience_ends_a_run(run, tmp_path, capsys):
     run("--epochs", 40, "--patience", 3, "--eval-interval", 2, "--lr", 1e-9)
     rows = results(tmp_path / "runs/train/small")
-    figures = [float(row["AP50"]) for row in rows if row["AP50"]]
-    best = 2 * (figures.index(max(figures)) + 1)
+    metrics = [float(row["AP50"]) for row in rows if row["AP50"]]
+    best = 2 * (metrics.index(max(metrics)) + 1)
     # Four epochs, because evaluations are two apart.
     assert len(rows) == best + 4 < 40
     assert f"epoch {best}, 4 epochs ago" in capsys.readouterr().out
@@ -207,7 +207,7 @@ def test_resume_with_other_classes(run, copy, tmp_path):
 
 
 def write_data_file(folder, **changes):
-    """A .data file with these entries changed, beside names and lists that are there."""
+    """A .data file with these entries changed, next to names and lists that are there."""
     lines = {
         **{"model_name": "small", "epochs": 1, "steps": "2", "batch_size": 4, "subdivisions": 1},
         **{"learning_rate": 0.01, "pre_weights": "scratch", "classes": CLASSES, "width": 64, "height": 64},

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.checked_sets import check, write_good_sets
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from utils.dataset.images import read_image
 
 SCRIPT = "tools/check_dataset.py"
@@ -50,7 +50,7 @@ def test_mosaic_shows_images_with_their_boxes(good, tmp_path):
     save_examples(tmp_path / "mosaic.png", report.sets["train"].index, class_labels(("cat", "dog")))
     mosaic = read_image(tmp_path / "mosaic.png")
     assert mosaic.shape[1] > 4 * EXAMPLE_SIDE
-    # Twelve pictures, each with a box of either class.
+    # Twelve images, each with a box of either class.
     for number in range(2):
         rows, columns = np.nonzero((mosaic == class_color(number)).all(2))
         assert (
@@ -65,7 +65,7 @@ def test_mosaic_shows_images_with_their_boxes(good, tmp_path):
 
 
 def test_a_set_without_any_box(tmp_path, run_script):
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     (tmp_path / "train.txt").write_text("a.png\n", encoding="utf-8")
     data = write_data(tmp_path)
     result = run_script(SCRIPT, "--data", data, "--plots", "--output", tmp_path / "plots")

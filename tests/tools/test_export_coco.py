@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.helpers.annotation_files import read_json
-from tests.helpers.dataset_files import write_data, write_picture
+from tests.helpers.dataset_files import write_data, write_image
 from utils.dataset.coco import image_ids
 
 SCRIPT = "tools/export_coco.py"
@@ -17,7 +17,7 @@ SCRIPT = "tools/export_coco.py"
 def test_pycocotools_reads_the_file(run_script, tmp_path, capsys):
     random = np.random.default_rng(0)
     for number in range(5):
-        write_picture(tmp_path / f"{number}.png", seed=number)
+        write_image(tmp_path / f"{number}.png", seed=number)
         rows = [(box % 2, *(0.3 + 0.4 * random.random(2)), *(0.1 + 0.4 * random.random(2))) for box in range(4)]
         lines = "".join(" ".join(map(str, row)) + "\n" for row in rows)
         (tmp_path / f"{number}.txt").write_text(lines, encoding="utf-8")
@@ -41,7 +41,7 @@ def test_pycocotools_reads_the_file(run_script, tmp_path, capsys):
 
 def test_problems_are_listed(run_script, tmp_path):
     for number, name in enumerate(("a.png", "b.png", "c.png")):
-        write_picture(tmp_path / name, 40, 20, seed=number)
+        write_image(tmp_path / name, 40, 20, seed=number)
     (tmp_path / "d.png").write_text("not an image\n", encoding="utf-8")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n9 0.5 0.5 0.5 0.5\n1 0.25 0.5 0.5 1\n", encoding="utf-8")
     (tmp_path / "b.txt").write_text("", encoding="utf-8")

@@ -17,7 +17,7 @@ from tests.helpers.annotation_files import (
     write_coco,
     write_voc,
 )
-from tests.helpers.dataset_files import write_picture
+from tests.helpers.dataset_files import write_image
 from utils.anchors import box_sizes, cluster
 from utils.config import read_config
 from utils.dataset.index import load_index
@@ -166,7 +166,7 @@ def test_voc(run_script, tmp_path):
         "empty": ("empty.jpg", [], "empty.jpg"),
     }
     for number, (name, (image, objects, stated)) in enumerate(cases.items()):
-        write_picture(tmp_path / "VOC/JPEGImages" / image, seed=number)
+        write_image(tmp_path / "VOC/JPEGImages" / image, seed=number)
         write_voc(tmp_path / "VOC/Annotations" / f"{name}.xml", objects, file_name=stated)
     (tmp_path / "train.txt").write_text("2007_1  1\n三 -1\nempty\n", encoding="utf-8")
     (tmp_path / "val.txt").write_text("sub/zwei drei\n", encoding="utf-8")
@@ -190,7 +190,7 @@ def test_voc(run_script, tmp_path):
 
 
 def test_voc_problems_are_listed(run_script, tmp_path):
-    write_picture(tmp_path / "photos/a.jpg")
+    write_image(tmp_path / "photos/a.jpg")
     write_voc(tmp_path / "xml/a.xml", [("cat", (1, 1, 32, 24), False), ("cat", (5, 5, 4, 4), False)])
     write_voc(tmp_path / "xml/gone.xml", [("cat", (1, 1, 32, 24), False)])
     (tmp_path / "xml/broken.xml").write_text("<annotation>\n<object>\n", encoding="utf-8")
@@ -207,7 +207,7 @@ def test_voc_problems_are_listed(run_script, tmp_path):
 
 
 def test_no_objects(run_script, tmp_path):
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     write_voc(tmp_path / "a.xml", [])
     result = run_script(SCRIPT, ".", "--output", "out", cwd=tmp_path)
     assert result.returncode == 2

@@ -49,7 +49,7 @@ def wait_for(process, text):
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    """Folder with a .data file; runs are made in folders beside it."""
+    """Folder with a .data file; runs are made in folders next to it."""
     folder = tmp_path_factory.mktemp("data")
     write_shapes(folder, batch_size=2, epochs=3, steps="2")
     return folder

@@ -44,7 +44,7 @@ def test_a_network_that_is_compiled_whole_stays_contiguous():
 
 @pytest.mark.parametrize("compiler", [None, "no-such"])
 def test_the_layout_stays_through_steps_and_evaluations(tmp_path, monkeypatch, compiler):
-    """Weights that are channels last make everything behind them channels last."""
+    """With channels-last weights all activations are channels last."""
     monkeypatch.chdir(tmp_path)
     if compiler:
         monkeypatch.setenv("CXX", compiler)

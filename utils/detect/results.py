@@ -26,7 +26,7 @@ _MAX_NAME_LENGTH = 60  # characters of a class name in the name of a folder
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a run writes and shows besides the images with boxes."""
+    """What a run writes and shows in addition to the images with boxes."""
 
     folder: str | None = None  # None: runs/test/NAME, and SINGLE_RESULT for one image
     txt: bool = False  # darknet labels
