@@ -20,7 +20,7 @@ def main(options):
     from utils.errors import warn
     from utils.evaluation.compare import compare_models
     from utils.evaluation.detect import detect_images
-    from utils.evaluation.metrics import compute_metrics
+    from utils.evaluation.evaluate import compute_metrics
     from utils.evaluation.report import metrics_content, metrics_text, write_plots
     from utils.files import new_folder, write_text
     from utils.runtimes.loading import load_runtime

@@ -168,7 +168,7 @@ def our_side(task, options):
     from utils.config import read_config
     from utils.dataset.index import open_list
     from utils.evaluation.detect import detect_images
-    from utils.evaluation.metrics import compute_metrics
+    from utils.evaluation.evaluate import compute_metrics
     from utils.postprocess import detect
     from utils.runtimes.loading import load_runtime
     from utils.training.data import load_data

@@ -16,7 +16,7 @@ from utils import cli
 def main(options: argparse.Namespace) -> None:
     import torch
 
-    from utils.kernels.use import use_kernels
+    from utils.kernels.replace_layers import use_kernels
 
     contiguous, channels_last = torch.contiguous_format, torch.channels_last
     exact, _ = train(options, torch.float64, contiguous)

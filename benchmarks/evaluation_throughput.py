@@ -59,7 +59,7 @@ def time_evaluation(options):
     from utils.config import read_config
     from utils.dataset.index import open_list
     from utils.evaluation.detect import detect_images
-    from utils.evaluation.metrics import compute_metrics
+    from utils.evaluation.evaluate import compute_metrics
     from utils.runtimes.loading import load_runtime
 
     times = [time.perf_counter()]

@@ -17,7 +17,7 @@ def main(options):
     import json
 
     from utils.config import read_config, read_names
-    from utils.dataset.coco import coco_content
+    from utils.dataset.coco_json import coco_content
     from utils.dataset.images import image_size
     from utils.dataset.index import scan_dataset, warn_about_labels
     from utils.dataset.lists import list_path

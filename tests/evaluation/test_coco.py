@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.helpers.measured import FRAME, detections_of, index_of, labels_of, measured_sets
-from utils.dataset.coco import coco_content, image_ids
+from utils.dataset.coco_json import coco_content, image_ids
 from utils.evaluation.coco import COCO_METRICS, coco_metrics, coco_results
 
 BOX, FAR_BOX = (10, 10, 60, 60), (200, 200, 300, 260)

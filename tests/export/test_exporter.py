@@ -8,7 +8,7 @@ from tests.scripts.test_pytorch2onnx import export
 from utils.config import read_config
 from utils.dataset.index import load_index
 from utils.evaluation.detect import detect_images
-from utils.evaluation.metrics import compute_metrics
+from utils.evaluation.evaluate import compute_metrics
 from utils.runtimes.loading import load_runtime
 
 

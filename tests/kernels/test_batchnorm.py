@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.helpers.kernel_layers import LAYOUT, step, threads
-from utils.kernels.use import use_kernels
+from utils.kernels.replace_layers import use_kernels
 
 pytestmark = pytest.mark.usefixtures("kernels")
 

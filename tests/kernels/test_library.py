@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from utils.kernels.library import BuildError, compile_library, get_kernels
-from utils.kernels.use import use_kernels
+from utils.kernels.replace_layers import use_kernels
 
 
 def test_kernels_are_compiled_once(kernels):

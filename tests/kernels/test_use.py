@@ -11,7 +11,7 @@ from tests.helpers.kernel_layers import LAYOUT, random_tensor, step
 from utils.kernels.batchnorm import ChannelsLastBatchNorm
 from utils.kernels.depthwise import DepthwiseConv2d
 from utils.kernels.pooling import BatchNormReluPool
-from utils.kernels.use import use_kernels
+from utils.kernels.replace_layers import use_kernels
 
 pytestmark = pytest.mark.usefixtures("kernels")
 

@@ -14,7 +14,7 @@ from utils.config import read_config
 from utils.dataset.index import load_index
 from utils.dataset.shapes import make_shapes
 from utils.evaluation.detect import detect_images
-from utils.evaluation.metrics import compute_metrics
+from utils.evaluation.evaluate import compute_metrics
 from utils.runtimes.loading import load_runtime
 from utils.weights.checkpoint import load_weights
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.helpers.measured import FRAME, detections_of, index_of, labels_of
 from tests.plots.test_fonts import HARD_NAMES
-from utils.dataset.coco import coco_content
+from utils.dataset.coco_json import coco_content
 from utils.evaluation.coco import coco_metrics, coco_results
 from utils.evaluation.confusion import confusion_matrix
 from utils.plots import evaluation as plots

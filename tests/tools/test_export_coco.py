@@ -9,7 +9,7 @@ from pycocotools.cocoeval import COCOeval
 
 from tests.helpers.annotation_files import read_json
 from tests.helpers.dataset_files import write_data, write_image
-from utils.dataset.coco import image_ids
+from utils.dataset.coco_json import image_ids
 
 SCRIPT = "tools/export_coco.py"
 

@@ -70,7 +70,7 @@ def coco_results(
 
     Args:
         detections: [n, 6] per image, (x1, y1, x2, y2, score, class) in network input pixels.
-        ids: image ids, from `utils.dataset.coco.image_ids`.
+        ids: image ids, from `utils.dataset.coco_json.image_ids`.
         frame_size: (width, height) of the network input in pixels.
         image_sizes: [N, 2], (width, height) in pixels.
 
@@ -97,7 +97,7 @@ def coco_metrics(results: list[dict], truth: dict, max_det: int = COCO_MAX_DET) 
 
     Args:
         results: detections, from `coco_results`.
-        truth: content of a COCO annotation file, from `utils.dataset.coco.coco_content`.
+        truth: content of a COCO annotation file, from `utils.dataset.coco_json.coco_content`.
         max_det: number of best detections per image and class that count.
 
     Returns:

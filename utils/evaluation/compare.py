@@ -9,7 +9,7 @@ import numpy as np
 from utils.config import Config
 from utils.dataset.index import DatasetIndex
 from utils.evaluation.detect import detect_images
-from utils.evaluation.metrics import compute_metrics
+from utils.evaluation.evaluate import compute_metrics
 from utils.runtimes.base import Runtime
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.ncnn_runtime import PARAM_SUFFIX, bin_path

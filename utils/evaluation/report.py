@@ -12,7 +12,7 @@ from utils.config import Config
 from utils.dataset.index import DatasetIndex
 from utils.evaluation.coco import COCO_MAX_DET, COCO_METRICS, CocoMetrics
 from utils.evaluation.confusion import confusion_matrix, count_mistakes
-from utils.evaluation.metrics import Evaluation
+from utils.evaluation.evaluate import Evaluation
 from utils.provenance import git_state, versions
 from utils.text import align_columns
 from utils.weights.checkpoint import weights_hash

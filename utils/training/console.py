@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from utils.config import Config
 from utils.losses import Losses
+from utils.training.counters import Progress
 from utils.training.data import RunData
-from utils.training.progress import Progress
 from utils.training.settings import Settings
 
 FIRST_ESTIMATE = 60  # seconds after which the remaining time is printed for the first time

@@ -14,7 +14,7 @@ from torch import nn
 from model.detector import Detector
 from utils.errors import RunError
 from utils.evaluation.detect import collect_detections, predict_batch
-from utils.evaluation.metrics import Evaluation, compute_metrics
+from utils.evaluation.evaluate import Evaluation, compute_metrics
 from utils.evaluation.report import write_plots
 from utils.losses import Losses
 from utils.plots.fonts import class_labels
@@ -23,12 +23,12 @@ from utils.runtimes.device import select_device
 from utils.runtimes.torch_runtime import TorchRuntime
 from utils.training import distributed
 from utils.training.console import Console, describe_run
+from utils.training.counters import Progress
 from utils.training.data import load_data
 from utils.training.engine import train_epoch
 from utils.training.log import open_events, write_arguments, write_events, write_results
 from utils.training.optimizer import learning_rate_at
 from utils.training.paths import RunPaths, new_paths, remove_unfinished, resumable
-from utils.training.progress import Progress
 from utils.training.settings import Settings, TrainOptions
 from utils.training.signals import StopRequest
 from utils.training.state import TrainingState, build_state, join_processes

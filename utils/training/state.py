@@ -11,7 +11,7 @@ from torch import nn
 from model.detector import Detector
 from utils.errors import warn
 from utils.kernels.library import BuildError
-from utils.kernels.use import use_kernels
+from utils.kernels.replace_layers import use_kernels
 from utils.losses import build_loss
 from utils.losses.original import OriginalLoss
 from utils.losses.simota import SimotaLoss

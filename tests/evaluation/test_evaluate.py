@@ -1,4 +1,4 @@
-"""utils.evaluation.metrics: files that are not images."""
+"""utils.evaluation.evaluate: files that are not images."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from utils.config import read_config
 from utils.dataset.dataset import DetectionDataset, make_loader
 from utils.dataset.index import load_index
 from utils.evaluation.detect import collect_detections
-from utils.evaluation.metrics import compute_metrics
+from utils.evaluation.evaluate import compute_metrics
 
 FRAME = (96, 64)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.dataset.coco import coco_content, image_ids
+from utils.dataset.coco_json import coco_content, image_ids
 from utils.dataset.index import DatasetIndex
 from utils.evaluation.coco import CocoMetrics, coco_metrics, coco_results
 from utils.evaluation.original import OriginalMetrics, original_metrics
