@@ -4,7 +4,9 @@ A box matches an anchor if neither side differs from the anchor's side by a fact
 responsible for the box in the cell of the box's center, and in the nearer neighbor cell along each axis.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,9 @@ from utils.anchors import MATCH_RATIO
 from utils.boxes import complete_iou, decode_boxes, side_ratio
 from utils.losses import Losses, constant, weighted
 from utils.postprocess import Anchors
-from utils.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from utils.training.recipe import Recipe
 
 # From a box's center to points in its responsible cells, in cells: own, left, above, right, below.
 OFFSETS = ((0.0, 0.0), (-0.5, 0.0), (0.0, -0.5), (0.5, 0.0), (0.0, 0.5))

@@ -4,8 +4,10 @@ Each box is matched to the predictions with the lowest matching cost. Objectness
 that scores rank boxes by how accurate they are.
 """
 
+from __future__ import annotations
+
 import itertools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,9 @@ from model.detector import DetectorOutput
 from utils.boxes import EPSILON, complete_iou, decode_boxes, paired_iou, shape_iou, side_ratio
 from utils.losses import Losses, constant, weighted
 from utils.postprocess import Anchors
-from utils.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from utils.training.recipe import Recipe
 
 MAX_RATIO = 4.0  # a decoded side is at most 4 times the anchor's; smaller boxes have the same limit
 IOU_COST = 3.0  # weight of −log IoU next to −log score in the matching cost, as in YOLOX
