@@ -13,6 +13,7 @@ import pytest
 # is set before anything imports torch, and scripts that tests start inherit it.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # NCNN starts one thread per core anyway
 
 # No deadline: a test is not wrong because the machine is busy.
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
