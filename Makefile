@@ -2,10 +2,10 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-# The demo's detector; the .data file has the class names and anchors of the weights.
+# The model of the demo; the .data file has the class names and anchors of the weights.
 DATA ?= data/mask.data
 WEIGHTS ?= modelzoo/mask-352.pth
-# Processes that run the tests.
+# Parallel test processes.
 JOBS ?= auto
 
 .PHONY: demo test test-fast lint clean
@@ -31,7 +31,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: requirements.txt pyproject.toml | .venv/bin/python
-	@echo "Installing the packages of requirements.txt into .venv; PyTorch is large, the first time takes minutes."
+	@echo "Installing the packages of requirements.txt into .venv; PyTorch is large, so this takes minutes."
 	$(PY) -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""Export a checkpoint to ONNX and NCNN, in float32, float16 and int8, and compare the result with PyTorch.
+"""Export weights to ONNX and NCNN, in float32, float16 and int8, and compare the result with PyTorch.
 
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --ncnn --int8 --evaluate
@@ -13,7 +13,7 @@ from utils import cli
 
 def build_parser():
     parser = cli.parser(
-        "Export a checkpoint to ONNX, optionally also to NCNN and in int8, and compare the result with PyTorch.",
+        "Export weights to ONNX, optionally also to NCNN and in int8, and compare the result with PyTorch.",
         [
             "python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx",
             "python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --ncnn --int8",
@@ -24,8 +24,8 @@ def build_parser():
     add("--weights", required=True, metavar="FILE", help=".pth file; released weights are downloaded if missing")
     add("--output", default="model.onnx", metavar="FILE", help=".onnx file to write; other files are named after it")
     add("--opset", type=int, default=13, metavar="N", help="version of the ONNX operators, 11 to 20")
-    add("--dynamic-batch", action="store_true", help="let the model accept any number of images (default: one)")
-    add("--dynamic-size", action="store_true", help="let the model accept any image size that is a multiple of 32")
+    add("--dynamic-batch", action="store_true", help="let the model accept any batch size (default: 1)")
+    add("--dynamic-size", action="store_true", help="let the model accept any input size that is a multiple of 32")
     add("--end2end", action="store_true", help="include decoding and NMS in the .onnx file; it outputs detections")
     add("--half", action="store_true", help="store the .onnx file in float16; input and output stay in float32")
     add(
@@ -39,8 +39,8 @@ def build_parser():
     add("--calib", metavar="LIST", help="list of images for the calibration of int8 (default: the train list)")
     add("--calib-images", type=cli.positive_int, default=64, metavar="N", help="use the first N images of this list")
     add("--conf", type=cli.fraction, default=0.3, help="score threshold to store in the exported files")
-    add("--iou", type=cli.fraction, default=0.4, help="overlap threshold of NMS to store in the exported files")
-    add("--evaluate", action="store_true", help="measure AP and latency of the checkpoint and of all exported models")
+    add("--iou", type=cli.fraction, default=0.4, help="IoU threshold of NMS to store in the exported files")
+    add("--evaluate", action="store_true", help="measure AP and latency of the .pth file and of all exported models")
     return parser
 
 

@@ -43,7 +43,7 @@ constexpr int kMaxThreads = 256;
 volatile std::sig_atomic_t interrupted = 0;  // set by Ctrl-C
 
 struct Options {
-    bool help = false;   // the other members are not set
+    bool help = false;   // if true, the other members are not set
     std::string model;   // NAME.json or NAME.ncnn.param
     std::string source;  // an image, a folder or a camera index
     std::filesystem::path output = "result";
@@ -193,7 +193,7 @@ class Demo {
         silence_log();
         Camera camera;
         if (!camera.open(index)) {
-            throw InputError(title + ": cannot be opened; it is not connected or in use");
+            throw InputError(title + ": cannot be opened; is it connected, and not used by another program?");
         }
         std::signal(SIGINT, [](int) { interrupted = 1; });
         std::size_t frames = 0;

@@ -34,7 +34,7 @@ struct Detection {
 struct Thresholds {
     double conf;  // only scores above this are kept, 0 to 1
     double iou;   // boxes that overlap a better box of the same class by more than this are dropped, 0 to 1
-    int max_det;  // largest number of detections per image
+    int max_det;  // largest count of detections per image
 };
 
 // An image in the caller's memory: 8 bits per channel, channels in the order blue, green, red.
@@ -53,7 +53,7 @@ class Detector {
   public:
     // Loads an exported model.
     //
-    // path: NAME.json or NAME.ncnn.param as the exporter writes it; NAME.ncnn.bin must be in the same folder.
+    // path: NAME.json or NAME.ncnn.param as pytorch2onnx.py writes it; NAME.ncnn.bin must be in the same folder.
     // threads: number of threads of the network, at least 1.
     // Throws InputError: a file is missing, truncated or does not match the others.
     explicit Detector(const std::string& path, int threads = 1);

@@ -1,4 +1,4 @@
-// OpenCV, or NCNN's simpleocv, which has the same names for a small part of it. This header hides the differences.
+// OpenCV, or NCNN's simpleocv, a small part of OpenCV with the same names. This header hides the differences.
 
 #pragma once
 

@@ -39,7 +39,7 @@ bool is_truncated_jpeg(const std::string& bytes) {
     return end == std::string::npos || (scan != std::string::npos && end < scan);
 }
 
-// Steps of the golden ratio give each class a hue that is far from those of the classes before it.
+// Hues in steps of the golden ratio are far from each other.
 cv::Scalar class_color(int class_id) {
     const double hue = std::fmod(class_id * 0.618034, 1.0) * 6;
     const auto channel = [hue](double peak) {
@@ -105,7 +105,7 @@ std::vector<fs::path> list_images(const fs::path& source, const fs::path& output
         for (auto entry = fs::recursive_directory_iterator(source); entry != fs::recursive_directory_iterator();
              ++entry) {
             const fs::path& path = entry->path();
-            std::error_code ignored;  // a broken link is neither a folder nor equivalent to one
+            std::error_code ignored;  // broken links cause errors
             if (path.filename().string()[0] == '.' || fs::equivalent(path, output, ignored)) {
                 entry.disable_recursion_pending();
             } else if (has_image_suffix(path) && !entry->is_directory(ignored)) {

@@ -1,4 +1,4 @@
-// Internal interface of the library: the exported model, and the stages of Detector::detect before its outputs.
+// Internal interface of the library: the exported model, and the stages of Detector::detect up to the network.
 
 #pragma once
 
@@ -50,8 +50,8 @@ ModelFile read_model_file(const std::filesystem::path& path);
 // Throws InputError: a file is missing, truncated or does not match the .json file.
 void load_network(ncnn::Net& net, const ModelFile& model);
 
-// Returns one output per scale: a channel per row of cells, a row per cell. The values of a cell are 4 * A box values
-// (all four of an anchor are adjacent), A objectness values and the class probabilities, all from 0 to 1.
+// Returns one output per scale, with one channel per row of cells and one row per cell. The values of a cell are 4 * A
+// box values (all four of an anchor are adjacent), A objectness values and the class probabilities, all from 0 to 1.
 // Throws RunError: NCNN fails.
 std::vector<ncnn::Mat> run_network(const ncnn::Net& net, const ModelFile& model, const ncnn::Mat& input);
 

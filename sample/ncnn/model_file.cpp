@@ -13,7 +13,7 @@ using nlohmann::json;
 namespace {
 
 constexpr int kFormat = 1;
-constexpr int kMaxSide = 8192;  // pixels; a typing error must not allocate all memory
+constexpr int kMaxSide = 8192;  // pixels; a typo in the file must not allocate all memory
 
 // A JSON value and its location for error messages, for example "model.json: anchors[1]".
 class Field {

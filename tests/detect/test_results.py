@@ -27,7 +27,7 @@ from utils.errors import RunError
 
 
 def read_video(path):
-    """(frames, frames per second, number of frames in the header)"""
+    """Return (frames, frames per second, frame count in the header)."""
     capture = cv2.VideoCapture(str(path))
     frames = []
     while True:

@@ -1,4 +1,4 @@
-"""Sources: what a path, a glob or a number names, the frames, and files that cannot be read."""
+"""Sources: what a path, a glob or a camera index opens, the frames, and files that cannot be read."""
 
 import os
 
@@ -160,7 +160,7 @@ def test_an_impossible_frame_rate_is_replaced(fps):
     assert VideoSource(FakeCapture([], fps), "camera0", endless=True).fps == 30
 
 
-def test_a_number_is_a_camera(monkeypatch):
+def test_an_index_opens_a_camera(monkeypatch):
     opened = []
 
     def capture(index):
@@ -214,5 +214,5 @@ def test_stems_are_unique(parts):
     assert not any(stem.startswith(("/", "..")) for stem in stems)
 
 
-def test_stems_keep_folders_and_count_names_that_differ_only_in_the_suffix():
+def test_stems_keep_folders_and_names_that_differ_only_in_the_suffix_get_a_count():
     assert unique_stems(["x/a.jpg", "x/a.png", "x/y/a.jpg", "x/v1.2.jpg"]) == ["a", "a-2", "y/a", "v1.2"]

@@ -22,18 +22,18 @@ def test_the_same_channels_pass_each_block(quarter, blocks):
     order = stage_order(channels, blocks)
 
     def written(block):
-        return [(block, number) for number in range(half)]
+        return [(block, index) for index in range(half)]
 
-    plain = [("down", number) for number in range(channels)]
-    placed = [*(plain[number] for number in order.downsampled[0]),
-              *(plain[half + number] for number in order.downsampled[1])]  # fmt: skip
+    plain = [("down", index) for index in range(channels)]
+    placed = [*(plain[index] for index in order.downsampled[0]),
+              *(plain[half + index] for index in order.downsampled[1])]  # fmt: skip
     for block in range(blocks):
         mixed = [channel for pair in zip(placed[:half], placed[half:], strict=True) for channel in pair]
         passed, changed = mixed[:half], mixed[half:]
-        assert changed == [plain[1::2][number] for number in order.inputs[block]]
+        assert changed == [plain[1::2][index] for index in order.inputs[block]]
         plain = plain[0::2] + written(block)
-        placed = passed + [written(block)[number] for number in order.outputs[block]]
-    assert placed == [plain[number] for number in order.stage]
+        placed = passed + [written(block)[index] for index in order.outputs[block]]
+    assert placed == [plain[index] for index in order.stage]
 
 
 @pytest.mark.parametrize("classes", [1, 80])

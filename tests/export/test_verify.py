@@ -10,7 +10,7 @@ import torch
 from utils.export.verify import TOLERANCE, Reference, check_difference, detections_difference
 from utils.runtimes.model_info import ModelInfo
 
-TINY = 1e-6  # what rounding changes
+TINY = 1e-6  # largest change by rounding
 INFO = ModelInfo(
     path=None,
     model_name="m",

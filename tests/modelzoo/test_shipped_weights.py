@@ -21,13 +21,13 @@ from utils.weights.checkpoint import load_weights
 REPO = Path(__file__).resolve().parents[2]
 CARDS = (REPO / "modelzoo" / "README.md").read_text(encoding="utf-8")
 NAMES = sorted(path.name for path in (REPO / "modelzoo").glob("*-352.pth"))
-DRAWN = "shapes-352.pth"  # whose val list every machine can draw
+DRAWN = "shapes-352.pth"  # its val images are drawn, so every machine has them
 # Around the faces of img/: x1, y1, x2, y2 in pixels.
 FACES = {"astronaut.jpg": (173, 62, 280, 182), "hopper.jpg": (160, 105, 373, 340)}
 
 
 def card(name):
-    """A weight file's part of modelzoo/README.md."""
+    """The section of a weights file in modelzoo/README.md."""
     return CARDS.split(f"## {name}")[1].split("\n## ")[0]
 
 
@@ -35,13 +35,13 @@ def config_of(name):
     return read_config(str(REPO / "data" / f"{name.removesuffix('-352.pth')}.data"))
 
 
-def test_there_are_cards_for_all():
+def test_every_file_has_a_card():
     assert sorted(re.findall(r"^## (\S+\.pth)$", CARDS, re.MULTILINE)) == NAMES
     assert "mask-352.pth" in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_is_the_card_s(name):
+def test_hash_and_parameters_match_the_card(name):
     path = REPO / "modelzoo" / name
     assert hashlib.sha256(path.read_bytes()).hexdigest() in card(name)
     state = torch.load(path, weights_only=True)
@@ -53,7 +53,7 @@ def test_a_file_is_the_card_s(name):
     assert f"{parameters:,} parameters" in card(name)
 
 
-def test_demo_finds_the_faces_and_stays_silent_without(tmp_path, run_script):
+def test_the_demo_detects_the_faces_and_nothing_in_the_rocket(tmp_path, run_script):
     result = tmp_path / "found.json"
     options = {"--data": "data/mask.data", "--weights": "modelzoo/mask-352.pth", "--img": "img"}
     arguments = [text for name, path in options.items() for text in (name, REPO / path)]
@@ -86,13 +86,13 @@ def check_metrics(name, val):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name != DRAWN])
-def test_figures_are_the_card_s(name, shared):
+def test_metrics_match_the_card(name, shared):
     val = shared / name.removesuffix("-352.pth") / "val.txt"
     if not val.exists():
         pytest.skip(f"needs {val}")
     check_metrics(name, val)
 
 
-def test_figures_on_drawn_pictures_are_the_card_s(tmp_path):
+def test_metrics_on_the_synthetic_images_match_the_card(tmp_path):
     make_shapes(tmp_path / "shapes", train=1)
     check_metrics(DRAWN, tmp_path / "shapes" / "val.txt")

@@ -35,7 +35,7 @@ def test_colors_never_change():
 def test_the_colors_of_eighty_classes_are_distinct():
     lab = to_lab([class_color(class_id) for class_id in range(80)])
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=2) + 1e9 * np.eye(80)
-    assert distance.min() > 15  # 2.3 is just noticeable
+    assert distance.min() > 15  # a distance of 2.3 is just noticeable
 
 
 def test_a_thousand_classes_have_different_colors_and_more_classes_repeat_them():

@@ -83,11 +83,11 @@ def images(tmp_path):
     folder = tmp_path / "my images"
     (folder / "sub").mkdir(parents=True)
     colors = np.random.default_rng(0).integers(0, 256, (45, 60, 3), np.uint8)
-    grey = colors[..., 0]
+    gray = colors[..., 0]
     Image.fromarray(colors).save(folder / "größe 猫.JPG")
-    Image.fromarray(grey).save(folder / "grey.png")
-    Image.fromarray(np.dstack((colors, grey))).save(folder / "rgba.png")
-    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
+    Image.fromarray(gray).save(folder / "gray.png")
+    Image.fromarray(np.dstack((colors, gray))).save(folder / "rgba.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(folder / "deep.png")
     Image.fromarray(colors[:1, :1]).save(folder / "one.png")
     Image.fromarray(np.resize(colors, (20, 20_000, 3))).save(folder / "sub" / "long.png")
     turned = Image.Exif()
@@ -99,7 +99,7 @@ def images(tmp_path):
 
 SIZES = {
     "größe 猫.JPG": (60, 45),
-    "grey.png": (60, 45),
+    "gray.png": (60, 45),
     "rgba.png": (60, 45),
     "deep.png": (60, 45),
     "one.png": (1, 1),
@@ -198,22 +198,22 @@ def test_a_second_run_keeps_the_results_of_the_first(run, images, tmp_path):
 
 
 def test_output_is_the_folder_also_for_one_image(run, images, tmp_path):
-    status, _, _ = run("--img", images / "grey.png", "--output", "here/now")
+    status, _, _ = run("--img", images / "gray.png", "--output", "here/now")
     assert status == 0
-    assert [path.name for path in (tmp_path / "here/now").iterdir()] == ["grey.png"]
+    assert [path.name for path in (tmp_path / "here/now").iterdir()] == ["gray.png"]
     assert not (tmp_path / "test_result.png").exists()
 
 
 def test_labels_of_one_image_go_to_a_folder(run, images, tmp_path):
-    status, _, _ = run("--img", images / "grey.png", "--txt")
+    status, _, _ = run("--img", images / "gray.png", "--txt")
     assert status == 0
     assert (tmp_path / "test_result.png").exists()
-    assert [path.name for path in (tmp_path / "runs/test/grey").iterdir()] == ["labels"]
+    assert [path.name for path in (tmp_path / "runs/test/gray").iterdir()] == ["labels"]
 
 
 def test_classes_and_max_det_limit_the_detections(run, images, tmp_path):
     status, _, _ = run(
-        "--img", images / "grey.png", "--classes", "2,0", "--max-det", 4, "--conf", 0, "--json", "x.json"
+        "--img", images / "gray.png", "--classes", "2,0", "--max-det", 4, "--conf", 0, "--json", "x.json"
     )
     assert status == 0
     (frame,) = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["frames"]
@@ -224,10 +224,10 @@ def test_classes_and_max_det_limit_the_detections(run, images, tmp_path):
 
 
 def test_a_run_without_detections(run, images, tmp_path):
-    status, output, _ = run("--img", images / "grey.png", "--conf", 1, "--txt")
+    status, output, _ = run("--img", images / "gray.png", "--conf", 1, "--txt")
     assert status == 0
     assert output.startswith("nothing found\n")
-    assert (tmp_path / "runs/test/grey/labels/grey.txt").read_text() == ""
+    assert (tmp_path / "runs/test/gray/labels/gray.txt").read_text() == ""
 
 
 def test_a_video_keeps_its_frames_and_rate(run, tmp_path):
@@ -280,7 +280,7 @@ def test_show_without_a_display_is_a_warning(run, images, tmp_path, monkeypatch)
         monkeypatch.delenv(name, raising=False)
     if sys.platform != "linux":
         pytest.skip("only on Linux a window needs an environment variable")
-    status, _, errors = run("--img", images / "grey.png", "--show")
+    status, _, errors = run("--img", images / "gray.png", "--show")
     assert status == 0
     assert "warning: --show: " in errors
     assert (tmp_path / "test_result.png").exists()

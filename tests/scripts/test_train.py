@@ -28,7 +28,7 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture
 def run(shapes, tmp_path, monkeypatch):
-    """Run train.py on the shapes in an empty folder, `run("--epochs", 1)`; gives its exit status."""
+    """Run train.py on the shapes in an empty folder, `run("--epochs", 1)`, and return its exit status."""
     monkeypatch.chdir(tmp_path)
 
     def start(*arguments, data=shapes / "small.data"):
@@ -61,10 +61,10 @@ def load(path):
     return torch.load(path, weights_only=True)
 
 
-# What a run leaves
+# Files of a run
 
 
-def test_run_leaves_weights_figures_and_images(run, tmp_path, capsys):
+def test_a_run_writes_weights_metrics_and_images(run, tmp_path, capsys):
     assert run() == 0
     folder = tmp_path / "runs/train/small"
     rows = results(folder)
@@ -76,7 +76,7 @@ def test_run_leaves_weights_figures_and_images(run, tmp_path, capsys):
         name = f"small-{row['epoch']}-epoch-{float(row['original_AP']):.6f}ap-model.pth"
         assert (tmp_path / "weights" / name).is_file()
     detector = Detector(CLASSES, 3)
-    detector.load_state_dict(load(tmp_path / "weights/small-best.pth"))  # a plain state dict, of all and only it
+    detector.load_state_dict(load(tmp_path / "weights/small-best.pth"))  # a state dict with exactly the detector's keys
     saved = load(tmp_path / "weights/small-last.pth")
     assert saved["ema"] is None
     assert saved["progress"]["epoch"] == 3
@@ -102,7 +102,7 @@ def test_run_leaves_weights_figures_and_images(run, tmp_path, capsys):
     assert "warning: train: classes with fewer than 100 boxes" in output.err
 
 
-def test_same_seed_same_weights_other_seed_others(run, copy, tmp_path):
+def test_the_seed_determines_the_weights(run, copy, tmp_path):
     for seed in (1, 2):
         run("--epochs", 1, "--seed", seed)
     first, again, other = (load(tmp_path / f"weights/small{suffix}-best.pth") for suffix in ("", "-2", "-3"))
@@ -110,7 +110,7 @@ def test_same_seed_same_weights_other_seed_others(run, copy, tmp_path):
     assert not torch.equal(first["fpn.conv1x1_2.0.weight"], other["fpn.conv1x1_2.0.weight"])
 
 
-def test_frozen_backbone_stays(run, tmp_path):
+def test_a_frozen_backbone_does_not_change(run, tmp_path):
     torch.manual_seed(0)
     before = Detector(CLASSES, 3).state_dict()
     run("--epochs", 2, "--freeze-backbone")
@@ -121,14 +121,14 @@ def test_frozen_backbone_stays(run, tmp_path):
     assert not torch.equal(before["output_obj_layers.bias"], after["output_obj_layers.bias"])
 
 
-def test_average_is_what_is_saved(run, tmp_path):
+def test_the_saved_weights_are_the_ema(run, tmp_path):
     run("--epochs", 1, "--ema")
     saved, best = load(tmp_path / "weights/small-last.pth"), load(tmp_path / "weights/small-best.pth")
     assert_equal(saved["ema"], best)
     assert not torch.equal(saved["model"]["fpn.conv1x1_2.1.running_var"], best["fpn.conv1x1_2.1.running_var"])
 
 
-def test_patience_ends_a_run(run, tmp_path, capsys):
+def test_patience_ends_the_run(run, tmp_path, capsys):
     run("--epochs", 40, "--patience", 3, "--eval-interval", 2, "--lr", 1e-9)
     rows = results(tmp_path / "runs/train/small")
     metrics = [float(row["AP50"]) for row in rows if row["AP50"]]
@@ -138,27 +138,27 @@ def test_patience_ends_a_run(run, tmp_path, capsys):
     assert f"epoch {best}, 4 epochs ago" in capsys.readouterr().out
 
 
-def test_evaluations_are_as_far_apart_as_asked(run, tmp_path):
+def test_eval_interval(run, tmp_path):
     run("--epochs", 5, "--eval-interval", 2)
     evaluated = [row["epoch"] for row in results(tmp_path / "runs/train/small") if row["AP50"]]
     assert evaluated == ["2", "4", "5"]
 
 
-# Going on
+# Resuming
 
 
-def test_more_epochs_of_a_finished_run(run, copy, tmp_path, capsys):
+def test_a_finished_run_continues_with_more_epochs(run, copy, tmp_path, capsys):
     assert run("--resume", "--epochs", 2, "--ema") == 0  # the EMA starts with the weights
     assert "continued from weights/small-last.pth" in capsys.readouterr().out
     assert len(results(tmp_path / "runs/train/small")) == 2
     assert load(tmp_path / "weights/small-last.pth")["ema"] is not None
 
 
-def test_a_finished_run_that_is_resumed_plots_again(run, copy, tmp_path):
+def test_resuming_a_finished_run_writes_its_plots_again(run, copy, tmp_path):
     folder = tmp_path / "runs/train/small"
     for name in ("results.csv", "val_predictions.jpg"):
         (folder / name).unlink()
-    (tmp_path / "weights/.small-last-abcd1234.pth").write_bytes(b"half of it")  # what a kill leaves
+    (tmp_path / "weights/.small-last-abcd1234.pth").write_bytes(b"half of it")  # left by a killed run
     assert run("--resume") == 0
     assert len(results(folder)) == 1
     assert (folder / "val_predictions.jpg").exists()
@@ -176,7 +176,7 @@ def test_a_finished_run_that_is_resumed_plots_again(run, copy, tmp_path):
         ({"model": {}, "optimiser": {}}, r"none-last.pth: expected .*NAME-last.pth"),
     ],
 )
-def test_what_cannot_be_resumed(run, tmp_path, content, message):
+def test_files_that_cannot_be_resumed(run, tmp_path, content, message):
     path = tmp_path / "weights/none-last.pth"
     if content is not None:
         path.parent.mkdir()
@@ -188,7 +188,7 @@ def test_what_cannot_be_resumed(run, tmp_path, content, message):
         run("--resume", "weights/none-last.pth")
 
 
-def test_nothing_to_resume(run):
+def test_resume_without_a_checkpoint(run):
     with pytest.raises(InputError, match=r"^--resume: .*NAME-last.pth"):
         run("--resume")
 
@@ -207,7 +207,7 @@ def test_resume_with_other_classes(run, copy, tmp_path):
 
 
 def write_data_file(folder, **changes):
-    """A .data file with these entries changed, next to names and lists that are there."""
+    """Write a .data file with these entries changed; its names and lists must exist."""
     lines = {
         **{"model_name": "small", "epochs": 1, "steps": "2", "batch_size": 4, "subdivisions": 1},
         **{"learning_rate": 0.01, "pre_weights": "scratch", "classes": CLASSES, "width": 64, "height": 64},
@@ -221,7 +221,7 @@ def write_data_file(folder, **changes):
 # Failures
 
 
-def test_loss_that_is_not_finite_ends_the_run(run, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run(run, tmp_path):
     with pytest.raises(RunError) as caught:
         run("--lr", 1e30, "--epochs", 5)
     message = str(caught.value)
@@ -232,7 +232,7 @@ def test_loss_that_is_not_finite_ends_the_run(run, tmp_path):
         assert torch.isfinite(tensor).all()
 
 
-def test_full_disk_leaves_the_previous_checkpoint(run, copy, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_checkpoint_intact(run, copy, tmp_path, monkeypatch):
     path = tmp_path / "weights/small-last.pth"
     before = path.read_bytes()
     whole = Path.write_bytes
@@ -265,7 +265,7 @@ def test_full_disk_leaves_the_previous_checkpoint(run, copy, tmp_path, monkeypat
         ({"pre_weights": "absent.pth"}, r"absent.pth: "),
     ],
 )
-def test_data_that_cannot_be_trained_on(run, shapes, tmp_path, changes, message):
+def test_invalid_data(run, shapes, tmp_path, changes, message):
     folder = tmp_path / "d"
     (folder / "empty").mkdir(parents=True)
     cv2.imwrite(str(folder / "empty/a.png"), torch.zeros(64, 64, 3, dtype=torch.uint8).numpy())
@@ -276,7 +276,7 @@ def test_data_that_cannot_be_trained_on(run, shapes, tmp_path, changes, message)
         run(data=write_data_file(folder, **{**lists, **changes}))
 
 
-def test_no_data(run, monkeypatch):
+def test_data_is_required(run, monkeypatch):
     with pytest.raises(InputError, match=r"^--data: expected"):
         train.main(train.build_parser().parse_args([]))
 
@@ -300,7 +300,7 @@ def test_no_data(run, monkeypatch):
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
     ],
 )
-def test_options_that_mean_nothing(capsys, arguments, message):
+def test_invalid_options(capsys, arguments, message):
     with pytest.raises(SystemExit) as caught:
         train.build_parser().parse_args(arguments)
     assert caught.value.code == 2
@@ -308,12 +308,12 @@ def test_options_that_mean_nothing(capsys, arguments, message):
 
 
 @pytest.mark.parametrize("device", ["tpu9", "cuda:99"])
-def test_device_that_is_not_there(run, device):
+def test_a_missing_device(run, device):
     with pytest.raises(InputError, match=rf"^--device {device}: expected"):
         run("--device", device)
 
 
-def test_script_names_its_failure_in_one_line(run_script, tmp_path):
+def test_an_error_is_one_line(run_script, tmp_path):
     done = run_script("train.py", "--data", "absent.data", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: absent.data: ")

@@ -31,13 +31,13 @@ class OutputOptions:
     folder: str | None = None  # None: runs/test/NAME, and SINGLE_RESULT for one image
     txt: bool = False  # darknet labels
     crop: bool = False  # one image per detected object
-    json: str | None = None  # path of the JSON file
+    json: str | None = None  # path of a JSON file with all detections
     show: bool = False  # in a window
     font: str | None = None  # path of a font for class names
 
 
 class ResultWriter(contextlib.ExitStack):
-    """Write the results of one frame after the other; folder and video are created for the first one.
+    """Write the results frame by frame. The folder and the video file are created when they are first needed.
 
     Args:
         options: what to write.
@@ -94,7 +94,7 @@ def result_folder(path: str | Path) -> Path:
         InputError: the folder cannot be created.
     """
     path = Path(path)
-    if path.name in ("", ".."):  # a name such as `.-2` is not what `.` or `/` means
+    if path.name in ("", ".."):  # these paths have no name that `-2` can be added to
         path = path / "test"
     if path.is_dir() and not any(path.iterdir()):
         return path
@@ -125,7 +125,7 @@ def write_image(path: str | Path, image: np.ndarray) -> Path:
 
 
 class VideoFile(contextlib.ExitStack):
-    """A video file that is written frame by frame and appears, complete, when it is closed.
+    """A video file that is written frame by frame, and gets its final name when it is closed.
 
     Args:
         stem: path of the file without its suffix, which depends on the codec.
@@ -184,7 +184,7 @@ def label_lines(detections: np.ndarray, image_size: tuple[int, int]) -> str:
 
 
 def crop(image: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """Cut all pixels that a box (x1, y1, x2, y2) touches out of an image, at least one pixel."""
+    """Return the pixels of an image that a box (x1, y1, x2, y2) touches, at least one."""
     height, width = image.shape[:2]
     left, top = min(math.floor(box[0]), width - 1), min(math.floor(box[1]), height - 1)
     return image[top : max(math.ceil(box[3]), top + 1), left : max(math.ceil(box[2]), left + 1)]

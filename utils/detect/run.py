@@ -1,4 +1,4 @@
-"""Detection in every frame of a source, from the options of test.py to a summary."""
+"""Detect in every frame of a source: the work of test.py."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Thresholds:
 
     conf: float  # detections have a higher score
     iou: float  # if two boxes of a class have a higher IoU, only the one with the higher score is kept
-    max_det: int = MAX_DETECTIONS  # detections per image, the best ones
+    max_det: int = MAX_DETECTIONS  # at most this many detections per image, the best ones
     classes: tuple[int, ...] | None = None  # class ids; None: all
 
 
@@ -45,8 +45,8 @@ class Summary:
 
     source: ImageSource | VideoSource
     class_names: Sequence[str]
-    model: str  # weights file, runtime, input size and number of classes, for people
-    device: str  # for people
+    model: str  # weights file, runtime, input size and class count, as text
+    device: str  # as text
     frames: int = 0
     detections: Counter = field(default_factory=Counter)  # by class id
     frames_with: Counter = field(default_factory=Counter)  # frames with detections of a class, by class id
@@ -75,7 +75,7 @@ class FrameDetector:
     def __init__(self, runtime: Runtime, size: tuple[int, int], thresholds: Thresholds) -> None:
         self.runtime, self.size = runtime, size
         self.thresholds = dataclasses.asdict(thresholds)
-        # The first pass through a network takes many times longer than the others; it is not reported.
+        # The first run of a network takes many times longer than the others, so it is not measured.
         self(np.zeros((1, 1, 3), np.uint8))
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
@@ -86,7 +86,7 @@ class FrameDetector:
 
         Returns:
             detections: [n, 6] float32 (x1, y1, x2, y2, score, class id) in pixels, inside the image, best first.
-            seconds: by the name of the step.
+            seconds: per step, by its name.
         """
         start = time.perf_counter()
         resized = cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR)
@@ -113,7 +113,7 @@ def detect(
     Args:
         image_source: as for `utils.detect.sources.open_source`.
         weights: path of a .pth, .onnx or .ncnn.param file.
-        data: path of the .data file; None for exported weights, which contain its classes, anchors and size.
+        data: path of the .data file; None for exported weights, which contain classes, anchors and input size.
         device: as for `utils.runtimes.loading.select_device`.
         thresholds: select the detections.
         options: what to write and show.

@@ -34,7 +34,7 @@ VIDEO_SUFFIXES = frozenset(
 
 _DEFAULT_FPS = 30.0  # for cameras that do not report their rate
 _MAX_FPS = 1000.0
-_MIN_COMPLETE = 0.9  # a video with a smaller share of the frames in its header may be damaged
+_MIN_COMPLETE = 0.9  # fraction of the frame count in the header; a video with fewer frames may be damaged
 
 # Problems with a video are reported here, so FFmpeg does not have to log them.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -79,7 +79,7 @@ class ImageSource:
             try:
                 image = read_image(path)
             except InputError as error:
-                # The progress bar would end up on the same line.
+                # Otherwise the warning would be on the line of the progress bar.
                 with tqdm.external_write_mode(file=sys.stderr):
                     warn(f"{error}; skipped")
                 self.failed.append(str(path))
@@ -91,7 +91,7 @@ class VideoSource:
     """Frames of a video file or of a camera.
 
     Args:
-        capture: opened.
+        capture: an opened video or camera.
         origin: path of the video, or the name of the camera.
         endless: True for a camera, which has no last frame.
     """
@@ -132,10 +132,10 @@ class VideoSource:
 
 
 def open_source(text: str) -> ImageSource | VideoSource:
-    """Open a path of an image, a folder, a list file or a video, a glob, or the index of a camera.
+    """Open an image, a folder, a list file, a video, a glob, or a camera given by its index.
 
     Raises:
-        InputError: nothing is found, no image is found, or the video or camera cannot be opened.
+        InputError: no image is found, or the video or camera cannot be opened.
     """
     path = Path(text)
     if text.isascii() and text.isdigit() and not path.exists():
@@ -169,7 +169,7 @@ def source_name(path: str | Path) -> str:
 def unique_stems(paths: Sequence[str | Path]) -> list[str]:
     """Name the results of each image: its path below the common folder, with `/`, without the suffix.
 
-    A number is added to a name that an earlier image has.
+    If an earlier image has the same name, `-2`, `-3`, … is added.
     """
     absolute = [os.path.abspath(path) for path in paths]
     try:

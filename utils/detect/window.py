@@ -24,7 +24,7 @@ def open_window(title: str) -> Window | None:
     # Some builds of OpenCV name a folder of fonts that does not exist, and Qt prints many warnings about it.
     if not Path(os.environ.get("QT_QPA_FONTDIR", ".")).is_dir():
         os.environ["QT_QPA_FONTDIR"] = str(Path(default_font()).parent)
-    # Without a display, Qt ends the whole process; OpenCV may also be built without windows. A subprocess finds out.
+    # Tested in a subprocess, because Qt ends the process without a display. OpenCV may also be built without windows.
     try:
         probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=30, check=False)
         possible = probe.returncode == 0
@@ -58,7 +58,7 @@ class Window:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         cv2.imshow(self.title, cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image)
         while True:
-            # Closing the window does not end waitKey, so it waits for short times.
+            # Closing the window does not end waitKey, so wait in short intervals.
             key = cv2.waitKey(50 if wait else 1)
             if key & 0xFF in _QUIT_KEYS or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
                 return False

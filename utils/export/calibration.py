@@ -14,14 +14,14 @@ from utils.errors import InputError
 
 BINS = 2048
 LEVELS = 127  # largest absolute value in int8
-CLIP_BINS = np.arange(64, BINS + 1, 16)  # candidates: number of bins below the limit
+CLIP_BINS = np.arange(64, BINS + 1, 16)  # candidate limits, in bins
 
 
 def read_calibration(source: str | Path | None, count: int, size: tuple[int, int]) -> list[np.ndarray]:
-    """Read the first images of a list in the input size.
+    """Read the first images of a list and resize them to the input size.
 
     Args:
-        source: list file, folder or glob, see `utils.dataset.lists.list_images`; None: there is none.
+        source: list file, folder or glob, see `utils.dataset.lists.list_images`; None is an error.
         count: how many images to read.
         size: (width, height) of the input.
 
@@ -40,7 +40,7 @@ def read_calibration(source: str | Path | None, count: int, size: tuple[int, int
 
 
 class Histogram:
-    """Absolute values of one tensor over all calibration images."""
+    """Histogram of the absolute values of one tensor over all calibration images."""
 
     def __init__(self, lowest: float, highest: float) -> None:
         self.lowest, self.highest = lowest, highest
@@ -51,11 +51,12 @@ class Histogram:
         self.counts += np.histogram(np.abs(values), BINS, (0, self.largest or 1))[0]
 
     def clip_limit(self) -> float:
-        """Return the limit with the least squared error when larger absolute values are clipped.
+        """Return the clipping limit with the lowest squared error.
 
-        A value below the limit is rounded to a multiple of s = limit / 127, which costs s²/12 on average (a value
-        below s/2 becomes 0 and costs its square). A value above it costs the square of its distance from the limit.
-        Banner et al. 2019 (arXiv:1810.05723) derive the limit for two distributions; this histogram needs none.
+        A value v below the limit is rounded to a multiple of s = limit / 127. This costs s²/12 on average, but never
+        more than v², because small values become 0. A value above the limit costs the square of its distance from it.
+        Banner et al. 2019 (arXiv:1810.05723) derive the limit for two distributions; a histogram needs no such
+        assumption.
         """
         if not self.largest:
             return 1.0

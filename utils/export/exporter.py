@@ -1,4 +1,4 @@
-"""Export a checkpoint: make each model in a temporary folder, compare it with PyTorch, then move it to its place."""
+"""Export weights: write each model to a temporary folder, compare it with PyTorch, copy it to the output folder."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ExportOptions:
     int8: bool = False  # also export int8 models
     calib: str | None = None  # calibration images; None: the train list
     calib_images: int = 64
-    conf: float = 0.3  # thresholds that the files contain
+    conf: float = 0.3  # thresholds to store in the files
     iou: float = 0.4
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """The files of a model; the first one loads it."""
+    """The files of a model; the first one is the path for loading it."""
 
     files: list[Path]
     precision: str
@@ -81,7 +81,7 @@ class ExportedModel:
 
 
 def export(config: Config, options: ExportOptions) -> Iterator[ExportedModel]:
-    """Export a checkpoint, and yield each model after it is checked and written.
+    """Export weights, and yield each model after it is checked and written.
 
     Raises:
         InputError: the weights or the calibration images cannot be used, or the folder cannot be written to.
@@ -102,7 +102,7 @@ def export(config: Config, options: ExportOptions) -> Iterator[ExportedModel]:
 
 
 class _Exporter:
-    """Makes, checks and writes the models of one checkpoint."""
+    """Creates, checks and writes the models of one weights file."""
 
     def __init__(self, config: Config, options: ExportOptions, folder: Path) -> None:
         self.options, self.folder = options, folder
@@ -127,7 +127,7 @@ class _Exporter:
 
     def onnx_int8(self, images: Sequence[np.ndarray]) -> ExportedModel:
         """Export to ONNX in int8, without NMS."""
-        # Here, because it imports onnx, which is optional.
+        # Imported here because it needs the optional package onnx.
         from utils.export.int8_onnx import INT8_MIN_OPSET, quantize
 
         model = self._trace(self.activated, max(self.options.opset, INT8_MIN_OPSET))

@@ -49,8 +49,8 @@ class EndToEndDetector(nn.Module):
         self.detector = detector.eval()
         self.conf, self.iou, self.max_det = conf, iou, max_det
         self.register_buffer("anchors", torch.tensor(anchors))
-        # An offset per class, larger than any box: boxes of different classes do not overlap, and one NMS serves all
-        # classes. A box is at most four times as large as its anchor.
+        # Boxes are shifted by class_id times this offset, so that boxes of different classes do not overlap and one NMS
+        # serves all classes. A box is at most four times as large as its anchor.
         self.class_offset = float(max(size) + 2 * 4 * self.anchors.max() + 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

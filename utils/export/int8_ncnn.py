@@ -1,7 +1,7 @@
 """int8 weights and activations for NCNN, as NCNN's tools ncnn2table and ncnn2int8 make them.
 
 NCNN computes a quantized convolution as int8 · int8 → int32. Weights have one scale per output channel, the input has
-one scale. A scale is 127 divided by the largest value to keep.
+one scale. A scale is 127 divided by the largest absolute value that is not clipped.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def quantize(
         images: calibration images in the input size, each [H, W, 3] uint8, BGR.
 
     Returns:
-        (layers with int8 weights, except float16 in the first convolutions and in those that lose too much;
-        disagreement of each of the latter)
+        (quantized layers, disagreement of each convolution that int8 changes too much). These convolutions and
+        `first_convolutions` have float16 weights.
     """
     inputs = sorted({layer.inputs[0] for layer in layers if layer.weights is not None})
     with _temporary_net(layers) as net:
@@ -70,7 +70,7 @@ def quantize(
 
 
 def first_convolutions(layers: Sequence[Layer]) -> set[str]:
-    """Return the names of the convolutions that read the image. With so few channels NCNN is slow in int8."""
+    """Return the names of the convolutions that read the image. With only three channels, NCNN is slow in int8."""
     image_blobs, names = set(), set()
     for layer in layers:
         reads_image = image_blobs.issuperset(layer.inputs)
@@ -86,7 +86,7 @@ def to_int8(layers: Sequence[Layer], limits: dict[str, float], names: Collection
 
     Args:
         layers: with float32 weights.
-        limits: largest absolute value to keep of each blob that a converted layer reads.
+        limits: for each blob that a converted layer reads, the largest absolute value that is not clipped.
         names: of the layers to convert.
     """
     readers = {}

@@ -53,8 +53,8 @@ def quantize(
 def unshare_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy the model so that no two nodes share a weight.
 
-    The output layers are shared by both scales. The scale of a quantized bias depends on the layer's input, which
-    differs between them, but ONNX Runtime would use the scale of the first for both.
+    Both scales share the output layers. The quantization scale of a bias depends on the input of the layer, which
+    differs between them, but ONNX Runtime would use that of the first one for both.
     """
     model = copy.deepcopy(model)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -71,7 +71,7 @@ def unshare_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _activation_limits(model: onnx.ModelProto, pixels: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
-    """Return the (lowest, highest) value to keep for each input and output of Conv and ReLU nodes."""
+    """Return the range (lowest, highest) that int8 represents, for each input and output of Conv and ReLU nodes."""
     nodes = [node for node in model.graph.node if node.op_type in ("Conv", "Relu")]
     names = sorted({name for node in nodes for name in (node.input[0], node.output[0])} - {INPUT})
     observed = copy.deepcopy(model)
@@ -89,9 +89,9 @@ def _activation_limits(model: onnx.ModelProto, pixels: Sequence[np.ndarray]) -> 
 def _simulate_int8(
     model: onnx.ModelProto, limits: dict[str, tuple[float, float]], names: Sequence[str]
 ) -> onnx.ModelProto:
-    """Copy the float32 model and round input and weights of the named convolutions as int8 does.
+    """Copy the float32 model and round the inputs and weights of the named convolutions as int8 does.
 
-    `quantize_static` takes seconds, which is too long to call it once per layer.
+    `quantize_static` takes seconds, too long to call it once per layer.
     """
     model = copy.deepcopy(model)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -12,7 +12,7 @@ from utils.export.graph import ActivatedDetector
 from utils.optional import require
 from utils.runtimes.ncnn_format import Layer, read_model
 
-# The layers of an exported network. pnnx writes other layers for operations that NCNN does not have.
+# The layers that exported networks use. All others are slow, or stand for operations that NCNN does not have.
 LAYERS = {
     *("Input", "Convolution", "ConvolutionDepthWise", "Pooling", "Interp"),
     *("ShuffleChannel", "Slice", "Split", "Concat", "Softmax", "Sigmoid", "Permute"),
@@ -28,7 +28,7 @@ def to_ncnn(module: ActivatedDetector, size: tuple[int, int]) -> list[Layer]:
         size: (width, height) of the input.
 
     Raises:
-        RunError: pnnx is missing or failed, or left operations that NCNN does not have.
+        RunError: pnnx is missing or failed, or wrote layers that are not in LAYERS.
     """
     pnnx = require("pnnx", "exporting to NCNN")
     width, height = size

@@ -1,12 +1,12 @@
-"""Rewrite a detector into the form that NCNN runs fastest. It computes the same.
+"""Rewrite a detector so that NCNN runs it faster, with the same results.
 
 This file assumes the ShuffleNetV2 backbone and the LightFPN of this project; the other exports do not.
 
-A ShuffleBlock passes the channels of even index through, changes the others, and appends the changed ones. NCNN is slow
-at selecting every second channel, but fast at interleaving two halves (one channel of each in turn) and cutting the
-result in the middle, which selects the first halves of both and the second halves of both. So each convolution gets
-its output channels in the order of the number of blocks that they pass through, largest first. Then every block passes
-the first half of everything through, and only the order of the weights changes.
+A ShuffleBlock passes the channels with even indices through, changes the others, and appends the changed ones. NCNN is
+slow at selecting every second channel. It is fast at interleaving both halves of the channels and cutting the result in
+the middle, which selects the first half of each half. So the output channels of each convolution are sorted by the
+number of blocks that pass them through, largest first: then every block selects the same channels as before, and only
+the order of the weights changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Channel = tuple[int, int]  # (half, index in the half), see `stage_order`
 
 
 class StageOrder(NamedTuple):
-    """Orders of channels in a stage: each list holds the old index of the channel at each new position."""
+    """Orders of channels in a stage: each list has the old channel index for each new position."""
 
     downsampled: list[list[int]]  # outputs of both branches of the first block
     inputs: list[list[int]]  # per block: the channels that it changes
@@ -71,8 +71,8 @@ class InterleavingBlock(nn.Module):
 class SplitStem(nn.Module):
     """The first convolution and pooling of the backbone, STEM_CHANNELS output channels at a time.
 
-    NCNN computes so few channels directly, without copying the window of each pixel first, and the pooling finds its
-    input in the processor's cache. This takes two thirds of the time.
+    With this few channels, NCNN convolves without first copying the window of each pixel, and the input of the pooling
+    fits into the processor's cache. This takes two thirds of the time.
     """
 
     def __init__(self, backbone: ShuffleNetV2) -> None:
@@ -87,15 +87,15 @@ class SplitStem(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images = F.pad(images, self.margin)  # once for all parts
-        # ReLU and maximum can be swapped, and after pooling there are four times fewer values.
+        # Max pooling and ReLU can be swapped, and after pooling there are only a quarter of the values.
         return torch.cat([self.maxpool(part(images)) for part in self.parts], 1).relu()
 
 
 class EarlyReductionFPN(nn.Module):
     """A LightFPN that reduces the coarse features before it upsamples them, with a quarter of the multiplications.
 
-    A 1×1 convolution of concatenated features is the sum of two convolutions, and on the upsampled ones it would
-    compute the same value four times.
+    A 1×1 convolution of concatenated features is the sum of two convolutions. After upsampling, the one of the coarse
+    features would compute each value four times.
     """
 
     def __init__(self, fpn: LightFPN) -> None:
@@ -124,7 +124,7 @@ def stage_order(channels: int, blocks: int) -> StageOrder:
     """
     half = channels // 2
     # Halves 0 and 1 are the outputs of the first block, half 2 + n holds the channels that block n writes.
-    halves = [[(number, index) for index in range(half)] for number in range(2 + blocks)]
+    halves = [[(half_index, index) for index in range(half)] for half_index in range(2 + blocks)]
     passes, before = _simulate(halves, lambda x: (x[0::2], x[1::2]))
     sorted_halves = [sorted(half, key=passes.__getitem__, reverse=True) for half in halves]
     _, after = _simulate(sorted_halves, _interleave_and_cut)

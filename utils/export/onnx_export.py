@@ -44,7 +44,7 @@ def to_onnx(
     """
     onnx, onnxslim = require("onnx", PURPOSE), require("onnxslim", PURPOSE)
     outputs = (DETECTIONS,) if isinstance(module, EndToEndDetector) else OUTPUTS
-    # The exporter based on tracing is deprecated. Its successor needs operator set 18, which many devices cannot read.
+    # The tracing exporter is deprecated, but its successor needs opset 18, which many devices cannot run.
     tracing = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     buffer = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():

@@ -15,7 +15,7 @@ from utils.runtimes.base import split_maps
 TOLERANCE = 0.03  # `disagreement` above which a layer stays in floating point
 MAX_FLOAT_WEIGHTS = 0.15  # fraction of all weights that may stay in floating point; keeps int8 files small
 MIN_SCORE = 0.01  # weaker predictions are not compared, because no threshold is that low
-IMAGES = 16  # enough to tell the layers apart
+IMAGES = 16  # enough to rank the layers
 
 
 def choose_float_layers(
@@ -29,8 +29,8 @@ def choose_float_layers(
     Args:
         sizes: number of weights of each layer that can be quantized.
         predict: predictions per image when the layers with the given names are quantized.
-        tolerance: only layers with a larger `disagreement` are chosen, the worst first …
-        max_float_weights: … as long as their weights are at most this fraction of all weights.
+        tolerance: only layers with a larger `disagreement` are chosen.
+        max_float_weights: largest fraction of all weights that the chosen layers may have; the worst are chosen first.
 
     Returns:
         Disagreement of each chosen layer, the worst first.
@@ -52,8 +52,8 @@ def choose_float_layers(
 def disagreement(reference: Iterable[Predictions], other: Iterable[Predictions]) -> float:
     """Compare predictions, one `Predictions` per image: 0 means equal.
 
-    Sums the change of each score, and (1 − IoU) of each box times its score, as a fraction of the sum of all scores.
-    So a confident prediction counts more.
+    The sum over all predictions of the change of the score and of score · (1 − IoU), divided by the sum of all scores.
+    Confident predictions count more. If the class changes, the other score is 0.
     """
     changed = total = 0.0
     for expected, actual in zip(reference, other, strict=True):

@@ -27,7 +27,7 @@ FLOAT16_TOLERANCE = 0.05  # a float16 model that differs by more gets a warning
 
 
 class Reference(NamedTuple):
-    """An image in the input size and the outputs of the network in PyTorch."""
+    """An image of the input size, and PyTorch's outputs for it."""
 
     image: np.ndarray  # [H, W, 3] uint8, BGR
     maps: list[torch.Tensor]  # per scale: [1, H, W, 4·A + A + C] probabilities
@@ -42,7 +42,7 @@ def make_reference(module: ActivatedDetector, info: ModelInfo) -> Reference:
 
 
 def compare_with_pytorch(path: Path, precision: str, reference: Reference, info: ModelInfo) -> list[str]:
-    """Compare an exported model with PyTorch. A float32 model must be equal, a float16 model should be.
+    """Compare an exported model with PyTorch on the image of `reference`, and check the difference.
 
     Returns:
         Lines of text about the result.
@@ -57,7 +57,7 @@ def compare_with_pytorch(path: Path, precision: str, reference: Reference, info:
         (detections,) = runtime.predict(reference.image[None], info.conf, info.iou)
         notes.append(f"detections in {image}: {len(detections)}")
         if precision != "FP32":
-            return notes  # scores move across the threshold, so other detections are not wrong
+            return notes  # rounding moves scores across the threshold, so different detections are no error
         difference = detections_difference(detections, reference, info)
     else:
         difference = largest_difference(runtime, reference)
@@ -80,7 +80,7 @@ def check_difference(name: str, precision: str, difference: float) -> None:
 
 
 def largest_difference(runtime: Runtime, reference: Reference) -> float:
-    """Return the largest difference between a probability of `runtime` and the same one of `reference`."""
+    """Return the largest difference between the outputs of `runtime` and those of `reference`."""
     output = runtime.execute(runtime.prepare(reference.image[None]))
     maps = [torch.cat(list(scale), 1).permute(0, 2, 3, 1) for scale in output]
     return max(float((ours - theirs).abs().max()) for ours, theirs in zip(maps, reference.maps, strict=True))
@@ -89,23 +89,24 @@ def largest_difference(runtime: Runtime, reference: Reference) -> float:
 def detections_difference(detections: torch.Tensor, reference: Reference, info: ModelInfo) -> float:
     """Compare the detections of a model that includes NMS with the predictions of PyTorch.
 
-    Rounding may move a score across the threshold, or swap two boxes of nearly equal score. So three things are
-    required, each with a margin of TOLERANCE: every detection is one of PyTorch's predictions, no two detections of a
-    class overlap by more than `info.iou`, and every prediction that no other one could suppress is detected.
+    Rounding may move a score across the threshold, or swap two boxes of nearly equal score. So the detections need not
+    be equal. Required, each with a margin of TOLERANCE: all scores are above `info.conf`, no two detections of a class
+    overlap by more than `info.iou`, and every prediction that no other one can suppress is detected. The caller checks
+    the returned difference.
 
     Args:
-        detections: [n, 6] (x1, y1, x2, y2, score, class) in input pixels, in the image of `reference`.
+        detections: [n, 6] (x1, y1, x2, y2, score, class) in input pixels, for the image of `reference`.
         reference: the image and PyTorch's outputs.
         info: anchors, input size and thresholds.
 
     Returns:
-        Largest difference between a detection and its prediction: of the score, or of a coordinate as a fraction of
-        the input's side. Infinite if a requirement is not met.
+        Largest difference between a detection and the nearest prediction of PyTorch, in the score or in a coordinate
+        (as a fraction of the input size). Infinite if a requirement is not met.
     """
     boxes, scores = _predictions(reference, info.anchors)
     sides = boxes.new_tensor([info.width, info.height, info.width, info.height])
     class_ids = detections[:, 5].long()
-    class_scores = scores[:, class_ids].T  # [n, K] scores of the predictions in the class of each detection
+    class_scores = scores[:, class_ids].T  # [n, K] scores of all predictions for the class of each detection
     box_difference = ((detections[:, None, :4] - boxes) / sides).abs().amax(2)
     difference = box_difference.maximum((detections[:, 4:5] - class_scores).abs())  # [n, K]
     largest = float(difference.amin(1).max()) if len(detections) else 0.0
@@ -135,8 +136,8 @@ def _predictions(reference: Reference, anchors: Anchors) -> tuple[torch.Tensor, 
 def _undisputed(boxes: torch.Tensor, scores: torch.Tensor, min_score: float, iou: float) -> torch.Tensor:
     """Return the indices of the predictions that every correct NMS keeps.
 
-    Their score is above `min_score`, their class is the best one by TOLERANCE, and no prediction that overlaps them by
-    more than `iou` and may count as the same class has a higher score, or one within TOLERANCE.
+    Their score is above `min_score`, and all other classes score lower by TOLERANCE or more. All predictions that may
+    have the same class and overlap them by more than `iou` also score lower by TOLERANCE or more.
     """
     best = scores.amax(1)
     candidates = torch.nonzero(best > min_score - 2 * TOLERANCE).flatten()

@@ -34,7 +34,7 @@ def save_plots(sets: Mapping[str, DatasetStatistics], config: Config, folder: Pa
     Args:
         sets: statistics of each set, by the name of the set; box sizes and examples are those of the first one.
         config: class names, input size and anchors.
-        folder: where the files go.
+        folder: for the files.
         seed: selects the example images.
     """
     name, first = next(iter(sets.items()))

@@ -1,4 +1,4 @@
-"""Boxes and class names drawn on an image; they stay readable, and inside the image, at any image size."""
+"""Draw boxes and class names on images of any size; they stay readable and inside the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from utils.plots.fonts import ClassLabel, default_font, load_font, shorten
 Color = tuple[int, int, int]  # blue, green, red
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels
 
-# Line width and font size are fractions of the square root of the image's area: this suits long images too.
+# Line width and font size are fractions of the square root of the image's area: this also suits long, narrow images.
 _LINE_WIDTH = 0.004
 _MIN_LINE_WIDTH = 2  # pixels; the lines of small boxes are thinner
 _FONT_SIZE = 0.026
@@ -36,7 +36,7 @@ def draw_detections(image: np.ndarray, detections: np.ndarray, labels: Sequence[
     Args:
         image: [H, W, 3] uint8, BGR.
         detections: [n, 6] (x1, y1, x2, y2, score, class id) in pixels, inside the image, best first. A score of NaN
-            is not written.
+            is not drawn.
         labels: one per class.
 
     Returns:
@@ -107,7 +107,7 @@ def contrast_color(color: Color) -> Color:
 
 
 def place_tag(box: Sequence[float], size: tuple[int, int], image_size: tuple[int, int], taken: np.ndarray) -> Box:
-    """Choose the place of a tag: at its box, inside the image, where it covers the least of the tags before it.
+    """Choose the place of a tag: at its box and inside the image, where it covers the least of the tags in `taken`.
 
     Args:
         box: (x1, y1, x2, y2) of the detection in pixels.

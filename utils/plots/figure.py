@@ -24,7 +24,7 @@ def saved_figure(path: Path, size: tuple[float, float], dpi: int) -> Iterator[Fi
         dpi: pixels per inch.
     """
     with matplotlib.rc_context({"font.family": "DejaVu Sans", "text.parse_math": False}):
-        # "constrained" can leave labels of axes with a fixed aspect ratio outside the figure.
+        # "constrained" may place the labels of axes with a fixed aspect ratio outside the figure.
         figure = Figure(figsize=size, dpi=dpi, layout="compressed")
         yield figure
         with atomic_path(path) as temporary:

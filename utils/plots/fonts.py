@@ -90,7 +90,7 @@ def _characters(path: str) -> frozenset[int]:
     from matplotlib.ft2font import FT2Font
 
     try:
-        load_font(path, 20)  # Pillow refuses fonts of bitmaps, which exist in one size only
+        load_font(path, 20)  # Pillow refuses bitmap fonts, which have only one size
         return frozenset(FT2Font(path).get_charmap())
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(f"{path}: expected a TrueType or OpenType font") from error

@@ -35,7 +35,7 @@ def fit_to_side(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def save_mosaic(path: Path, tiles: Sequence[Tile], columns: int, side: int) -> None:
-    """Write tiles row by row; each row is as high as its highest tile.
+    """Write tiles row by row; each row is as high as its tallest tile.
 
     Args:
         path: the suffix selects the format.

@@ -31,7 +31,7 @@ TILE_SIDE = 416  # pixels of the longer side of an image
 COLUMNS = 4
 MARKED_EPOCHS = 40  # with more epochs, the curves of results.png have no markers
 
-# Columns of results.csv and what they are called in results.png.
+# Columns of results.csv, and their titles in results.png.
 CURVES = {
     "total": "total loss",
     "box": "box loss",

@@ -1,4 +1,4 @@
-"""Run a detector on images: uint8 pixels in, detections out, with any software that executes the network."""
+"""The interface of all runtimes: uint8 images in, detections out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from utils.runtimes.model_info import ModelInfo
 
 
 class Timing(NamedTuple):
-    """Seconds that the parts of one call took."""
+    """Duration of each part of one call, in seconds."""
 
     preprocess: float
     network: float
@@ -23,7 +23,7 @@ class Timing(NamedTuple):
 
 
 class Runtime:
-    """A network and the software that executes it. A subclass sets the attributes, `prepare` and `execute`."""
+    """A network and the software that executes it. A subclass defines the attributes, `prepare` and `execute`."""
 
     name: str  # of the software, for messages
     precision: str  # of the weights: FP32, FP16 or INT8
@@ -59,7 +59,7 @@ class Runtime:
         """Detect in a batch of images and measure the time of each part.
 
         Args:
-            images: [N, H, W, 3] uint8, BGR, in the input size.
+            images: [N, H, W, 3] uint8, BGR, resized to the input size.
             conf, iou, max_det, classes: see `utils.postprocess.detect`.
 
         Returns:
@@ -91,7 +91,7 @@ class Runtime:
 
 
 class ExportedRuntime(Runtime):
-    """A model exported by pytorch2onnx.py. It runs on the CPU, with `threads` threads or (None) on all cores."""
+    """A model exported by pytorch2onnx.py. It runs on the CPU with `threads` threads; None: all cores."""
 
     device = torch.device("cpu")
 
@@ -101,6 +101,6 @@ class ExportedRuntime(Runtime):
 
 
 def split_maps(maps: Iterable[torch.Tensor], anchor_num: int) -> DetectorOutput:
-    """Split both outputs of an exported network, each [N, H, W, 4·A + A + C], into views of their three parts."""
+    """Split both outputs of an exported network, each [N, H, W, 4·A + A + C], into boxes, objectness and classes."""
     sections = (4 * anchor_num, 5 * anchor_num)
     return DetectorOutput(*(ScaleOutput(*values.permute(0, 3, 1, 2).tensor_split(sections, 1)) for values in maps))

@@ -1,4 +1,4 @@
-"""The PyTorch device of a --device option."""
+"""Select the PyTorch device."""
 
 import torch
 
@@ -6,7 +6,7 @@ from utils.errors import InputError
 
 
 def select_device(name: str) -> torch.device:
-    """Return the device of a --device option; `auto` is CUDA if there is a GPU, else the CPU.
+    """Return the device for a value of --device; `auto` is CUDA if there is a GPU, else the CPU.
 
     Raises:
         InputError: this machine has no such device.

@@ -1,4 +1,4 @@
-"""Choose the runtime for a weights file by its name."""
+"""Choose the runtime for a weights file by its suffix."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def load_runtime(
 
     Args:
         weights: .pth file, or .onnx or .ncnn.param file written by pytorch2onnx.py.
-        config: from the .data file of the weights, or the model's own description.
+        config: Config of the weights' .data file, or the ModelInfo of an exported model.
         device: see `select_device`; exported models run on the CPU.
         threads: CPU threads; None: the default of the runtime.
 
     Raises:
-        InputError: the file does not fit, or this machine has no such device.
+        InputError: the file does not match `config`, or this machine has no such device.
         RunError: a package is missing.
     """
     runtime = _load_exported(weights, threads)

@@ -1,6 +1,6 @@
 """The description of an exported model: everything needed to use it without its .data file.
 
-An .onnx file holds it in its metadata, each value as JSON. For NAME.ncnn.param it is the file NAME.json.
+An .onnx file has it in its metadata, each value as JSON. For NAME.ncnn.param, it is in the file NAME.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from utils.postprocess import MAX_DETECTIONS, Anchors
 
 FORMAT = 1
 PRECISIONS = ("FP32", "FP16", "INT8")
-# How pixels become the network's input; the same for all exported models.
+# How an image is converted to the network's input; the same for all exported models.
 INPUT = {
     "channels": "BGR",
     "layout": "NCHW",
@@ -31,15 +31,15 @@ INPUT = {
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Description of an exported model. Attributes that `Config` also has mean the same."""
+    """Description of an exported model. Attributes that `Config` also has have the same meaning."""
 
-    path: Path | None  # the file it was read from
+    path: Path | None  # the file that it was read from, if any
     model_name: str
     class_names: tuple[str, ...]
     width: int
     height: int
     anchors: Anchors
-    conf: float  # default thresholds; inside the model if NMS is part of it
+    conf: float  # thresholds: defaults, or fixed if the model includes NMS
     iou: float
     max_det: int
     precision: str
@@ -119,7 +119,7 @@ class ModelInfo:
         """Read a JSON file.
 
         Raises:
-            InputError: the file is missing, is not JSON, or as in `from_dict`.
+            InputError: the file is missing or not JSON, or `from_dict` rejects it.
         """
         try:
             return cls.from_dict(json.loads(read_text(path)), path)
@@ -131,7 +131,7 @@ class ModelInfo:
         """Read the metadata of an .onnx file, in which each value is JSON.
 
         Raises:
-            InputError: there is no such metadata, it is not JSON, or as in `from_dict`.
+            InputError: the metadata is missing or not JSON, or `from_dict` rejects it.
         """
         texts = {key: metadata[key] for key in _CHECKS if key in metadata}
         if not texts:
@@ -144,7 +144,7 @@ class ModelInfo:
     def check_fits(self, config: Config | ModelInfo) -> None:
         """Check that a .data file has the classes, anchors and input size of this model.
 
-        Class names may differ (they may be translated), their count may not.
+        Class names may differ, for example if they are translated, but not their count.
 
         Raises:
             InputError: they differ.
@@ -183,7 +183,8 @@ def _are_anchors(scales: list[list[list[float]]]) -> bool:
     )
 
 
-# What each entry must be, in words and as a function. A TypeError, AttributeError or LookupError means: it is not.
+# Per entry: the expected value in words, and its check, which returns False or raises TypeError, AttributeError or
+# LookupError for an invalid value.
 _CHECKS = {
     "format": (str(FORMAT), lambda value: value == FORMAT),
     "model_name": ("a name", _is_text),

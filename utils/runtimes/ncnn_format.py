@@ -18,7 +18,7 @@ from utils.files import read_text
 
 MAGIC = "7767517"
 WEIGHTED = ("Convolution", "ConvolutionDepthWise")
-# A tag before each kernel says its type.
+# The tag before each kernel gives its type.
 TAGS = {0x00000000: np.dtype("<f4"), 0x01306B47: np.dtype("<f2"), 0x000D4B38: np.dtype("i1")}
 TAG_OF = {dtype: tag for tag, dtype in TAGS.items()}
 # Keys of a convolution's parameters in the .param file.
@@ -75,7 +75,7 @@ def read_param(path: Path) -> list[Layer]:
     """Read the layers of a .param file, without weights.
 
     Raises:
-        InputError: a line is wrong; the message names it.
+        InputError: a line is invalid; the message has its line number.
     """
     lines = read_text(path).split("\n")
     if lines[0].strip() != MAGIC or len(lines) < 2:
@@ -130,7 +130,7 @@ def _parse_layer(words: list[str]) -> Layer:
 
 
 def _parse_weights(layer: Layer, content: bytes, offset: int) -> tuple[Weights, int]:
-    """Parse the weights of a layer at `offset`; the second result is the offset after them."""
+    """Parse the weights of a layer at `offset`; return them and the offset after them."""
     outputs, size = int(layer.params[OUTPUTS]), int(layer.params[WEIGHT_SIZE])
     (tag,) = struct.unpack_from("<I", content, offset)
     dtype = TAGS[tag]

@@ -62,7 +62,7 @@ def open_net(param_path: str | Path, weights_path: str | Path, threads: int | No
         InputError: the files are damaged.
     """
     ncnn = require("ncnn", f"{param_path}: running NCNN models")
-    # NCNN prints its own messages about damaged files, and crashes on some of them.
+    # Checks the files: NCNN prints its own messages about damaged ones, and crashes on some.
     read_model(Path(param_path), Path(weights_path))
     net = ncnn.Net()
     if threads:
@@ -88,13 +88,13 @@ def extract(net: ncnn.Net, planes: np.ndarray, names: Sequence[str], keep: bool 
         net: the network.
         planes: [3, H, W] float32 input.
         names: names of the blobs.
-        keep: must be True for blobs that are not outputs; otherwise NCNN frees them early.
+        keep: keep all blobs; needed if `names` has blobs that are not outputs, which NCNN would free early.
     """
     import ncnn
 
     extractor = net.create_extractor()
     extractor.set_light_mode(not keep)
-    extractor.input(INPUT, ncnn.Mat(planes))  # a view; `planes` exists until the extraction is done
+    extractor.input(INPUT, ncnn.Mat(planes))  # a view, valid because `planes` outlives the extraction
     # Copies, because the results are views of memory that the extractor owns.
     return [np.array(extractor.extract(name)[1]) for name in names]
 

@@ -40,7 +40,7 @@ class OnnxRuntime(ExportedRuntime):
         super().__init__(ModelInfo.from_metadata(metadata, Path(path)), threads)
         model_input = self.session.get_inputs()[0]
         self.input_name = model_input.name
-        # Models have a batch size of 1 or of any number of images.
+        # The batch size is either 1 or dynamic.
         self.one_by_one = model_input.shape[0] == 1
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.includes_nms = self.outputs == [DETECTIONS]
@@ -83,7 +83,7 @@ class OnnxRuntime(ExportedRuntime):
 
 
 def create_session(model: str | bytes, threads: int | None = None) -> InferenceSession:
-    """Load a file name, or the content of a file, into ONNX Runtime."""
+    """Load a model into ONNX Runtime; `model` is the path or the content of an .onnx file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -21,8 +21,8 @@ class TorchRuntime(Runtime):
     """A detector in PyTorch.
 
     Args:
-        detector: is changed: evaluation mode, BatchNorm folded, channels last.
-        config: .data file with the anchors.
+        detector: changed in place: evaluation mode, BatchNorm folded, channels last.
+        config: has the anchors.
         device: where the network runs.
     """
 
@@ -33,10 +33,10 @@ class TorchRuntime(Runtime):
     def __init__(self, detector: Detector, config: Config, device: torch.device) -> None:
         keep_freed_memory()
         self.device = device
-        # Convolutions are fastest with channels last on most devices, and images have this layout already.
+        # Convolutions are fastest with channels last on most devices, and images already have this layout.
         self.detector = fold_batchnorm(detector).to(device, memory_format=torch.channels_last)
         self.anchors = config.anchors
-        # On a CPU one batch does not keep several threads busy. One batch per thread takes a third less time.
+        # On a CPU, one batch does not keep several threads busy; one batch per thread takes a third less time.
         self.batches_at_once = min(MAX_BATCHES_AT_ONCE, torch.get_num_threads()) if device.type == "cpu" else 1
 
     @property
@@ -61,7 +61,7 @@ class TorchRuntime(Runtime):
 def fold_batchnorm(network: nn.Module) -> nn.Module:
     """Fold each BatchNorm2d into the Conv2d before it in an nn.Sequential, in place, and return the network.
 
-    The result is only valid in evaluation mode, which is switched on.
+    The network is put into evaluation mode, the only mode in which the result is valid.
     """
     network.eval()
     for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
