@@ -43,7 +43,7 @@ def test_equal_to_float64(batch, channels, height, width, relu, count):
     with threads(count):
         found, exact = both((batch, channels, height, width), relu)
     for actual, expected in zip(found, exact, strict=True):
-        # A few values can have almost no variance, and divided by it rounding errors are large.
+        # Few values can have almost no variance, and dividing by it enlarges rounding errors.
         torch.testing.assert_close(actual, expected, rtol=2e-3, atol=2e-3 * max(1.0, float(expected.abs().max())))
 
 
@@ -63,7 +63,7 @@ def test_sums_over_many_values_are_exact(relu, mean, spread):
     [((8, 4, 22, 22), 1e-2, 30.0), ((8, 4, 22, 22), 1e-2, 1000.0), ((32, 4, 88, 88), 1e-3, 0.3)],
 )
 def test_one_distant_pixel_leaves_the_variance_exact(shape, spread, value, pixel):
-    """As in a channel that is constant except in one corner."""
+    """A channel may be constant except at one pixel."""
     torch.manual_seed(0)
     x = (torch.randn(shape) * spread).contiguous(memory_format=LAYOUT)
     x.permute(0, 2, 3, 1).view(-1, shape[1])[pixel] = value
@@ -115,7 +115,7 @@ def test_values_that_are_not_finite_are_kept(relu, value):
 
 @pytest.mark.parametrize("relu", [False, True])
 def test_the_output_is_not_saved_for_the_backward_pass(relu):
-    # In half of the blocks the output is copied at once into the block's output; saving it would waste memory.
+    # In half of the blocks the output is copied into the block's output immediately; saving it would waste memory.
     network = layers(8, relu)
     use_kernels(network)
     y = network(torch.randn(2, 8, 5, 5, requires_grad=True))

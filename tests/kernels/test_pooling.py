@@ -65,7 +65,7 @@ def test_a_channel_without_positive_values_equals_pytorch(weight):
     x, gradient = random_tensor(2, 8, 8, 8), random_tensor(2, 8, 4, 4)
     found = step(nn.Sequential(BatchNormReluPool(norm_and_pool(weight=weight)[0])), x, gradient)
     exact = step(norm_and_pool(torch.float64, weight=weight), x.double(), gradient.double())
-    # Not the weight's gradient (2): in windows of equal values, both select different pixels.
+    # Not the weight's gradient (index 2): in windows of equal values, the two select different pixels.
     for index in (0, 1, 3):
         torch.testing.assert_close(found[index], exact[index], rtol=1e-4, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Assignment: the golden matches, and boxes placed by hand."""
+"""Matches of the original loss: golden values, and single boxes with known matches."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ GRID = (22, 22)
 
 
 def matches(found_matches):
-    """[matches, 5]: image, anchor, row, column, class."""
+    """Return [matches, 5]: image, anchor, row, column, class."""
     columns = (found_matches.image, found_matches.anchor, found_matches.row, found_matches.column, found_matches.label)
     return torch.stack(columns, 1)[found_matches.matched]
 
@@ -51,16 +51,16 @@ def cells(cx, cy, grid=GRID):
     [
         (5.25, 7.25, [(6, 5), (7, 4), (7, 5)]),  # nearer to left and above
         (5.75, 7.75, [(7, 5), (7, 6), (8, 5)]),  # nearer to right and below
-        (0.25, 0.25, [(0, 0)]),  # at the border: nothing beyond it
+        (0.25, 0.25, [(0, 0)]),  # at the border: no neighbor
         (21.75, 21.75, [(21, 21)]),
-        (22.0, 22.0, [(21, 21)] * 3),  # on the far edge: all in the last cell, counted thrice as in the original
+        (22.0, 22.0, [(21, 21)] * 3),  # on the far edge: all in the last cell, counted three times, as in the original
     ],
 )
-def test_a_box_is_given_to_its_cell_and_the_nearer_neighbours(cx, cy, expected):
+def test_a_box_matches_its_cell_and_the_nearer_neighbors(cx, cy, expected):
     assert cells(cx, cy) == expected
 
 
-def test_places_are_relative_to_the_responsible_cell_also_on_the_far_edge():
+def test_centers_are_relative_to_the_responsible_cell_also_on_the_far_edge():
     found_matches = match_targets(one_target(1.0, 1.0, 40 / 352, 40 / 352), ((40.0, 40.0),), 16, GRID)
     found = found_matches.matched
     assert found_matches.boxes[found, :2].tolist() == [[1.0, 1.0]] * 3
@@ -74,7 +74,7 @@ def test_two_boxes_may_share_a_cell_and_an_anchor():
 
 
 def test_nothing_waits_for_the_device():
-    """On the meta device tensors have no values, so whatever would need one on the host fails."""
+    """Tensors on the meta device have no values, so code that reads a value on the host fails."""
     found_matches = match_targets(torch.zeros(7, 6, device="meta"), ANCHORS[0], 16, GRID)
     assert {tensor.device.type for tensor in found_matches} == {"meta"}
     assert {len(tensor) for tensor in found_matches} == {5 * 3 * 7}
@@ -85,8 +85,8 @@ def test_a_grid_that_is_not_square():
 
 
 @pytest.mark.parametrize(("factor", "count"), [(1.99, 1), (2.01, 0), (1 / 1.99, 1), (1 / 2.01, 0)])
-def test_a_side_twice_the_anchors_is_too_much(factor, count):
-    # The center is in the middle of the border cell, so that one cell alone is responsible.
+def test_sides_match_within_a_factor_of_two(factor, count):
+    # The center is in the middle of the border cell, so that only one cell is responsible.
     target = one_target(0.5 / 22, 0.5 / 22, 40 * factor / 352, 40 / 352)
     found = matches(match_targets(target, ((40.0, 40.0),), 16, GRID))
     assert len(found) == count
@@ -109,10 +109,10 @@ def test_matches_lie_on_the_grid_and_within_reach_of_their_box(boxes):
         found = found_matches.matched
         assert ((found_matches.row >= 0) & (found_matches.row < side)).all()
         assert ((found_matches.column >= 0) & (found_matches.column < side)).all()
-        # What 2σ − 0.5 can reach.
+        # The range of 2σ − 0.5.
         relative = found_matches.boxes[found, :2]
         assert ((relative >= -0.5 - 1e-4) & (relative <= 1.5 + 1e-4)).all()
         ratio = found_matches.boxes[found, 2:] / found_matches.anchor_sizes[found]
         assert (torch.maximum(ratio, 1 / ratio) < 2).all()
-        # Own cell, one neighbour along x, one along y.
+        # Own cell, one neighbor along x, one along y.
         assert found.sum() <= 3 * len(anchors) * len(boxes)

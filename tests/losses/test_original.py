@@ -1,4 +1,4 @@
-"""The loss: golden values and gradients, parts of a batch, batches without boxes."""
+"""The original loss: golden values and gradients, parts of a batch, batches without boxes."""
 
 import math
 
@@ -81,7 +81,7 @@ def test_golden_losses_and_gradients(golden):
             torch.testing.assert_close(maps.grad, expected, rtol=1e-4, atol=1e-9, msg=f"grad_{name}{stride}")
 
 
-def test_a_batch_without_boxes_teaches_objectness_only():
+def test_a_batch_without_boxes_has_only_an_objectness_loss():
     output = random_output()
     losses = loss_of(output, torch.zeros(0, 6))
     assert losses.box.item() == losses.classes.item() == 0
@@ -97,7 +97,7 @@ def test_one_class_has_no_class_loss():
     assert losses.box.item() > 0
 
 
-def test_candidates_that_do_not_match_cost_nothing():
+def test_boxes_without_a_match_have_no_box_and_class_loss():
     output = random_output()
     # Too thin for any anchor.
     losses = loss_of(output, torch.tensor([[0, 1, 0.5, 0.5, 1.0, 0.01]]))
@@ -105,7 +105,7 @@ def test_candidates_that_do_not_match_cost_nothing():
 
 
 @pytest.mark.parametrize("size", [(0.0, 0.0), (0.0, 0.4), (0.4, 0.0), (1e-30, 1e-30)])
-def test_a_box_without_area_teaches_objectness_only(size):
+def test_a_box_without_area_has_only_an_objectness_loss(size):
     output = random_output()
     losses = loss_of(output, torch.tensor([[0, 1, 0.5, 0.5, *size]]))
     losses.total.backward()
@@ -125,24 +125,24 @@ def test_extreme_logits_give_finite_losses_and_gradients(logit):
     assert all(torch.isfinite(maps.grad).all() for maps in leaves(output))
 
 
-def test_values_worked_out_by_hand():
-    """One box that one anchor of one cell is responsible for, all logits 0."""
+def test_values_computed_by_hand():
+    """One box that matches one anchor of one cell; all logits are 0."""
     output = DetectorOutput(
         *(
             ScaleOutput(*(torch.zeros(1, channels, 96 // stride, 96 // stride) for channels in (12, 3, 4)))
             for stride in STRIDES
         )
     )
-    # The size of the third anchor of stride 32, which no other comes near; in the middle of the border cell.
+    # The box has the size of the third anchor of stride 32, fits no other, and is in the middle of the border cell.
     side = (100.0, 250.0)
     anchors = (((10.0, 10.0),) * 3, ((10.0, 10.0), (10.0, 10.0), side))
     target = torch.tensor([[0, 2, 16 / 96, 16 / 96, side[0] / 96, side[1] / 96]])
     loss = OriginalLoss(ORIGINAL, anchors)
     assert loss.count(loss.prepare(target, (96, 96))).tolist() == [0, 1]
     losses = loss_of(output, target, loss)
-    # Logits of 0 mean the cell's middle, the anchor's size: the box itself.
+    # Logits of 0 decode to the middle of the cell and the size of the anchor, which is the box.
     assert losses.box.item() == pytest.approx(0, abs=1e-5)
-    # Binary cross-entropy of a half is ln 2 wherever it is; the scales weigh 1 and 0.4.
+    # The binary cross-entropy of probability 0.5 is ln 2 for both targets; the weights of the scales are 1 and 0.4.
     assert losses.objectness.item() == pytest.approx(64 * 1.4 * math.log(2), rel=1e-5)
     # Four equal probabilities: ln 4, divided by the number of classes.
     assert losses.classes.item() == pytest.approx(32 * math.log(4) / 4, rel=1e-5)
@@ -150,7 +150,7 @@ def test_values_worked_out_by_hand():
 
 
 def test_the_box_loss_is_the_mean_over_the_matches():
-    """A box given twice costs what it costs once."""
+    """The losses do not change if each box is given twice."""
     output = random_output(batch=1)
     once = TARGETS[TARGETS[:, 0] == 0]
     first = loss_of(output, once)
@@ -159,7 +159,7 @@ def test_the_box_loss_is_the_mean_over_the_matches():
 
 
 def test_nothing_waits_for_the_device():
-    """On the meta device tensors have no values, so whatever would need one on the host fails."""
+    """Tensors on the meta device have no values, so code that reads a value on the host fails."""
     output = DetectorOutput(*(ScaleOutput(*(maps.detach().to("meta") for maps in scale)) for scale in random_output()))
     for maps in leaves(output):
         maps.requires_grad_()
@@ -170,7 +170,7 @@ def test_nothing_waits_for_the_device():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_outputs_cost_nearly_the_same(dtype):
+def test_half_precision_outputs_give_nearly_the_same_losses(dtype):
     output = random_output()
     halves = DetectorOutput(*(ScaleOutput(*(maps.to(dtype) for maps in scale)) for scale in output))
     got = loss_of(halves, TARGETS)
@@ -197,7 +197,7 @@ def test_the_parts_of_a_batch_add_up_to_it():
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-7)
 
 
-def test_following_the_gradient_lowers_the_loss():
+def test_gradient_descent_lowers_the_loss():
     output = random_output()
     optimizer = torch.optim.Adam(leaves(output), lr=0.1)
     history = []
@@ -217,7 +217,7 @@ boxes = st.tuples(places, places, sides, sides)
 
 @settings(max_examples=200, deadline=None)
 @given(boxes, boxes)
-def test_complete_iou_is_torchvisions(a, b):
+def test_complete_iou_equals_torchvision(a, b):
     a, b = torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64)
     expected = 1 - complete_box_iou_loss(box_convert(a, "cxcywh", "xyxy"), box_convert(b, "cxcywh", "xyxy"))
     assert complete_iou(a, b).item() == pytest.approx(expected.item(), abs=1e-5)

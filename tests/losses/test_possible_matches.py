@@ -1,4 +1,4 @@
-"""Candidates: numbered as predictions are, able to reach their box, at least one for every box."""
+"""Possible matches: indexed like predictions, able to reach their box, at least one for each box."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ boxes = st.tuples(
 
 
 def origins_of(candidates):
-    """[M, K, 2] upper left corners of the cells in input pixels."""
+    """Return the [M, K, 2] upper left corners of the cells in input pixels."""
     return candidates.positions * candidates.strides
 
 
@@ -32,7 +32,7 @@ def targets_of(rows):
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
 
 
-def test_numbered_and_decoded_as_predictions_are():
+def test_indices_and_boxes_equal_those_of_predictions():
     output = random_output(batch=3, side=96, seed=1)
     targets = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
     targets[:, 0] = torch.arange(40) % 3
@@ -43,13 +43,13 @@ def test_numbered_and_decoded_as_predictions_are():
     expected = found.boxes.flatten(0, 1)[candidates.anchor]
     assert torch.equal(decode_matches(box_logits, candidates), expected)
     assert torch.equal(objectness.sigmoid(), found.objectness.flatten())
-    # An anchor's class is its cell's; all anchors of a cell come one after the other.
+    # All anchors of a cell share its class, and their indices are consecutive.
     assert torch.equal(candidates.cell, candidates.anchor // len(ANCHORS[0]))
     assert torch.equal(class_logits.argmax(1).repeat_interleave(len(ANCHORS[0])), found.labels.flatten())
 
 
 @given(st.lists(boxes, max_size=12))
-def test_what_is_allowed_can_predict_its_box(rows):
+def test_allowed_predictions_can_reach_their_box(rows):
     targets = targets_of(rows)
     candidates = find_possible_matches(targets, ANCHORS, SIZE)
     assert candidates.allowed.shape == (len(rows), 24)
@@ -62,7 +62,7 @@ def test_what_is_allowed_can_predict_its_box(rows):
 
 
 @given(st.lists(boxes, min_size=1, max_size=12))
-def test_every_box_has_a_candidate(rows):
+def test_every_box_has_a_possible_match(rows):
     candidates = find_possible_matches(targets_of(rows), ANCHORS, SIZE)
     assert candidates.allowed.any(1).all()
     ratio = candidates.boxes[:, None, 2:] / candidates.anchor_sizes
@@ -72,8 +72,8 @@ def test_every_box_has_a_candidate(rows):
             assert fitting[allowed].all()
 
 
-def test_all_cells_that_reach_a_box_are_candidates():
-    """Against a search through all cells of one scale."""
+def test_all_cells_that_reach_a_box_are_possible_matches():
+    """Compare with a search through all cells of each scale."""
     rng = np.random.default_rng(0)
     targets = targets_of([(0, 0, x, y, 0.3, 0.3) for x, y in rng.uniform(0.02, 0.98, (50, 2))])
     candidates = find_possible_matches(targets, ANCHORS, SIZE)
@@ -95,7 +95,7 @@ def test_all_cells_that_reach_a_box_are_candidates():
 
 
 @pytest.mark.parametrize("side", [0.0005, 1.0])
-def test_a_box_that_fits_no_anchor_is_left_to_the_nearest(side):
+def test_a_box_that_fits_no_anchor_gets_the_most_similar_one(side):
     anchors = (((40, 40), (42, 42)), ((44, 44), (48, 48)))
     candidates = find_possible_matches(targets_of([(0, 0, 0.5, 0.5, side, side * 0.7)]), anchors, (352, 352))
     sizes = candidates.anchor_sizes[candidates.allowed[0]].unique(dim=0)

@@ -1,4 +1,4 @@
-"""The loss with an assignment by cost: who is chosen, what is learned, parts of a batch, batches without boxes."""
+"""SimOTA loss: selected matches, targets, parts of a batch, batches without boxes."""
 
 import dataclasses
 
@@ -54,8 +54,8 @@ def random_targets(generator, count, batch, classes):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 30))
-def test_choice_is_simota_s(seed, count):
-    """Against the same written as loops."""
+def test_selected_matches_equal_a_loop(seed, count):
+    """Compare with SimOTA written as loops."""
     generator = torch.Generator().manual_seed(seed)
     output = random_output(batch=2, classes=3, seed=seed)
     targets = random_targets(generator, count, 2, 3)
@@ -68,8 +68,8 @@ def test_choice_is_simota_s(seed, count):
         score = {k: objectness[candidates.anchor[box, k]].sigmoid().log() - class_costs[box, k] for k in allowed}
         cost = {k: float(-score[k] - IOU_COST * (overlap[box, k] + 1e-7).log()) for k in allowed}
         best = sorted((float(overlap[box, k]) for k in allowed), reverse=True)[:TOP_IOUS]
-        number = max(1, round(sum(best)))
-        wanted.append({k: cost[k] for k in sorted(cost, key=cost.get)[:number]})
+        match_count = max(1, round(sum(best)))
+        wanted.append({k: cost[k] for k in sorted(cost, key=cost.get)[:match_count]})
         dearest = max(wanted[-1].values())
         # Another match can only have the same cost as the last expected one, up to rounding.
         for k in chosen[box].nonzero().flatten().tolist():
@@ -79,9 +79,9 @@ def test_choice_is_simota_s(seed, count):
             anchor = candidates.anchor[box, k]
             rivals = [
                 other[j]
-                for number, other in enumerate(wanted)
+                for other_box, other in enumerate(wanted)
                 for j in other
-                if number != box and candidates.anchor[number, j] == anchor
+                if other_box != box and candidates.anchor[other_box, j] == anchor
             ]
             assert bool(chosen[box, k]) == all(cost <= rival + 1e-4 for rival in rivals) or any(
                 abs(cost - rival) < 1e-4 for rival in rivals
@@ -92,7 +92,7 @@ def test_choice_is_simota_s(seed, count):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 60))
-def test_an_anchor_has_one_box(seed, count):
+def test_a_prediction_is_matched_to_one_box(seed, count):
     generator = torch.Generator().manual_seed(seed)
     targets = random_targets(generator, count, 2, 3)
     candidates, overlap, class_costs, objectness = parts_of_choice(random_output(batch=2, seed=seed), targets)
@@ -100,11 +100,11 @@ def test_an_anchor_has_one_box(seed, count):
     taken, of_box = candidates.anchor[chosen], (class_costs - IOU_COST * (overlap + 1e-7).log())[chosen]
     for anchor in taken.unique():
         costs = of_box[taken == anchor]
-        assert (costs == costs[0]).all()  # several boxes only where they tie
+        assert (costs == costs[0]).all()  # several boxes only if their costs are equal
 
 
 def perfect_output(target, side=96, classes=3):
-    """Logits that predict one box exactly at all its candidates; nothing elsewhere."""
+    """Return logits that predict one box exactly at all its possible matches, and nothing elsewhere."""
     output = DetectorOutput(
         *(
             ScaleOutput(
@@ -130,7 +130,7 @@ def perfect_output(target, side=96, classes=3):
     return output, candidates
 
 
-def test_what_is_predicted_exactly_costs_nothing():
+def test_exact_predictions_have_no_box_and_class_loss():
     target = torch.tensor([[0, 1, 0.47, 0.52, 0.3, 0.35]])
     output, candidates = perfect_output(target)
     found = decode(activate(output), ANCHORS)
@@ -139,12 +139,12 @@ def test_what_is_predicted_exactly_costs_nothing():
     losses = LOSS(output, candidates, LOSS.count(candidates))
     assert losses.box.item() == pytest.approx(0, abs=1e-3)
     assert losses.classes.item() == pytest.approx(0, abs=1e-3)
-    # At most TOP_IOUS anchors are chosen; the others that say they see the box are taught that they do not.
+    # At most TOP_IOUS anchors are matched; the others have a high objectness and the target 0.
     others = max(0, int(candidates.allowed.sum()) - TOP_IOUS)
     assert losses.objectness.item() == pytest.approx(20 * others, rel=1e-3, abs=1e-3)
 
 
-def test_objectness_learns_the_overlap():
+def test_the_target_of_objectness_is_the_iou():
     output = random_output(seed=3)
     candidates, overlap, class_costs, objectness = parts_of_choice(output, TARGETS)
     chosen = select_matches(candidates, overlap, class_costs, objectness)
@@ -157,7 +157,7 @@ def test_objectness_learns_the_overlap():
     torch.testing.assert_close(flat, (objectness.sigmoid() - expected) * RECIPE.objectness_weight / len(TARGETS))
 
 
-def test_weights_scale_their_part():
+def test_each_weight_scales_its_loss():
     output = random_output()
     plain = loss_of(output, TARGETS)
     heavy = loss_of(output, TARGETS, box_weight=3.0, objectness_weight=4.0, class_weight=5.0)
@@ -167,7 +167,7 @@ def test_weights_scale_their_part():
     assert heavy.total.item() == pytest.approx((heavy.box + heavy.objectness + heavy.classes).item(), rel=1e-6)
 
 
-def test_fewer_boxes_than_images_weigh_as_many_as_images():
+def test_with_fewer_boxes_than_images_the_divisor_is_the_image_count():
     """A batch with one box in hundreds of images must not outweigh all others."""
     output = random_output(batch=2)
     one = loss_of(output, TARGETS[:1])
@@ -204,8 +204,8 @@ def test_no_boxes():
         assert torch.isfinite(scale.objectness.grad).all()
 
 
-def test_number_of_classes_does_not_change_its_weight():
-    """An untrained network's class loss is log C a chosen anchor, whatever C."""
+def test_the_class_loss_is_not_divided_by_the_class_count():
+    """With equal logits, the class loss is log C per match for any class count C."""
     for classes in (3, 80):
         output = random_output(classes=classes)
         for scale in output:

@@ -1,4 +1,4 @@
-"""Training on several processes: what they compute together, and what becomes of a run when one dies."""
+"""Training in several processes: equal results, and the end of a run when a process is killed."""
 
 import os
 import re
@@ -37,14 +37,14 @@ def recipe(request):
 
 @pytest.fixture(scope="module")
 def alone(shapes, recipe):
-    """What one process computes."""
+    """Return the results of one process."""
     result = shapes / "alone.pth"
     distributed_run.main(str(shapes / "small.data"), result, recipe)
     return torch.load(result, weights_only=False)
 
 
 def assert_same_step(one, other):
-    """Gradients agree up to rounding: to 1e-4 of the largest of their tensor, and 1e-7 of the largest of all."""
+    """Compare gradients: tolerance 1e-4 of the tensor's largest value plus 1e-7 of the largest value of all."""
     assert one.keys() == other.keys()
     largest = max(change.abs().max() for change in one.values())
     assert largest > 0
@@ -71,12 +71,12 @@ def test_two_processes_compute_what_one_does(shapes, alone, recipe):
     assert_same_step(alone["change"], together["change"])
     assert sum(map(len, alone["metrics"]["detections"])) > 100
     assert_equal(alone["metrics"], together["metrics"])
-    # What is doubtful in the data is said once.
+    # Each warning about the data is printed once.
     assert done.stderr.count("classes with fewer than") == alone_warnings(shapes)
 
 
 def alone_warnings(shapes):
-    """Lists that have a class of few boxes: train and val."""
+    """Return the count of lists with a warning about rare classes: train and val."""
     return sum((shapes / f"shapes/{key}.txt").exists() for key in ("train", "val"))
 
 
@@ -121,7 +121,7 @@ def test_run_ends_and_can_be_resumed_when_a_process_dies(shapes, tmp_path):
     output = "".join(lines)
     assert process.returncode != 0
     assert "batch 8 over 2 processes" in output
-    assert sum(line.startswith("epoch 1/500") for line in lines) == 1  # the main process alone prints
+    assert sum(line.startswith("epoch 1/500") for line in lines) == 1  # only the main process prints
     errors = [line for line in lines if line.startswith("error: ")]
     assert errors == [
         "error: another process of this run has ended; continue with: "
@@ -139,7 +139,7 @@ def test_run_ends_and_can_be_resumed_when_a_process_dies(shapes, tmp_path):
 
 
 @pytest.mark.slow
-def test_bad_input_is_said_once(tmp_path):
+def test_an_input_error_is_printed_once(tmp_path):
     command = [*TORCHRUN, str(REPO / "train.py"), "--data", "absent.data"]
     done = subprocess.run(
         command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False

@@ -15,5 +15,5 @@ def test_the_average_follows_the_weights():
         update_ema(ema, model, step)
         values.append(float(ema.weight))
     assert values == sorted(values)
-    assert 0.9 < values[0] < values[-1] <= 1  # the first step's decay is near 0: the first weights are forgotten soon
+    assert 0.9 < values[0] < values[-1] <= 1  # the decay of the first step is near 0
     assert not ema.weight.requires_grad

@@ -1,4 +1,4 @@
-"""Training runs that are killed, interrupted or fail, and go on."""
+"""Training runs that are killed or interrupted, and resumed."""
 
 import os
 import random
@@ -18,7 +18,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def start(folder, *arguments):
-    """train.py in `folder`, its output in one pipe."""
+    """Start train.py in `folder`, with standard output and errors in one pipe."""
     command = [sys.executable, str(REPO / "train.py"), *map(str, arguments)]
     return subprocess.Popen(
         command,
@@ -32,7 +32,7 @@ def start(folder, *arguments):
 
 
 def finish(process):
-    """(exit status, output) of a process."""
+    """Wait for a process; return (exit status, output)."""
     output = process.communicate(timeout=600)[0]
     return process.returncode, output
 
@@ -63,7 +63,7 @@ def run_folder(shapes, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [("--workers", 0), ("--workers", 2, "--ema")], ids=["alone", "workers-ema"])
-def test_killed_run_ends_as_if_it_had_not_been(shapes, options, record_property):
+def test_a_killed_and_resumed_run_has_the_same_result(shapes, options, record_property):
     data = shapes / "small.data"
     name = "-".join(map(str, options)).strip("-")
     whole = run_folder(shapes, f"whole{name}")
@@ -72,10 +72,10 @@ def test_killed_run_ends_as_if_it_had_not_been(shapes, options, record_property)
 
     seed = random.randrange(1 << 30)
     record_property("seed", seed)
-    print(f"seed of the moments of the kills: {seed}")
+    print(f"seed of the times of the kills: {seed}")
     moments = random.Random(seed)
     killed = run_folder(shapes, f"killed{name}")
-    # Saved after every step: most kills fall between two saves, or into one.
+    # The run saves after every step, so that kills happen between two saves or during one.
     process = start(killed, "--data", data, *options, "--save-interval", 0)
     kills = 0
     for _ in range(2):
@@ -87,7 +87,7 @@ def test_killed_run_ends_as_if_it_had_not_been(shapes, options, record_property)
         process = start(killed, "--resume")
     status, output = finish(process)
     assert status == 0, output
-    assert kills, "each run had ended before it was to be killed"
+    assert kills, "each run had ended before the kill"
 
     assert results(killed / "runs/train/small") == results(whole / "runs/train/small")
     names = {path.name for path in (whole / "weights").iterdir()}
@@ -103,9 +103,9 @@ def test_killed_run_ends_as_if_it_had_not_been(shapes, options, record_property)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to_group", [False, True])  # as a terminal and `timeout` send it
+@pytest.mark.parametrize("to_group", [False, True])  # a terminal signals the whole process group
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_signal_saves_and_the_run_goes_on(shapes, number, to_group):
+def test_the_first_signal_saves_and_the_run_can_be_resumed(shapes, number, to_group):
     folder = run_folder(shapes, f"interrupted{number}{to_group}")
     process = start(folder, "--data", shapes / "small.data", "--workers", 1, "--epochs", 300, "--lr", 0.002)
     wait_for(process, "epoch 1/300")
@@ -120,7 +120,7 @@ def test_first_signal_saves_and_the_run_goes_on(shapes, number, to_group):
 
     if number == signal.SIGTERM or to_group:
         return  # the rest is the same
-    # Options of the run are kept; those given now win.
+    # The options of the run are kept, except those given again.
     status, output = finish(start(folder, "--resume", "--epochs", place[0] + 1))
     assert status == 0, output
     assert "learning rate 0.002" in output
@@ -133,7 +133,7 @@ def test_second_interrupt_ends_at_once(shapes):
     folder = run_folder(shapes, "twice")
     process = start(folder, "--data", shapes / "small.data", "--workers", 0, "--epochs", 300)
     wait_for(process, "epoch 1/300")
-    # Not in the middle of a step's end, where the first would be obeyed before the second comes.
+    # Without a delay, so that the second Ctrl-C arrives before the run has stopped.
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)

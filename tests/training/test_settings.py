@@ -1,4 +1,4 @@
-"""What is in force: command line over .data file over recipe."""
+"""Priority of settings: command line, then .data file, then recipe."""
 
 import json
 
@@ -22,7 +22,7 @@ def change(data, old, new):
     data.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_data_file_is_in_force_where_the_command_line_says_nothing(tmp_path):
+def test_the_data_file_sets_what_the_command_line_does_not(tmp_path):
     found = settings(write_data(tmp_path))
     assert (found.epochs, found.batch_size, found.subdivisions, found.learning_rate) == (2, 2, 1, 0.006)
     assert (found.weights, found.recipe_name, found.ema, found.eval_interval) == (None, "default", False, 1)
@@ -50,21 +50,21 @@ def test_data_file_is_in_force_where_the_command_line_says_nothing(tmp_path):
         (("--freeze-backbone",), "freeze_backbone", True),
     ],
 )
-def test_command_line_wins(tmp_path, arguments, name, value):
+def test_the_command_line_overrides_the_data_file(tmp_path, arguments, name, value):
     assert getattr(settings(write_data(tmp_path), *arguments), name) == value
 
 
-def test_the_data_file_s_rate_is_the_original_recipe_s(tmp_path):
+def test_the_original_recipe_uses_the_rate_of_the_data_file(tmp_path):
     assert settings(write_data(tmp_path), "--recipe", "original").learning_rate == 0.001
 
 
 @pytest.mark.parametrize("recipe", ["default", "original"])
-def test_a_rate_that_is_given_is_taken_as_it_is(tmp_path, recipe):
+def test_a_given_rate_is_used_unchanged(tmp_path, recipe):
     assert settings(write_data(tmp_path), "--recipe", recipe, "--lr", "0.01").learning_rate == 0.01
 
 
 @pytest.mark.parametrize("epochs", [1, 9, 10, 11, 19, 31, 300])
-def test_a_run_is_evaluated_ten_times(tmp_path, epochs):
+def test_a_run_is_evaluated_at_least_ten_times(tmp_path, epochs):
     interval = settings(write_data(tmp_path), "--epochs", str(epochs)).eval_interval
     assert epochs // interval >= min(EVALUATIONS, epochs)
 
@@ -76,7 +76,7 @@ def test_batch_is_a_multiple_of_subdivisions(tmp_path):
         settings(data, "--batch-size", "3")
 
 
-def test_description_is_plain(tmp_path):
+def test_the_description_has_plain_values(tmp_path):
     described = describe(settings(write_data(tmp_path), "--lr", "0.25"))
     assert json.loads(json.dumps(described))["learning_rate"] == 0.25
     assert described["recipe.momentum"] == 0.9

@@ -1,4 +1,4 @@
-"""What learns: its layout in memory, in which BatchNorm is exact."""
+"""Training state: memory format, exact BatchNorm, clipped gradients."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("compiler", "expected"), [(None, torch.channels_last), ("no-such", torch.contiguous_format)])
-def test_batchnorm_sums_exactly_in_the_layout_that_is_trained_in(monkeypatch, capsys, compiler, expected):
+def test_batchnorm_is_exact_in_the_memory_format_of_training(monkeypatch, capsys, compiler, expected):
     if compiler:
         monkeypatch.setenv("CXX", compiler)
     torch.manual_seed(0)
@@ -29,21 +29,21 @@ def test_batchnorm_sums_exactly_in_the_layout_that_is_trained_in(monkeypatch, ca
             layout = choose_memory_format(network, CPU, compiled=False)
             warned = "no C++ compiler" in capsys.readouterr().err
             assert warned == (layout == torch.contiguous_format)
-            # Without a compiler on the machine the second case is all there is to see.
+            # On a machine without a compiler both cases are contiguous.
             assert layout == expected or (compiler is None and warned)
         network(values.to(dtype).contiguous(memory_format=layout)).backward(gradient.to(dtype))
         weights.append(network[0].weight.grad.double())
     assert (weights[0] - weights[1]).norm() / weights[0].norm() < 1e-4
 
 
-def test_a_network_that_is_compiled_whole_stays_contiguous():
+def test_with_torch_compile_the_network_stays_contiguous():
     network = nn.Sequential(nn.BatchNorm2d(4))
     assert choose_memory_format(network, CPU, compiled=True) == torch.contiguous_format
     assert type(network[0]) is nn.BatchNorm2d
 
 
 @pytest.mark.parametrize("compiler", [None, "no-such"])
-def test_the_layout_stays_through_steps_and_evaluations(tmp_path, monkeypatch, compiler):
+def test_steps_and_evaluations_keep_the_memory_format(tmp_path, monkeypatch, compiler):
     """With channels-last weights all activations are channels last."""
     monkeypatch.chdir(tmp_path)
     if compiler:
@@ -57,7 +57,7 @@ def test_the_layout_stays_through_steps_and_evaluations(tmp_path, monkeypatch, c
             module.register_forward_hook(
                 lambda module, _, output: seen.append(output.is_contiguous(memory_format=run.state.memory_format))
             )
-    # As a loader gives them: channels last in memory.
+    # Channels last in memory, as from a loader.
     images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     targets = torch.tensor([[0, 1, 0.5, 0.5, 0.3, 0.3]])
     for _ in range(2):
@@ -71,7 +71,7 @@ def test_the_layout_stays_through_steps_and_evaluations(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("limit", [None, 0.5])
-def test_a_long_gradient_is_shortened(tmp_path, monkeypatch, limit):
+def test_a_large_gradient_is_clipped(tmp_path, monkeypatch, limit):
     monkeypatch.chdir(tmp_path)
     options = TrainOptions(data=str(write_shapes(tmp_path)), workers=0)
     settings = read_settings(options)
@@ -92,10 +92,10 @@ def test_a_long_gradient_is_shortened(tmp_path, monkeypatch, limit):
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-def test_compiling_for_a_cpu_is_warned_of(tmp_path, capsys, wanted):
+def test_torch_compile_on_a_cpu_causes_a_warning(tmp_path, capsys, wanted):
     settings = read_settings(TrainOptions(data=str(write_shapes(tmp_path)), compile=wanted))
     detector = Detector(settings.config.classes, settings.config.anchor_num)
     state = build_state(detector, settings, torch.device("cpu"))
     assert ("half as fast" in capsys.readouterr().err) == wanted
-    # The kernels of utils.kernels cannot be compiled around, and PyTorch's BatchNorm is exact in this layout.
+    # torch.compile does not support utils.kernels, and PyTorch's BatchNorm is exact in this format.
     assert not wanted or state.memory_format == torch.contiguous_format
