@@ -26,7 +26,7 @@ MAX_CLUSTERS = 10  # with --num_clusters 0
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """List of images, input size and number of anchors; named as the options that set them."""
+    """List of images, input size and count of anchors. The fields have the names of the options."""
 
     traintxt: Path = Path("./train.txt")
     input_width: int = 352
@@ -70,7 +70,7 @@ def main(options: argparse.Namespace) -> None:
     source, width, height = settings.traintxt, settings.input_width, settings.input_height
     index = load_index(source, config.classes if config else None)
     sizes = box_sizes(index.labels, width, height)
-    # Find all anchors before writing any: with too few boxes for one of the counts, no file is written.
+    # Find all anchors before writing any, so that no file is written if there are too few boxes for one of the counts.
     try:
         found = {count: cluster(sizes, count, options.seed) for count in settings.cluster_counts}
     except InputError as error:
@@ -101,23 +101,31 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = cli.parser(DESCRIPTION, EXAMPLES)
-    parser.add_argument("--traintxt", type=Path, help="list of images, folder or glob pattern (default: ./train.txt)")
-    parser.add_argument("--output_dir", type=Path, default=Path(), help="folder to write anchors6.txt to")
+    parser.add_argument(
+        "--traintxt",
+        type=Path,
+        help="list of images, folder or glob pattern (default: from --data, or else ./train.txt)",
+    )
+    parser.add_argument("--output_dir", type=Path, default=Path(), help="folder for anchors6.txt")
     parser.add_argument(
         "--num_clusters",
         type=cli.natural_int,
-        help="number of anchors (default: 6); 0 writes one file each for 1 to 10",
+        help="count of anchors (default: from --data, or else 6); 0 writes one file for each count from 1 to 10",
     )
     parser.add_argument(
-        "--input_width", type=cli.positive_int, help="input width of the network in pixels (default: 352)"
+        "--input_width",
+        type=cli.positive_int,
+        help="input width of the network in pixels (default: from --data, or else 352)",
     )
     parser.add_argument(
-        "--input_height", type=cli.positive_int, help="input height of the network in pixels (default: 352)"
+        "--input_height",
+        type=cli.positive_int,
+        help="input height of the network in pixels (default: from --data, or else 352)",
     )
     parser.add_argument(
-        "--data", type=Path, help=".data file with the list of images, the input size and the number of anchors to use"
+        "--data", type=Path, help=".data file that sets the list of images, the input size and the count of anchors"
     )
     parser.add_argument("--write", action="store_true", help="write the anchors into the .data file and keep a backup")
-    parser.add_argument("--seed", type=cli.natural_int, default=0, help="seed of the random starts of k-means")
+    parser.add_argument("--seed", type=cli.natural_int, default=0, help="seed for the random starts of k-means")
     parser.add_argument("--plot", action="store_true", help="plot box sizes and anchors to anchors6.png")
     cli.run(parser, main)

@@ -15,7 +15,7 @@ from utils.training.recipe import DEFAULT, RECIPES
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options without a value are None: with --resume they keep the run's value, else TrainOptions has the default."""
+    """Options that are not given are None: then --resume keeps the run's value, and TrainOptions has the default."""
     parser = cli.parser(
         "Train a detector on the train list of a .data file. Options override the .data file.",
         ["python3 train.py --data data/coco.data", "python3 train.py --data data/coco.data --resume"],
@@ -40,29 +40,29 @@ def build_parser() -> argparse.ArgumentParser:
         "--lr",
         type=cli.positive_float,
         metavar="RATE",
-        help="learning rate after the warm-up (default: the .data file's, times the recipe's factor)",
+        help="learning rate after the warm-up (default: from the .data file, times the recipe's factor)",
     )
     add("--device", help="device to train on: auto, cpu, cuda, cuda:1, … (default: auto)")
     add(
         "--workers",
         type=cli.natural_int,
         metavar="N",
-        help="processes that read images; 0 reads in this one (default: 2)",
+        help="processes that read images; 0 reads them in the main process (default: 2)",
     )
-    add("--seed", type=cli.natural_int, metavar="N", help="seed of weights, order and augmentation (default: 0)")
-    add("--cache", choices=("ram", "disk"), help="keep the decoded images in memory, or in one file on disk")
+    add("--seed", type=cli.natural_int, metavar="N", help="seed for weights, image order and augmentation (default: 0)")
+    add("--cache", choices=("ram", "disk"), help="keep the decoded images in memory (ram) or in one file on disk")
     add("--amp", action="store_true", default=None, help="train in mixed precision; needs CUDA")
     add(
         "--ema",
         action=argparse.BooleanOptionalAction,
         help="evaluate and save an exponential moving average of the weights (default: as the recipe says)",
     )
-    add("--compile", action="store_true", default=None, help="use torch.compile; for CUDA, takes minutes to start")
+    add("--compile", action="store_true", default=None, help="use torch.compile, for CUDA; takes minutes to start")
     add(
         "--eval-interval",
         type=cli.positive_int,
         metavar="N",
-        help="evaluate every N epochs (default: a tenth of the epochs)",
+        help="evaluate every N epochs (default: a tenth of all epochs)",
     )
     add(
         "--patience",
@@ -74,16 +74,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--save-interval",
         type=cli.natural_int,
         metavar="SECONDS",
-        help="within an epoch, save a checkpoint this often (default: 600)",
+        help="seconds between checkpoints within an epoch (default: 600)",
     )
-    add("--freeze-backbone", action="store_true", default=None, help="train only the layers after the backbone")
-    add("--output", metavar="DIR", help="folder for the folders of runs (default: runs/train)")
+    add("--freeze-backbone", action="store_true", default=None, help="do not train the backbone")
+    add("--output", metavar="DIR", help="parent folder of the run folder (default: runs/train)")
     add(
         "--resume",
         nargs="?",
         const="",
         metavar="FILE",
-        help="continue a run from its NAME-last.pth, with its options unless they are given "
+        help="continue a run from its NAME-last.pth, with the options of the run except those given again "
         "(default: the newest one in weights/)",
     )
     return parser
