@@ -1,4 +1,4 @@
-"""The network. Its constants are here, where code that does not need PyTorch can import them."""
+"""The network. Its constants are here, so that code can import them without PyTorch."""
 
 STRIDES = (16, 32)  # input pixels per cell, one entry per output scale
 SCALES = len(STRIDES)

@@ -39,11 +39,11 @@ def _reduce(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 class LightFPN(nn.Module):
-    """Convert the backbone's features to the inputs of the output layers. `_2` is stride 16, `_3` is stride 32.
+    """Convert the backbone's features to the inputs of the output layers. `_2` in a name is stride 16, `_3` stride 32.
 
     Args:
         channels16, channels32: channels of the backbone's features at each stride.
-        width: channels of the result.
+        width: output channels.
     """
 
     def __init__(self, channels16: int, channels32: int, width: int = WIDTH) -> None:

@@ -1,6 +1,6 @@
 """Anchors: k-means on box sizes, statistics of how well anchors fit, and the files that hold anchors.
 
-Only widths and heights matter here: two boxes are compared as if they had the same corner. All sizes and anchors are
+Only widths and heights matter here: two boxes are compared as if they had the same center. All sizes and anchors are
 (width, height) in input pixels.
 """
 
@@ -20,7 +20,7 @@ from utils.errors import InputError
 from utils.files import atomic_path, read_text, write_text
 from utils.text import align_columns
 
-MATCH_RATIO = 2.0  # the loss trains an anchor on a box when both sides differ by less than this factor
+MATCH_RATIO = 2.0  # the original's loss matches an anchor with a box if both sides differ by less than this factor
 RESTARTS = 10
 DECIMALS = 2  # of an anchor in a file
 
@@ -35,8 +35,8 @@ class Fit(NamedTuple):
     """How well anchors fit boxes."""
 
     average_iou: float  # mean over all boxes of the IoU with the nearest anchor
-    recall: float  # share of the boxes that match at least one anchor in the loss
-    boxes: tuple[int, ...]  # for each anchor, the number of boxes that are nearest to it
+    recall: float  # fraction of the boxes that match at least one anchor in the original's loss
+    boxes: tuple[int, ...]  # for each anchor, the count of boxes for which it is the nearest one
 
 
 def box_sizes(labels: Sequence[np.ndarray], width: int, height: int) -> np.ndarray:
@@ -81,14 +81,14 @@ def cluster(sizes: ArrayLike, clusters: int, seed: int = 0, restarts: int = REST
     """Find anchors with k-means: distance 1 − IoU, k-means++ starts, the best result of several starts.
 
     Lloyd's iterations run until the assignments stop changing. The center of a cluster is the geometric mean of its
-    boxes: IoU and the loss compare ratios of sides, and with an arithmetic mean a few large boxes would pull an anchor
-    away from the others. Sizes are rounded to hundredths of a pixel, the precision of anchors in a file. Each anchor
-    is the nearest one of at least one box.
+    boxes, because IoU and the loss compare ratios of sides, and a few large boxes would dominate an arithmetic mean.
+    Sizes are rounded to hundredths of a pixel, the precision of anchors in a file. Each anchor is the nearest one of at
+    least one box.
 
     Args:
         sizes: [n, 2] sizes of the boxes.
         clusters: number of anchors.
-        seed: of the random starts; the same seed gives the same anchors.
+        seed: for the random starts; the same seed gives the same anchors.
         restarts: number of starts.
 
     Returns:
@@ -158,8 +158,8 @@ def lloyd(sizes: np.ndarray, counts: np.ndarray, centers: np.ndarray) -> tuple[n
     """
     terms = np.stack((counts, *(counts * np.log(sizes.T))))
     seen = set()
-    # A move to the mean does not always lower 1 − IoU, so the iterations could end in a cycle instead of at rest.
-    # In both cases the centers repeat.
+    # A move to the mean does not always lower 1 − IoU, so the iterations may reach a cycle instead of a fixed
+    # point. In both cases the centers repeat.
     while centers.tobytes() not in seen:
         seen.add(centers.tobytes())
         centers, nearest = _assign(sizes, centers)
@@ -193,7 +193,7 @@ def _find_nearest(sizes: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _split(sizes: np.ndarray, anchor_count: int) -> list[np.ndarray]:
-    """Split sizes into parts of at most about _PAIRS pairs with the anchors, so that memory use stays bounded."""
+    """Split sizes into parts of at most about _PAIRS pairs with the anchors, to limit memory use."""
     return np.array_split(sizes, math.ceil(len(sizes) * anchor_count / _PAIRS))
 
 
@@ -236,7 +236,7 @@ def replace_anchors(path: Path, anchors: ArrayLike) -> Path:
         Path of the backup.
 
     Raises:
-        InputError: there is no anchors entry, or the file cannot be read or the folder cannot be written to.
+        InputError: there is no anchors entry, the file cannot be read, or the folder cannot be written to.
     """
     path = Path(path)
     if path.is_symlink():  # replace the file that the link points to, not the link
@@ -246,7 +246,7 @@ def replace_anchors(path: Path, anchors: ArrayLike) -> Path:
     after, found = _ENTRY.subn(lambda entry: _replace_value(entry, format_anchors(anchors)), before.decode(), count=1)
     if not found:
         raise InputError(f"{path}: expected an entry 'anchors=…', found none")
-    suffixes = itertools.chain([".bak"], (f".bak-{number}" for number in itertools.count(2)))
+    suffixes = itertools.chain([".bak"], (f".bak-{count}" for count in itertools.count(2)))
     backups = (path.with_name(path.name + suffix) for suffix in suffixes)
     backup = next(candidate for candidate in backups if not candidate.exists())
     for target, content in ((backup, before), (path, after.encode())):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array", "torch.Tensor", np.ndarray)
 
-EPSILON = 1e-7  # added to areas and lengths, so that boxes without area have an IoU
+EPSILON = 1e-7  # added to divisors, so that boxes without area do not give NaN
 
 
 def _library(array: torch.Tensor | np.ndarray) -> ModuleType:
@@ -72,7 +72,7 @@ def complete_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def shape_iou(sizes: Array, anchors: Array) -> Array:
     """Compute the IoU of boxes [n, 2] and anchors [k, 2] (width, height) that share a center: [n, k]."""
-    # The long axis is the last one while computing: NumPy is fastest then.
+    # NumPy is fastest if the long axis is the last one.
     (widths, heights), (anchor_widths, anchor_heights) = sizes.T, anchors.T[..., None]
     minimum = _library(sizes).minimum
     intersection = minimum(widths, anchor_widths) * minimum(heights, anchor_heights)
@@ -91,8 +91,8 @@ def decode_centers(offsets: Array, cells: Array, stride: Array | float) -> Array
     """Convert the activated center outputs to pixels: (2σ(t) − 0.5 + cell) · stride.
 
     Args:
-        offsets: σ(t), 0…1, along any axis x, y.
-        cells: columns and rows of the cells, in the same layout.
+        offsets: σ(t), 0…1; x and y may be along any axis.
+        cells: column and row of the cell of each output, along the same axis.
         stride: input pixels per cell.
     """
     return (offsets * 2 - 0.5 + cells) * stride

@@ -1,4 +1,4 @@
-"""Command line of every script: help format, argument types, and how errors are reported."""
+"""The command line of all scripts: help format, argument types, error messages."""
 
 import argparse
 import os
@@ -34,7 +34,7 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
     """
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = arguments.parse_args()
-    # Class and file names may have characters that the output's encoding lacks. They are escaped.
+    # Escape characters of class and file names that the output's encoding lacks.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main(options) or 0
@@ -44,7 +44,7 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
     except KeyboardInterrupt as error:
         status = _report(error, "interrupted", options.debug, 130)
     except BrokenPipeError:
-        # The reader of a pipe has ended (`… | head`). Python must not flush into the pipe at exit.
+        # The reader of the pipe has exited (`… | head`). Python must not flush into the pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:

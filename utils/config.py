@@ -25,9 +25,9 @@ class Config:
     path: Path
     model_name: str
     epochs: int
-    steps: tuple[int, ...]  # epochs after which the learning rate drops
+    steps: tuple[int, ...]  # epochs after which the schedule "steps" lowers the learning rate
     batch_size: int  # images per optimizer step
-    subdivisions: int  # parts in which a batch is computed
+    subdivisions: int  # parts that a batch is split into
     learning_rate: float
     pre_weights: str | None
     classes: int
@@ -35,7 +35,7 @@ class Config:
     height: int
     anchor_num: int  # per scale
     anchors: tuple[tuple[tuple[float, float], ...], ...]  # [SCALES][anchor_num] (width, height) in input pixels
-    train: Path | None  # may not exist; then it is expected next to the .data file, where the synthetic set is drawn
+    train: Path | None  # may not exist; then next to the .data file, where the synthetic set is created
     val: Path | None
     names: Path
     class_names: tuple[str, ...]
@@ -45,7 +45,7 @@ def read_config(path: Path | str) -> Config:
     """Read and check a .data file. Unknown keys cause a warning that names the nearest known key.
 
     Raises:
-        InputError: with file, line, key, what was read and what was expected.
+        InputError: a key is missing, or a value is wrong; the message names file, line and key.
     """
     path = Path(path)
     entries = _read_entries(path)
@@ -98,28 +98,28 @@ def read_names(path: Path | str) -> tuple[str, ...]:
 
 
 def _read_entries(path: Path) -> dict[str, tuple[int, str]]:
-    """{key: (line number, text of the value)} in the order of the file."""
+    """Return {key: (line number, text of the value)} in the order of the file."""
     entries = {}
-    for number, line in enumerate(read_text(path).split("\n"), 1):
+    for line_number, line in enumerate(read_text(path).split("\n"), 1):
         line = line.strip()
         if not line or line[0] in "#[":
             continue
         key, separator, text = line.partition("=")
         key = key.strip()
         if not separator:
-            raise InputError(f"{path}:{number}: expected key=value, got {line!r}")
+            raise InputError(f"{path}:{line_number}: expected key=value, got {line!r}")
         if key not in _PARSERS:
             near = difflib.get_close_matches(key, _PARSERS, n=1, cutoff=0)[0] if key else "model_name"
-            warn(f"{path}:{number}: unknown key {key!r} ignored; the nearest known key is {near!r}")
+            warn(f"{path}:{line_number}: unknown key {key!r} ignored; the nearest known key is {near!r}")
             continue
         if key in entries:
-            raise InputError(f"{path}:{number}: {key}: second entry, the first is on line {entries[key][0]}")
-        entries[key] = (number, _strip_comment(key, text).strip())
+            raise InputError(f"{path}:{line_number}: {key}: second entry, the first is on line {entries[key][0]}")
+        entries[key] = (line_number, _strip_comment(key, text).strip())
     return entries
 
 
 def _strip_comment(key: str, text: str) -> str:
-    """Remove a comment. A path may contain '#', so in text values a comment needs a blank before it."""
+    """Remove a comment. A path may contain '#', so in text values a comment starts only after a space."""
     if _PARSERS[key] not in (_parse_text, _parse_optional_text):
         return text.split("#", 1)[0]
     for position, character in enumerate(text):
@@ -135,7 +135,7 @@ def _parse(path: Path, key: str, line: int, text: str) -> object:
         raise InputError(f"{path}:{line}: {key}: expected {error}, got {text!r}") from None
 
 
-# Each parser raises ValueError with what it expected.
+# The message of a parser's ValueError completes "expected …".
 
 
 def _parse_text(text: str) -> str:

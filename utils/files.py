@@ -26,7 +26,7 @@ def read_text(path: Path | str) -> str:
 
 
 def find_path(text: str, folders: Sequence[Path | str]) -> Path:
-    """Resolve a path that a file names: itself if absolute, or else the first of `folders` in which it exists.
+    """Resolve a path that was read from a file. A relative path is searched in `folders`, in order.
 
     A name with Windows separators is also tried with `/`. If no file exists, the first candidate is returned, so that
     an error can name it.
@@ -34,10 +34,10 @@ def find_path(text: str, folders: Sequence[Path | str]) -> Path:
     spellings = [text] if "\\" not in text else [text, text.replace("\\", "/")]
     candidates = []
     for spelling in spellings:
-        path = Path(os.path.expanduser(spelling))  # unlike Path's method, keeps the name of an unknown user
+        path = Path(os.path.expanduser(spelling))  # unlike Path.expanduser, keeps `~name` of an unknown user
         candidates += [path] if path.is_absolute() else [Path(folder) / path for folder in folders]
     for candidate in candidates:
-        if os.path.exists(candidate):  # unlike Path's method, False for a name that is too long or not permitted
+        if os.path.exists(candidate):  # unlike Path.exists, False if the name is too long or access is denied
             return candidate
     return candidates[0]
 
@@ -80,12 +80,12 @@ def check_writable(target: Path | str) -> None:
 
 def _create_temporary(target: Path) -> Path:
     """Create an empty file in the folder of `target`, and the folder if it is missing."""
-    # Root can replace a device such as /dev/null, and the machine would lose it.
+    # As root, os.replace would replace a device such as /dev/null by a file.
     if os.path.exists(target) and not target.is_file():
         raise InputError(f"{target}: expected a file to write, got a folder or a device")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Image and plot writers choose their format by the suffix.
+        # Keep the suffix: image and plot writers choose their format by it.
         handle, name = tempfile.mkstemp(prefix=f".{target.stem[:32]}-", suffix=target.suffix, dir=target.parent)
     except FileExistsError as error:
         raise InputError(f"{target}: cannot write there: {error.filename} is a file") from error

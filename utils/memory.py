@@ -11,11 +11,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep freed memory instead of returning it to the system. Other C libraries are left alone.
+    """Make glibc keep freed memory instead of returning it to the system. Do nothing with other C libraries.
 
-    Each training step and each evaluated batch allocates the same large tensors again. By default each of them gets
-    fresh
-    pages from the system, which first fills them with zeros: one third of the time of a step.
+    Each training step and each evaluated batch allocates the same large tensors again. By default the system
+    fills new pages with zeros for each of them, which takes one third of the time of a step.
     """
     if sys.platform != "linux":
         return
@@ -30,7 +29,7 @@ def keep_freed_memory() -> None:
 
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
-    """Pause the garbage collector, which visits all of PyTorch's objects for each ten thousand small new ones."""
+    """Pause the garbage collector, which visits all of PyTorch's objects after ten thousand new small ones."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -10,8 +10,8 @@ def require(name: str, purpose: str) -> ModuleType:
     """Import a module.
 
     Args:
-        name: of the module; its first part is also the name of the package.
-        purpose: the feature that needs it, for the error.
+        name: name of the module; its first part is also the name of the package.
+        purpose: the feature that needs the module, for the error message.
 
     Raises:
         RunError: the package is not installed, or fails to load.

@@ -22,7 +22,7 @@ Anchors = Sequence[Sequence[tuple[float, float]]]  # [2][A][2] widths and height
 
 
 class Predictions(NamedTuple):
-    """All predictions of a batch. K anchors of all cells, in the order: stride (16 first), row, column, anchor."""
+    """All K predictions for each image of a batch, in the order: stride (16 first), row, column, anchor."""
 
     boxes: torch.Tensor  # [N, K, 4] (cx, cy, w, h) in input pixels
     objectness: torch.Tensor  # [N, K] 0…1
@@ -85,9 +85,9 @@ def find_candidates(
 ) -> Candidates:
     """Find the predictions whose score exceeds `conf`.
 
-    A score is objectness times a probability, so it cannot exceed the objectness: cells whose objectness is too low,
-    nine in ten and more, are skipped. The rest is computed in NumPy, because starting each of these many small steps
-    takes longer in PyTorch than the step itself.
+    A score is objectness times a probability, so it cannot exceed the objectness. Cells whose objectness is too low are
+    skipped; these are more than nine in ten. The others are processed in NumPy, because for many small operations
+    PyTorch's overhead takes longer than the computation.
 
     Args:
         output: logits, or probabilities if `activated`; any float type, any device.
@@ -157,7 +157,7 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def _logit(probability: float, margin: float = 1e-3) -> float:
-    """Invert the sigmoid; the result is lower by a margin for rounding."""
+    """Compute the logit of a probability, minus a margin for rounding errors."""
     if not 0 < probability < 1:
         return -math.inf if probability <= 0 else math.inf
     return math.log(probability / (1 - probability)) - margin
@@ -180,8 +180,8 @@ def suppress(candidates: Candidates, count: int, iou: float, max_det: int = MAX_
     rows = torch.from_numpy(np.column_stack((boxes, scores, labels)).astype(np.float32))
     if not len(rows):
         return [rows] * count
-    # Classes are shifted so far apart that boxes of different classes never overlap; float64 keeps the coordinates
-    # exact.
+    # The boxes of each class are shifted so far that boxes of different classes never overlap. float64 keeps the
+    # coordinates exact.
     shifted = boxes + labels[:, None] * (float(boxes.max()) - float(boxes.min()) + 1)
     counts = np.bincount(images, minlength=count).tolist()
     parts = (tensor.split(counts) for tensor in (rows, torch.from_numpy(shifted), torch.from_numpy(scores).double()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
+    """Return the versions of the packages that results depend on."""
     import cv2
     import numpy
     import torch
@@ -17,7 +17,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> str | None:
-    """Commit of this code, with `-dirty` if files differ from it; None without git or a repository."""
+    """Return the commit of this code, with `-dirty` if files were changed; None without git or a repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -70,7 +70,7 @@ class ShuffleBlock(nn.Module):
         if not self.training:
             return torch.cat((x[:, 0::2], self.branch_main(x[:, 1::2])), 1)
         passed, changed = split_by_parity(x)
-        # A convolution keeps its input for the backward pass. Without the copy it would keep both halves.
+        # A convolution keeps its input for the backward pass. Without the copy, this would keep the other half too.
         last = x.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
         return torch.cat((passed, self.branch_main(changed.contiguous(memory_format=layout))), 1)

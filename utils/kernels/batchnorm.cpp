@@ -53,7 +53,7 @@ extern "C" void batchnorm_forward(const float *x, float *y, long rows, long chan
                                             inverse, momentum, epsilon, threads);
 }
 
-// Gradients of x, weight and bias from those of y. The zeros of ReLU are computed again, so y need not be saved.
+// Gradients of x, weight and bias from those of y. The output before ReLU is computed again, so y need not be saved.
 extern "C" void batchnorm_backward(const float *gradient, const float *x, long rows, long channels,
                                    const float *weight, const float *bias, const float *mean, const float *inverse,
                                    float *x_gradient, float *weight_gradient, float *bias_gradient, int relu,

@@ -4,9 +4,9 @@
 
 #include "rows.h"
 
-constexpr long SAMPLE = 64;  // pixels
+constexpr long SAMPLE = 64;  // pixels for the first estimate of the mean
 
-// Normalizes a value. Backward passes compute it again and must get exactly the result of the forward pass.
+// Normalizes a value. The backward pass computes it again and must get exactly the same result.
 inline float normalize(float value, float mean, float scale, float bias) { return (value - mean) * scale + bias; }
 
 // Computes mean, inverse = 1/σ and scale = weight/σ of each channel of x, and updates the running statistics.

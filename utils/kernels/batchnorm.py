@@ -1,7 +1,7 @@
 """BatchNorm for training on a CPU in channels-last memory: exact, and fused with the ReLU after it.
 
-In this memory format PyTorch's own BatchNorm adds up the values of a channel one by one in float32, a million values in
-a batch of 32, and gradients are wrong by 1 % (benchmarks/batchnorm_precision.py).
+In this memory format PyTorch's BatchNorm adds up the values of a channel one by one in float32, a million values in a
+batch of 32, and its gradients are wrong by 1 % (benchmarks/batchnorm_precision.py).
 """
 
 import torch
@@ -38,9 +38,9 @@ class _BatchNorm(Function):
 
 
 def allocate_gradient(ctx: FunctionCtx, x: Tensor) -> Tensor:
-    """Return the tensor that the gradient of a layer's input is written to: the input itself if that is allowed.
+    """Return a tensor for the gradient of a layer's input: the input itself if `overwrite_input` is set.
 
-    This halves what a backward pass allocates, and avoids the gaps in memory that large blocks of many sizes leave.
+    This halves the memory that a backward pass allocates, and avoids memory fragmentation.
     """
     if not ctx.layer.overwrite_input:
         return torch.empty_like(x)
@@ -53,13 +53,13 @@ def allocate_gradient(ctx: FunctionCtx, x: Tensor) -> Tensor:
 class ChannelsLastBatchNorm(nn.BatchNorm2d):
     """nn.BatchNorm2d and the ReLU after it, float32 [N, C, H, W] to [N, C, H, W] in channels-last memory.
 
-    In evaluation mode it computes the same as nn.BatchNorm2d.
+    In evaluation mode it calls PyTorch's layers.
 
     Args:
         layer: the nn.BatchNorm2d to replace; the weights are shared.
         relu: whether to apply ReLU.
-        overwrite_input: whether the gradient may overwrite the input. True only if no other layer needs the input: the
-            output of a convolution is not needed by the convolution's backward pass.
+        overwrite_input: whether the gradient may overwrite the input. Only if no other layer needs the input, such as
+            the output of a convolution, which the convolution's backward pass does not need.
     """
 
     def __init__(self, layer: nn.BatchNorm2d, relu: bool, overwrite_input: bool = False) -> None:

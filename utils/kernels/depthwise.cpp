@@ -1,7 +1,7 @@
 // Gradients of a depthwise convolution (one filter per channel, "same" padding) on channels-last memory.
 //
-// LANES channels are computed at a time: their sums over the taps of a filter, or over the pixels of a line, stay in
-// registers. Sums over a line are in float, sums over lines in double.
+// LANES channels are computed at a time, so that their sums over the taps of a filter, or over the pixels of a line,
+// stay in registers. Sums over a line are in float, sums over lines in double.
 #include "rows.h"
 
 namespace {
@@ -33,7 +33,7 @@ inline __attribute__((always_inline)) void input_gradient_at(const float *const 
     }
 }
 
-// Computes x's gradient: at each pixel, the sum over the outputs that it contributed to.
+// Computes x's gradient: at each pixel, the sum over the outputs that depend on it.
 template <int KERNEL, int STRIDE>
 void input_gradient(const float *gradient, const float *taps, float *x_gradient, Shape shape, int threads) {
     const long channels = shape.channels;

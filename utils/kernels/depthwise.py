@@ -1,6 +1,6 @@
-"""Depthwise convolutions for training on a CPU in channels-last memory: PyTorch's forward pass, own gradients.
+"""Depthwise convolutions for training on a CPU in channels-last memory: PyTorch's forward pass, our backward pass.
 
-PyTorch's gradients take 1.5 times as long. For the effect of all kernels together see docs/benchmarks.md.
+PyTorch's backward pass takes 1.5 times as long. For the effect of all kernels together see docs/benchmarks.md.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Compile this folder's C++ for the machine it runs on, and call the compiled functions.
 
-Each process compiles once, which takes one or two seconds. So there is no outdated library, none that was built for
-another processor, and nothing to install. Without a working compiler the caller uses PyTorch's layers instead.
+Each process compiles once, which takes one or two seconds. So the library is never outdated or built for another
+processor, and there is nothing to install. Without a working compiler the caller uses PyTorch's layers instead.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trappi
 LAYOUT = torch.channels_last  # memory format of all tensors that the functions take
 _TIMEOUT = 120  # seconds
 _TENSORS, _SIZES = [c_void_p], [c_long]
-# Argument types of each function, without its last argument, the number of threads.
+# Argument types of each function, except the last argument: the count of threads.
 _ARGUMENTS = {
     "batchnorm_forward": _TENSORS * 2 + _SIZES * 2 + _TENSORS * 6 + [c_float, c_float, c_int],
     "batchnorm_backward": _TENSORS * 2 + _SIZES * 2 + _TENSORS * 7 + [c_int],
@@ -64,8 +64,8 @@ def _build_kernels(compiler: str | None) -> ctypes.CDLL:
 def compile_library(sources: list[Path], compiler: str | None = None) -> ctypes.CDLL:
     """Compile C++ files in parallel and load them as one library.
 
-    The library is not linked with OpenMP. It uses the OpenMP library of PyTorch, which is loaded already: two pools of
-    threads would compete for the processor's cores.
+    The library is not linked with OpenMP. It uses PyTorch's OpenMP library, which is already loaded, because two
+    thread pools would compete for the cores.
 
     Args:
         sources: C++ files.

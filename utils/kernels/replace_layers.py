@@ -1,4 +1,4 @@
-"""Replace PyTorch's layers in a network by the layers of this folder."""
+"""Replace the layers of a network by the layers of this folder."""
 
 from torch import nn
 
@@ -10,9 +10,9 @@ from utils.kernels.pooling import BatchNormReluPool
 
 
 def use_kernels(network: nn.Module) -> None:
-    """Replace BatchNorm layers, each with the ReLU after it, and depthwise convolutions; compile the kernels first.
+    """Compile the kernels, and replace depthwise convolutions and BatchNorm layers, each with the ReLU after it.
 
-    In a ShuffleNetV2 the max pooling is fused with the first BatchNorm. Names and values of the weights stay the same.
+    In a ShuffleNetV2, the max pooling is fused with the first BatchNorm. The weights keep their names and values.
 
     Args:
         network: in float32 on the CPU; its BatchNorm2d layers have weights and running statistics and are in

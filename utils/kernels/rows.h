@@ -2,7 +2,7 @@
 //
 // The loops process spans of equal length. Values of a channel are added up in float within a span and in double over
 // the spans, so that a sum over a million pixels is as exact as its values. The compiler vectorizes the loops over
-// channels; with `omp simd` it does not test at each pixel whether inputs and outputs overlap.
+// channels; because of `omp simd` it does not check at each pixel whether inputs and outputs overlap.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -14,7 +14,7 @@ typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
 
 inline Lanes load(const float *address) {
     Lanes values;
-    std::memcpy(&values, address, sizeof values);  // without alignment
+    std::memcpy(&values, address, sizeof values);  // the address may be unaligned
     return values;
 }
 

@@ -1,8 +1,8 @@
 """The losses of the two recipes. Both are classes with the same three methods:
 
-prepared = loss.prepare(targets, image_size)          # what does not depend on the network's outputs
-count = loss.count(prepared)                          # what the loss is divided by; summed over all parts of a batch
-losses = loss(output, prepared, count, share)         # Losses of one part of a batch
+prepared = loss.prepare(targets, image_size)     # everything that does not depend on the network's outputs
+count = loss.count(prepared)                     # divisor of the loss, to be summed over all parts of a batch
+losses = loss(output, prepared, count, share)    # Losses of one part of a batch
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Losses(NamedTuple):
 
 
 def weighted(box: torch.Tensor, objectness: torch.Tensor, classes: torch.Tensor) -> Losses:
-    """Losses of three weighted parts."""
+    """Return three weighted losses and their sum."""
     return Losses(box + objectness + classes, box, objectness, classes)
 
 

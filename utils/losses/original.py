@@ -26,12 +26,12 @@ OFFSETS = ((0.0, 0.0), (-0.5, 0.0), (0.0, -0.5), (0.5, 0.0), (0.0, 0.5))
 
 
 class Matches(NamedTuple):
-    """Possible matches of one scale, K = 5 offsets · A anchors · M targets, and which of them are real.
+    """The K possible matches of one scale, K = 5 offsets · A anchors · M targets.
 
     K depends only on the number of targets, so nothing here waits for the device.
     """
 
-    matched: torch.Tensor  # [K] bool
+    matched: torch.Tensor  # [K] bool, whether the anchor is responsible for the box
     image: torch.Tensor  # [K] index in the batch
     anchor: torch.Tensor  # [K] index of the anchor
     row: torch.Tensor  # [K]
@@ -132,16 +132,16 @@ def match_targets(
 
 
 def _prediction_index(matches: Matches, anchors: int, rows: int, columns: int) -> torch.Tensor:
-    """[K] index of each match into predictions in the order image, anchor, row, column."""
+    """Return the [K] index of each match in predictions in the order image, anchor, row, column."""
     return ((matches.image * anchors + matches.anchor) * rows + matches.row) * columns + matches.column
 
 
 def _box_loss(box_logits: torch.Tensor, matches: Matches) -> torch.Tensor:
-    """Sum of 1 − CIoU over the matches; box_logits: [N, 4·A, H, W]."""
+    """Sum 1 − CIoU over the matches; box_logits: [N, 4·A, H, W]."""
     batch, channels, rows, columns = box_logits.shape
     anchors = channels // 4
     flat = box_logits.view(batch, anchors, 4, rows, columns).permute(0, 1, 3, 4, 2).reshape(-1, 4)
-    # index_select sums its gradient in a fixed order; indexing with a tensor does not, with many threads.
+    # index_select sums its gradient in a fixed order; indexing with a tensor does not if there are many threads.
     logits = flat.index_select(0, _prediction_index(matches, anchors, rows, columns)).float()
     # In cells, relative to the responsible cell.
     boxes = decode_boxes(logits.sigmoid(), torch.zeros_like(matches.anchor_sizes), matches.anchor_sizes, 1)
@@ -149,7 +149,7 @@ def _box_loss(box_logits: torch.Tensor, matches: Matches) -> torch.Tensor:
 
 
 def _objectness_loss(logits: torch.Tensor, matches: Matches) -> torch.Tensor:
-    """Mean over all anchors of all cells; logits: [N, A, H, W]."""
+    """Average the binary cross-entropy over all anchors of all cells; logits: [N, A, H, W]."""
     _, anchors, rows, columns = logits.shape
     target = logits.new_zeros(logits.numel(), dtype=torch.float32)
     target.scatter_reduce_(0, _prediction_index(matches, anchors, rows, columns), matches.matched.float(), "amax")
@@ -157,7 +157,7 @@ def _objectness_loss(logits: torch.Tensor, matches: Matches) -> torch.Tensor:
 
 
 def _class_loss(logits: torch.Tensor, matches: Matches) -> torch.Tensor:
-    """Sum of the cross-entropy over the matches; logits: [N, C, H, W]."""
+    """Sum the cross-entropy over the matches; logits: [N, C, H, W]."""
     _, classes, rows, columns = logits.shape
     flat = logits.permute(0, 2, 3, 1).reshape(-1, classes)
     cells = (matches.image * rows + matches.row) * columns + matches.column

@@ -21,10 +21,10 @@ from utils.postprocess import Anchors
 if TYPE_CHECKING:
     from utils.training.recipe import Recipe
 
-MAX_RATIO = 4.0  # a decoded side is at most 4 times the anchor's; smaller boxes have the same limit
+MAX_RATIO = 4.0  # between the sides of box and anchor: a decoded side is at most 4 times the anchor's
 IOU_COST = 3.0  # weight of −log IoU next to −log score in the matching cost, as in YOLOX
-TOP_IOUS = 10  # the IoUs of this many best predictions add up to the number of matches of a box
-_NEVER = 1e6  # matching cost of a pair that is not allowed
+TOP_IOUS = 10  # the count of matches of a box is the sum of this many best IoUs
+_NEVER = 1e6  # matching cost of a prediction that is not allowed
 
 
 class PossibleMatches(NamedTuple):
@@ -34,7 +34,7 @@ class PossibleMatches(NamedTuple):
     scale, row, column, anchor. K is constant, so nothing here waits for the device.
     """
 
-    allowed: torch.Tensor  # [M, K] bool; the others only fill the table
+    allowed: torch.Tensor  # [M, K] bool; the others are padding
     anchor: torch.Tensor  # [M, K] index of the prediction
     cell: torch.Tensor  # [M, K] index of the cell
     positions: torch.Tensor  # [M, K, 2] column and row of the cell
@@ -49,8 +49,7 @@ class SimotaLoss:
 
     The box loss is the sum of 1 − CIoU over the matches; the class loss is the sum of the cross-entropy over them; the
     objectness loss is the sum of the binary cross-entropy over all anchors of all cells, with the IoU as target at the
-    matches and 0 elsewhere. Each is divided by the number of boxes, or of images where there are fewer boxes than
-    images.
+    matches and 0 elsewhere. Each is divided by the count of boxes, or the count of images if that is larger.
     """
 
     def __init__(self, recipe: Recipe, anchors: Anchors) -> None:
@@ -107,9 +106,9 @@ class SimotaLoss:
 def find_possible_matches(targets: torch.Tensor, anchors: Anchors, image_size: tuple[int, int]) -> PossibleMatches:
     """Find the predictions that can reach each box.
 
-    A decoded center lies at most half a cell outside its cell, so two columns and two rows reach a box. The box's sides
-    must be within MAX_RATIO of the anchor's. A box that no anchor fits is left to the anchors with the highest shape
-    IoU, so that each box has a possible match.
+    A decoded center is at most half a cell outside its cell, so the cells of two columns and two rows can reach a box.
+    The box's sides must be within MAX_RATIO of the anchor's. A box that fits no anchor may be matched to the anchors
+    with the highest shape IoU, so that each box has a possible match.
     """
     height, width = image_size
     size = constant((width, height), targets)
@@ -151,7 +150,7 @@ def find_possible_matches(targets: torch.Tensor, anchors: Anchors, image_size: t
 
 
 def _allowed(inside: torch.Tensor, sizes: torch.Tensor, anchor_sizes: torch.Tensor) -> torch.Tensor:
-    """[M, K] bool: cells inside the image whose anchor has a similar shape, or else the most similar one."""
+    """Return [M, K] bool: inside the image, and the anchor has a similar shape, or the most similar one if none has."""
     fits = inside & (side_ratio(sizes, anchor_sizes) < MAX_RATIO)
     iou = torch.where(inside, shape_iou(sizes, anchor_sizes), -1)
     nearest = inside & (iou == iou.amax(1, keepdim=True))
@@ -164,9 +163,9 @@ def select_matches(
 ) -> torch.Tensor:
     """Select the matches of each box: [M, K] bool.
 
-    The number of matches of a box is the sum of its TOP_IOUS best IoUs, at least one. It gets the predictions with the
-    lowest cost: −log score − IOU_COST · log IoU. A prediction that several boxes want goes to the one with the lowest
-    cost (to all of them if the costs are equal).
+    The count of matches of a box is the sum of its TOP_IOUS best IoUs, rounded, at least 1. The box is matched to the
+    predictions with the lowest cost, −log score − IOU_COST · log IoU. A prediction that several boxes select is matched
+    to the box with the lowest cost (to all of them if the costs are equal).
 
     Args:
         iou: [M, K] of the predictions with the box.
@@ -186,7 +185,7 @@ def select_matches(
 
 
 def flatten_output(output: DetectorOutput) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits of the whole batch in the order of PossibleMatches: boxes [P, 4], objectness [P], classes [cells, C]."""
+    """Return the logits in the order of PossibleMatches: boxes [P, 4], objectness [P], classes [cells, C]."""
     boxes, objectness, classes = [], [], []
     for scale in output:
         batch, count, rows, columns = scale.objectness.shape
@@ -202,7 +201,7 @@ def flatten_output(output: DetectorOutput) -> tuple[torch.Tensor, torch.Tensor, 
 
 
 def decode_matches(box_logits: torch.Tensor, possible: PossibleMatches) -> torch.Tensor:
-    """[M, K, 4] predicted boxes (cx, cy, w, h) in input pixels."""
-    # index_select sums its gradient in a fixed order; indexing with a tensor does not, with many threads.
+    """Return the [M, K, 4] predicted boxes (cx, cy, w, h) in input pixels."""
+    # index_select sums its gradient in a fixed order; indexing with a tensor does not if there are many threads.
     activated = box_logits.index_select(0, possible.anchor.flatten()).sigmoid().view(*possible.anchor.shape, 4)
     return decode_boxes(activated, possible.positions, possible.anchor_sizes, possible.strides)

@@ -17,19 +17,19 @@ FIRST_ESTIMATE = 60  # seconds after which the remaining time is printed for the
 
 
 def model_size(config: Config) -> tuple[int, float]:
-    """Parameters, and multiply-accumulates per image, of a .data file's network, counted by thop."""
+    """Count the parameters, and the multiply-accumulates per image, of a .data file's network with thop."""
     from thop import profile
 
     from model.detector import Detector
 
-    # A separate network, because thop leaves its counters in it.
+    # A separate network, because thop adds counters to it.
     detector = Detector(config.classes, config.anchor_num).eval()
     macs, parameters = profile(detector, (torch.zeros(1, 3, config.height, config.width),), verbose=False)
     return int(parameters), macs
 
 
 def describe_run(settings: Settings, data: RunData, start: str, device: torch.device, processes: int) -> list[str]:
-    """Lines that describe a run before it starts.
+    """Return the lines that describe a run before it starts.
 
     Args:
         start: one line that says which weights the run starts from.
@@ -67,9 +67,9 @@ class Console:
     """The progress bar and the lines of a run.
 
     Args:
-        epochs: of the run.
+        epochs: epochs of the run.
         batch_size: images per step.
-        shown: False prints nothing, for processes other than the main one.
+        shown: whether to print; False in all processes except the main one.
     """
 
     def __init__(self, progress: Progress, epochs: int, batch_size: int, shown: bool) -> None:
@@ -82,11 +82,11 @@ class Console:
             unit="step",
             disable=None if shown else True,
             dynamic_ncols=True,
-            delay=1e-3,  # not before the first step
+            delay=1e-3,  # do not draw the bar before the first step
         )
 
     def start(self) -> None:
-        """Start to measure the time."""
+        """Start measuring the time."""
         self._started = time.monotonic()
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Console:
             self.print(f"about {self.time_left()} left")
 
     def after_epoch(self, row: dict, better: bool) -> None:
-        """Print one line for a finished epoch, and a second one if it was evaluated."""
+        """Print one line for a finished epoch, and a second line if the epoch was evaluated."""
         losses = "  ".join(f"{name} {row[name]:.4f}" for name in Losses._fields)
         self.print(
             f"epoch {row['epoch']}/{self.epochs}  {losses}  lr {row['learning_rate']:.3g}  "
@@ -127,11 +127,11 @@ class Console:
             )
 
     def images_per_second(self) -> float:
-        """Training speed in this epoch."""
+        """Return the training speed in this epoch."""
         return self.progress.step * self.batch_size / max(self.progress.seconds, 1e-9)
 
     def time_left(self) -> str:
-        """Remaining time of the run, from the time per step since it was started or resumed."""
+        """Estimate the remaining time from the mean time per step since the run was started or resumed."""
         done, total = self.progress.total_steps, self.epochs * self.progress.steps
         seconds = (time.monotonic() - self._started) / max(done - self._first_step, 1) * (total - done)
         return str(datetime.timedelta(seconds=round(seconds)))

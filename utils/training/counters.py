@@ -1,4 +1,4 @@
-"""How far a training run is. Together with the weights and the optimizer's state this is all that resuming needs."""
+"""The progress of a training run."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from utils.losses import Losses
 
 @dataclass
 class Progress:
-    """Plain values, which are saved in the checkpoint."""
+    """The progress of a run in plain values, which are saved in the checkpoint."""
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps of the current epoch
@@ -30,25 +30,25 @@ class Progress:
         return self.epoch * self.steps + self.step
 
     def add(self, losses: list[float]) -> None:
-        """Count one step with its losses."""
+        """Add one finished step and its losses."""
         self.step += 1
         self.sums = [total + value for total, value in zip(self.sums, losses, strict=True)]
 
     def mean_losses(self) -> dict[str, float]:
-        """Mean losses of this epoch's steps so far, by name."""
+        """Return the mean losses of the steps of this epoch so far, by name."""
         steps = max(self.step, 1)
         return dict(zip(Losses._fields, (total / steps for total in self.sums), strict=True))
 
     def next_epoch(self) -> None:
-        """Start counting the next epoch."""
+        """Finish this epoch and begin the next one."""
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.sums = [0.0] * len(Losses._fields)
 
     def set_steps_per_epoch(self, steps: int) -> None:
-        """Set the steps per epoch. If a resumed run has another number, it keeps the fraction of the epoch."""
+        """Set the steps per epoch. If the count changes on --resume, the run keeps the fraction of the epoch."""
         if self.steps not in (0, steps):
             share = self.step / self.steps
-            warn(f"an epoch has {steps} steps, it had {self.steps}; the run continues after {share:.0%} of its epoch")
+            warn(f"an epoch has {steps} steps instead of {self.steps}; the run continues after {share:.0%} of it")
             before, self.step = self.step, int(share * steps)
             self.sums = [total * self.step / max(before, 1) for total in self.sums]
         self.steps = steps

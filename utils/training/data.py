@@ -22,7 +22,7 @@ EVAL_BATCH = 32  # images
 class RunData:
     """Datasets and loaders of a run."""
 
-    train: DetectionDataset  # augmented; set_epoch chooses the epoch's random numbers
+    train: DetectionDataset  # augmented; `set_epoch` sets the random numbers
     val: DetectionDataset
     batches: TrainBatches
     train_loader: DataLoader

@@ -1,7 +1,7 @@
 """Training in several processes with torch.distributed. With one process the same calls do nothing.
 
-`torchrun --nproc_per_node=N train.py …` starts the processes and sets RANK and the like in their environment. Rank 0 is
-the main process, the only one that prints and writes.
+`torchrun --nproc_per_node=N train.py …` starts the processes and sets their environment variables, such as RANK.
+Rank 0 is the main process, the only one that prints and writes.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from torch import nn
 
 from utils.errors import RunError
 
-# The other processes wait for what the main process does alone, such as reading a large data set for the first time.
+# The other processes wait while the main process works alone, for example indexes a large data set.
 TIMEOUT = datetime.timedelta(hours=2)
 _LOST = re.compile(r"gloo|nccl|peer|connection", re.IGNORECASE)
 
@@ -40,16 +40,16 @@ def process_group() -> Iterator[None]:
 
 
 def is_lost_process(error: RuntimeError) -> bool:
-    """Whether an error was raised because another process of the group has ended."""
+    """Return whether an error was raised because another process of the group has ended."""
     return dist.is_initialized() and not isinstance(error, RunError) and bool(_LOST.search(str(error)))
 
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-    """Run the block in the main process first, then silently in the others. They exit if it failed.
+    """Run the block in the main process first, then silently in the others. If it fails, the others exit.
 
-    So each message is printed once, and files that the block writes (caches, downloads) exist for the others. The block
-    must not call the functions below that communicate.
+    Thus each message is printed once, and the others find the files that the block writes (caches, downloads). The
+    block must not call the functions below that communicate.
     """
     if is_main():
         try:
@@ -67,22 +67,22 @@ def main_first() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Index of this process, 0 for the main process."""
+    """Return the index of this process, 0 for the main process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Count of processes."""
+    """Return the count of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that prints and writes."""
+    """Return whether this is the process that prints and writes."""
     return rank() == 0
 
 
 def local_rank() -> int:
-    """Index of this process on its machine, which is also the index of its GPU."""
+    """Return the index of this process on its machine, which is also the index of its GPU."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
@@ -112,14 +112,14 @@ def from_main(value: T) -> T:
 
 
 def any_process(flag: bool, device: torch.device | str = "cpu") -> bool:
-    """Whether the flag is set in any process. All processes must call this."""
+    """Return whether the flag is set in any process. All processes must call this."""
     if not dist.is_initialized():
         return flag
     return bool(sum_over_processes(torch.tensor(int(flag), device=device)))
 
 
 def broadcast_state(module: nn.Module) -> None:
-    """Copy the main process's weights and BatchNorm statistics to every process; the statistics differ after a step."""
+    """Copy weights and BatchNorm statistics, which differ between processes, from the main process to the others."""
     if dist.is_initialized():
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)

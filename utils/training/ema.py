@@ -1,7 +1,7 @@
 """Exponential moving average (EMA) of a model's weights.
 
-`torch.optim.swa_utils.AveragedModel` copies the weights at its first update, reads its step counter from the device at
-each one, and took 1.2 times as long per update on a CPU.
+Not `torch.optim.swa_utils.AveragedModel`: it copies the weights at its first update, reads its step counter from the
+device at each update, and takes 1.2 times as long per update on a CPU.
 """
 
 import copy
@@ -15,15 +15,15 @@ WARMUP_STEPS = 2000
 
 
 def build_ema(model: nn.Module) -> nn.Module:
-    """Copy a model to start an average."""
+    """Create the EMA as a copy of a model."""
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, step: int) -> None:
-    """Update the average after an optimizer step.
+    """Update the EMA after an optimizer step.
 
-    The decay is DECAY · (1 − exp(−step / WARMUP_STEPS)), so that the first weights are forgotten soon. BatchNorm's
+    The decay is DECAY · (1 − exp(−step / WARMUP_STEPS)), so that the initial weights are soon forgotten. BatchNorm's
     running statistics are averaged like weights; its counters are copied.
 
     Args:

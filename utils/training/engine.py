@@ -16,10 +16,10 @@ Part = tuple[torch.Tensor, torch.Tensor]  # images [N, 3, H, W] uint8, targets [
 
 
 def train_step(state: TrainingState, parts: list[Part], batch_images: int) -> torch.Tensor:
-    """Make one optimizer step on a batch that comes in parts.
+    """Make one optimizer step on a batch that is split into parts.
 
-    The losses are divided by counts over the whole batch, so that the parts, of this process and of the others, add up
-    to it. The step is the same for any number of parts, except that BatchNorm sees one part at a time.
+    The losses are divided by counts over the whole batch, so that the losses of the parts of all processes add up to
+    the loss of the batch. The step is the same for any number of parts, except that BatchNorm sees one part at a time.
 
     Args:
         parts: this process's parts of the batch.
@@ -45,8 +45,8 @@ def train_step(state: TrainingState, parts: list[Part], batch_images: int) -> to
             state.scaler.scale(losses.total * world_size()).backward()
         total += torch.stack(losses).detach()
     if state.clip_norm is not None:
-        # BatchNorm divides by almost zero where a channel is nearly constant in a batch. Such a gradient can be
-        # hundreds of times longer than usual and undo several epochs.
+        # BatchNorm divides by almost zero if a channel is nearly constant in a batch. The norm of such a gradient can
+        # be hundreds of times larger than usual, and the step can undo several epochs.
         state.scaler.unscale_(state.optimizer)
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.clip_norm)
     state.scaler.step(state.optimizer)
@@ -63,13 +63,13 @@ def train_epoch(
     first_step: int,
     after_step: Callable[[int, torch.Tensor, float], bool],
 ) -> None:
-    """Train for one epoch, or for the rest of one.
+    """Train for one epoch, or for the rest of an epoch.
 
     Args:
         loader: yields the parts of `batches` in order.
-        learning_rate: function of the step in the epoch.
-        first_step: step of the epoch to begin with.
-        after_step: called with the step in the epoch, the losses [4] of the whole batch on the device, and the learning
+        learning_rate: called with the index of the step in the epoch.
+        first_step: index of the first step to make in the epoch.
+        after_step: called with the index of the step, the losses [4] of the whole batch on the device, and the learning
             rate. The epoch ends when it returns True.
     """
     state.network.train()

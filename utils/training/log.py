@@ -24,10 +24,11 @@ COLUMNS = ("epoch", "step", "learning_rate", *Losses._fields, "images_per_second
 
 
 def write_arguments(folder: Path, settings: Settings, progress: Progress) -> None:
-    """Write args.json: the settings in force since this progress, and what else made the run.
+    """Write args.json: the settings, and the data, code and package versions that the run uses.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
+        progress: since when these settings are used.
     """
     lists = {
         name: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -46,7 +47,7 @@ def write_arguments(folder: Path, settings: Settings, progress: Progress) -> Non
 
 
 def write_results(folder: Path, history: list[dict]) -> None:
-    """Write results.csv, one row per epoch; metrics of epochs without evaluation stay empty."""
+    """Write results.csv, one row per epoch. The metrics of epochs without evaluation are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

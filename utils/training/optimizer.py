@@ -13,8 +13,8 @@ SECOND_BETA = 0.999  # of AdamW
 def build_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
     """Create the recipe's optimizer for all weights of a model.
 
-    Frozen weights are included: they have no gradient and do not change, and the optimizer's state fits a run that is
-    resumed with or without --freeze-backbone.
+    Frozen weights are included, so that a run can be resumed with or without --freeze-backbone. They have no gradient
+    and do not change.
     """
     weights = list(model.parameters())
     if recipe.decay_all:
@@ -32,13 +32,13 @@ def build_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> t
 def learning_rate_at(
     step: int, recipe: Recipe, base: float, milestones: tuple[int, ...], steps_per_epoch: int, epochs: int
 ) -> float:
-    """Compute the learning rate of one optimizer step. It depends on the step alone, so a resumed run has the same.
+    """Compute the learning rate of one optimizer step. It depends only on the step, so it is the same in a resumed run.
 
     Args:
-        step: optimizer steps before this one, over the whole run.
+        step: optimizer steps of the whole run before this one.
         base: learning rate after the warm-up.
         milestones: epochs after which the rate is multiplied by `recipe.step_factor` (schedule "steps").
-        epochs: of the whole run.
+        epochs: epochs of the whole run.
     """
     total = epochs * steps_per_epoch
     warmup = recipe.warmup_epochs * steps_per_epoch + recipe.warmup_share * total

@@ -1,4 +1,4 @@
-"""Where a training run writes, and how it is resumed."""
+"""The files of a training run, and the command that resumes it."""
 
 import contextlib
 import glob
@@ -19,10 +19,10 @@ WEIGHTS = Path("weights")
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where a run writes."""
+    """The files of a run."""
 
     name: str
-    folder: Path  # everything but the weights
+    folder: Path  # for everything except the weights
 
     @property
     def last(self) -> Path:
@@ -68,14 +68,14 @@ def newest_checkpoint() -> Path:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove temporary files next to `path` that a killed process left."""
+    """Remove temporary files next to `path` that a killed process has left."""
     for left in path.parent.glob(f".{glob.escape(path.stem)}-????????{path.suffix}"):
         left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def resumable(paths: RunPaths) -> Iterator[None]:
-    """Add the command that resumes the run to errors that the run did not cause.
+    """Add the command that resumes the run to errors after which it can be resumed.
 
     Raises:
         RunError: out of memory, or another process of the run has ended.
@@ -90,7 +90,7 @@ def resumable(paths: RunPaths) -> Iterator[None]:
     except RuntimeError as error:
         if not distributed.is_lost_process(error):
             raise
-        # Every remaining process notices it. Ranks 0 and 1 print it, as one of them may be the one that has ended.
+        # Each remaining process gets this error. Ranks 0 and 1 print it, because one of them may have ended.
         if distributed.rank() > 1:
             raise SystemExit(1) from error
         raise RunError(f"another process of this run has ended; continue with: {paths.resume_command}") from error

@@ -1,9 +1,9 @@
 """Recipes: how a detector is trained, apart from the user's data and options.
 
-`original` is the recipe of Yolo-FastestV2's release: SGD, a warm-up with the fourth power, the learning rate divided by
-10 at each milestone, contrast and brightness as the only augmentation. `default` is this project's own;
-benchmarks/ablation.md compares it with variants that change one choice at a time, after 20 epochs on one data set with
-one seed each.
+`original` is the recipe of Yolo-FastestV2's release: SGD, a warm-up of the learning rate with the fourth
+power of the step, then a division by 10 at each milestone, and contrast and brightness as the only augmentation.
+`default` is this project's recipe; benchmarks/ablation.md compares it with variants that change one choice at a time,
+after 20 epochs on one data set with one seed each.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Recipe:
     weight_decay: float
     schedule: str  # "cosine" to zero at the end of the run, or "steps" at the milestones of the .data file
     augmentation: str  # a name in utils.dataset.augment.AUGMENTATIONS
-    last_augmentation: str  # used instead in the last epochs
-    last_share: float = 0.0  # fraction of the epochs that use `last_augmentation`
+    last_augmentation: str  # replaces `augmentation` in the last epochs
+    last_share: float = 0.0  # fraction of the epochs with `last_augmentation`
     decay_all: bool = False  # apply weight decay to biases and BatchNorm weights too
-    clip_norm: float | None = None  # longest gradient of a step
-    warmup_epochs: float = 0.0  # the warm-up takes this many epochs
-    warmup_share: float = 0.0  # and this fraction of the run
-    warmup_power: float = 1.0
+    clip_norm: float | None = None  # maximum norm of the gradient of a step
+    warmup_epochs: float = 0.0  # length of the warm-up in epochs,
+    warmup_share: float = 0.0  # plus a fraction of the run
+    warmup_power: float = 1.0  # the learning rate grows with this power of the step
     step_factor: float = 0.1  # multiplies the learning rate at each milestone of the schedule "steps"
     scale_balance: tuple[float, float] = (1.0, 1.0)  # weight of the objectness loss per scale, in the loss "original"
     objectness_prior: float | None = None  # objectness of an untrained network; None leaves the random value

@@ -1,4 +1,4 @@
-"""A training run: setup, epochs, evaluation, checkpoints. It can be stopped at any moment and continues exactly."""
+"""A training run: setup, epochs, evaluation, checkpoints. A stopped run can be resumed with the same result."""
 
 import dataclasses
 import functools
@@ -35,19 +35,21 @@ from utils.training.state import TrainingState, build_state, join_processes
 from utils.weights.checkpoint import load_weights, restore_training, save_training, save_weights
 from utils.weights.pretrained import set_objectness_prior, start_weights
 
-CHECK_STEPS = 20  # on a GPU, steps between two looks at the losses: each look waits for the device
-SHOWN_IMAGES = 8  # names in an error about a batch
+CHECK_STEPS = 20  # on a GPU, steps between two checks of the losses; each check waits for the device
+SHOWN_IMAGES = 8  # file names in an error about a batch
 
 
 class Run:
     """A training run.
 
     Args:
-        options: kept in the checkpoints, so that --resume needs none.
+        settings: the settings of this run.
+        options: saved in the checkpoints, so that --resume needs no options.
         saved: content of the `-last.pth` to resume from (`utils.weights.checkpoint.read_training`).
 
     Raises:
-        InputError, RunError: see the message.
+        InputError: the data, the checkpoint or the device cannot be used.
+        RunError: listed weights cannot be downloaded.
     """
 
     def __init__(self, settings: Settings, options: TrainOptions, saved: dict | None = None) -> None:
@@ -63,15 +65,15 @@ class Run:
         self.stop = StopRequest()
         self.console = Console(self.progress, settings.epochs, self.data.batches.batch_size, distributed.is_main())
         self.events = None  # TensorBoard writer
-        self.best_evaluation: Evaluation | None = None  # None if the best epoch was before this session
-        self.pending: list[torch.Tensor] = []  # losses of steps that were not looked at yet
+        self.best_evaluation: Evaluation | None = None  # None if the best epoch was before --resume
+        self.pending: list[torch.Tensor] = []  # losses of the steps since the last check
         self.last_look = self.last_save = time.monotonic()
 
     def train(self) -> int:
         """Train to the end, or until the user stops the run.
 
         Returns:
-            Exit status: 0, or 128 + the number of the signal that stopped it.
+            Exit status: 0, or 128 + the number of the signal that stopped the run.
 
         Raises:
             RunError: the loss is not finite, a file cannot be written, another process has ended.
@@ -87,7 +89,7 @@ class Run:
         return 0 if finished else 128 + (self.stop.signal_number or signal.SIGINT)
 
     def _run_epochs(self) -> bool:
-        """Train and evaluate the remaining epochs; False if the user stops the run."""
+        """Train and evaluate the remaining epochs; return False if the user stops the run."""
         while self.progress.epoch < self.settings.epochs and not self._out_of_patience():
             self._train_epoch()
             evaluate = self._is_evaluated(self.progress.epoch + 1)
@@ -103,12 +105,12 @@ class Run:
         return True
 
     def _begin(self) -> None:
-        """Print and write what comes before the first step."""
+        """Print the description of the run, and write its first files."""
         if not distributed.is_main():
             return
         settings, progress, paths = self.settings, self.progress, self.paths
         if progress.fresh:
-            self.save()  # so that the run can be resumed from the first moment on
+            self.save()  # so that the run can be resumed even before its first step ends
         print(*describe_run(settings, self.data, self.start, self.device, distributed.world_size()), sep="\n")
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
         write_arguments(paths.folder, settings, progress)
@@ -121,7 +123,7 @@ class Run:
             write_results(paths.folder, progress.history)
 
     def _train_epoch(self) -> None:
-        """Train for one epoch, or for the rest of one, or until the user stops the run."""
+        """Train for one epoch, or for the rest of an epoch, or until the user stops the run."""
         progress, data = self.progress, self.data
         data.batches.start(progress.epoch, progress.step)
         data.train.set_epoch(progress.epoch)
@@ -133,7 +135,7 @@ class Run:
             )
 
     def _learning_rate(self, step: int) -> float:
-        """The learning rate of a step of this epoch."""
+        """Return the learning rate of a step of this epoch."""
         settings, progress = self.settings, self.progress
         total_steps = progress.epoch * progress.steps + step
         milestones = settings.config.steps
@@ -142,7 +144,7 @@ class Run:
         )
 
     def _after_step(self, step: int, losses: torch.Tensor, rate: float) -> bool:
-        """Record the losses of a step, check and save now and then; True if the run must stop."""
+        """Record the losses of a step, check them, save if it is time; return True if the run must stop."""
         self.pending.append(losses)
         last = step + 1 == self.progress.steps
         if self.device.type != "cpu" and len(self.pending) < CHECK_STEPS and not last:
@@ -156,7 +158,7 @@ class Run:
         return False
 
     def _check_losses(self) -> None:
-        """Wait for the device and add the pending losses to the progress; fail if one is not finite."""
+        """Wait for the device, and add the pending losses to the progress; fail if one is not finite."""
         for row in torch.stack(self.pending).double().cpu().tolist():
             if not all(map(math.isfinite, row)):
                 values = ", ".join(f"{name} {value:g}" for name, value in zip(Losses._fields, row, strict=True))
@@ -168,13 +170,13 @@ class Run:
         self.last_look = now
 
     def _check_weights(self) -> None:
-        """Fail if a weight is not finite: the loss shows this only in the next step."""
+        """Fail if a weight is not finite. The loss would show this only in the next step."""
         for name, tensor in self.state.model.state_dict().items():
             if not torch.isfinite(tensor).all():
                 self._fail(max(self.progress.step - 1, 0), f"{name} is no longer finite")
 
     def _fail(self, step: int, problem: str) -> None:
-        """End the run because of the result of one step of this epoch."""
+        """End the run with an error that names the images of a step of this epoch."""
         if not distributed.is_main():
             raise SystemExit(1)  # the main process prints the error
         epoch, index = self.progress.epoch, self.data.train.index
@@ -208,7 +210,7 @@ class Run:
         """Evaluate a network on the val list, on all processes.
 
         Returns:
-            The evaluation, None on processes other than the main one; and whether the user has stopped the run.
+            The evaluation, or None except in the main process; and whether the user has stopped the run.
         """
         config, index = self.settings.config, self.data.val.index
         distributed.broadcast_state(network)
@@ -232,7 +234,7 @@ class Run:
         better = metrics.get("AP50", -1) > progress.best_ap50
         if better:
             progress.best_ap50, progress.best_epoch = metrics["AP50"], progress.epoch + 1
-            # The results in COCO's format are large and not plotted.
+            # The results in COCO's format are large, and the plots do not need them.
             self.best_evaluation = evaluation and dataclasses.replace(evaluation, results=[])
         row = {
             "epoch": progress.epoch + 1,
@@ -274,7 +276,7 @@ class Run:
         save_training(self.paths.last, self.state, content)
 
     def _plot_best(self) -> bool:
-        """Plot what the best weights detect; False if the user stops it."""
+        """Plot the evaluation of the best weights; return False if the user stops it."""
         config, index = self.settings.config, self.data.val.index
         if self.progress.best_epoch == 0:
             return True  # no epoch was evaluated
@@ -311,7 +313,7 @@ class Run:
 
 
 def _build(settings: Settings, saved: dict | None, device: torch.device) -> tuple[TrainingState, Progress, str]:
-    """Create or restore the training state and the progress, and say in one line which weights the run starts from."""
+    """Create or restore the training state and the progress; describe in one line where the weights come from."""
     config = settings.config
     torch.manual_seed(settings.seed)
     detector = Detector(config.classes, config.anchor_num)
@@ -328,7 +330,7 @@ def _build(settings: Settings, saved: dict | None, device: torch.device) -> tupl
 
 
 def _claim_paths(settings: Settings, saved: dict | None) -> RunPaths | None:
-    """Where the run writes, on the main process."""
+    """Return the files of the run, in the main process; None in the others."""
     if not distributed.is_main():
         return None
     if saved:
@@ -337,12 +339,12 @@ def _claim_paths(settings: Settings, saved: dict | None) -> RunPaths | None:
 
 
 def _process_device(name: str) -> str:
-    """With several processes on a machine, each uses the GPU with its local rank."""
+    """Return the device of this process: of several GPUs, the one with its local rank."""
     return f"cuda:{distributed.local_rank()}" if name in ("auto", "cuda") and torch.cuda.is_available() else name
 
 
 def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
-    """Columns of results.csv."""
+    """Return the metrics for results.csv."""
     if evaluation is None:
         return {}
     original, metrics = evaluation.original, evaluation.coco.summary

@@ -1,4 +1,4 @@
-"""The settings of a training run: options of train.py, then the .data file, then the recipe."""
+"""The settings of a training run, from the options of train.py, the .data file and the recipe, in this priority."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from utils.config import Config, read_config
 from utils.errors import InputError
 from utils.training.recipe import DEFAULT, RECIPES, Recipe
 
-EVALUATIONS = 10  # a run is evaluated at least this many times, unless eval_interval says otherwise
+EVALUATIONS = 10  # a run is evaluated at least this many times, or each epoch, unless eval_interval is given
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """The options of train.py and their defaults. None leaves the choice to the .data file or the recipe.
 
-    They are saved in the checkpoint, so that --resume needs none of them.
+    They are saved in the checkpoint, so that --resume needs no other options.
     """
 
     data: str
@@ -39,7 +39,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is in force in a run."""
+    """The settings of a run."""
 
     config: Config
     recipe_name: str
@@ -57,10 +57,10 @@ class Settings:
     ema: bool
     compile: bool
     eval_interval: int  # epochs
-    patience: int  # epochs without a better AP50 before the run ends; 0 is never
+    patience: int  # epochs without a better AP50 after which the run ends; 0 for no limit
     save_interval: int  # seconds between checkpoints within an epoch
     freeze_backbone: bool
-    output: str  # folder for the folders of runs
+    output: str  # parent folder of the run folder
 
 
 def read_settings(options: TrainOptions) -> Settings:
@@ -95,7 +95,7 @@ def read_settings(options: TrainOptions) -> Settings:
 
 
 def describe(settings: Settings) -> dict[str, object]:
-    """The settings as a flat dict of plain values, for args.json."""
+    """Return the settings as a flat dict of plain values, for args.json."""
     values = dataclasses.asdict(settings)
     config = values.pop("config")
     recipe = values.pop("recipe")

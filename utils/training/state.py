@@ -21,20 +21,20 @@ from utils.training.ema import build_ema
 from utils.training.optimizer import build_optimizer
 from utils.training.settings import Settings
 
-SMALL_PART = 16  # images per process and part; below this BatchNorm also needs the images of the other processes
+SMALL_PART = 16  # images per process and part; below this, BatchNorm on CUDA uses the images of all processes
 
 
 @dataclass
 class TrainingState:
-    """What changes during training, and how it is computed."""
+    """The objects that a training step uses and changes."""
 
-    model: nn.Module  # the detector; it has the weights
-    network: Callable  # what is called: the model, or the model wrapped for several processes or compiled
+    model: nn.Module  # the detector
+    network: Callable  # the model, or the model wrapped for several processes or compiled
     loss: OriginalLoss | SimotaLoss
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler  # does nothing unless `amp`
     ema: nn.Module | None
-    clip_norm: float | None  # longest gradient of a step
+    clip_norm: float | None  # maximum norm of the gradient of a step
     device: torch.device
     amp: bool
     memory_format: torch.memory_format  # of the weights and images
@@ -42,7 +42,7 @@ class TrainingState:
 
     @property
     def best_model(self) -> nn.Module:
-        """The weights to evaluate and save: the EMA if there is one."""
+        """The model to evaluate and save: the EMA if there is one."""
         return self.model if self.ema is None else self.ema
 
 
@@ -57,7 +57,7 @@ def build_state(model: Detector, settings: Settings, device: torch.device) -> Tr
     if settings.amp and not amp:
         warn("--amp: mixed precision needs CUDA; training in float32")
     if settings.compile and device.type == "cpu":
-        warn("--compile: on a CPU training is half as fast with it, see docs/benchmarks.md")
+        warn("--compile: on a CPU, training is half as fast with torch.compile, see docs/benchmarks.md")
     return TrainingState(
         model=model,
         network=model,
@@ -76,9 +76,9 @@ def build_state(model: Detector, settings: Settings, device: torch.device) -> Tr
 def choose_memory_format(model: nn.Module, device: torch.device, compiled: bool) -> torch.memory_format:
     """Convert a model to the memory format in which it trains best on a device, and return that format.
 
-    On a CPU, channels last takes half the time, but PyTorch's BatchNorm is so imprecise in it that the detector learns
-    visibly slower. So the model gets the exact BatchNorm of utils.kernels. Where that cannot be compiled, or the model
-    is compiled with torch.compile, the format is contiguous, in which PyTorch's BatchNorm is exact.
+    On a CPU, a step in channels last takes half the time, but PyTorch's BatchNorm is so imprecise in this format that
+    the detector gets worse. So the model gets the exact BatchNorm of utils.kernels. If that cannot be compiled, or if
+    torch.compile is used, the format is contiguous, in which PyTorch's BatchNorm is exact.
     """
     memory_format = torch.channels_last
     if device.type == "cpu" and (compiled or not _use_kernels(model)):
@@ -107,7 +107,7 @@ def join_processes(state: TrainingState, settings: Settings) -> None:
             if module is not None:
                 distributed.broadcast_state(module)
         cuda = state.device.type == "cuda"
-        # PyTorch has no SyncBatchNorm on the CPU: there BatchNorm sees the images of one process and part.
+        # PyTorch has no SyncBatchNorm for CPUs.
         if cuda and settings.batch_size // (processes * settings.subdivisions) < SMALL_PART:
             nn.SyncBatchNorm.convert_sync_batchnorm(state.model)
         state.network = nn.parallel.DistributedDataParallel(state.model, [state.device] if cuda else None)

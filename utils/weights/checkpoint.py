@@ -41,7 +41,7 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     From a training checkpoint, the EMA weights are returned if it has them.
 
     Raises:
-        InputError: the file is missing, damaged, not a PyTorch file, or holds other things than named tensors.
+        InputError: the file is missing, damaged, not a PyTorch file, or contains anything except named tensors.
     """
     content = _load(Path(path))
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
@@ -58,12 +58,12 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def load_weights(detector: nn.Module, path: str | Path, asked_by: str | Path = "the model") -> None:
-    """Load all weights of a detector from a weights file, which must hold exactly the detector's tensors.
+    """Load all weights of a detector from a weights file, which must contain exactly the detector's tensors.
 
     Args:
-        detector: to load the weights into.
-        path: of the weights file.
-        asked_by: what sets the number of classes and anchors, usually the .data file; named in errors.
+        detector: detector that gets the weights.
+        path: path of the weights file.
+        asked_by: source of the class and anchor counts, usually the .data file, for error messages.
 
     Raises:
         InputError: as `read_state_dict`, or the tensors are not exactly the detector's.
@@ -74,10 +74,10 @@ def load_weights(detector: nn.Module, path: str | Path, asked_by: str | Path = "
 def load_matching(detector: nn.Module, path: str | Path) -> list[str]:
     """Load the tensors of a weights file that fit the detector; the detector's other tensors keep their values.
 
-    The file may be a backbone alone, a detector with other classes or anchors, or one with the older layout.
+    The file may contain only a backbone, or a detector with other classes, other anchors or the older layout.
 
     Returns:
-        Names in the file that were skipped, because the detector has no such tensor or one of another shape.
+        Names of the tensors that were skipped, because the detector has no such tensor or one of another shape.
 
     Raises:
         InputError: as `read_state_dict`, or no tensor fits.
@@ -97,7 +97,7 @@ def load_detector(
 ) -> Detector:
     """Build the detector of a .data file with weights from `path`, in evaluation mode.
 
-    Missing weights that the manifest of the model zoo lists are downloaded first.
+    If the file is missing and the manifest of the model zoo lists it, it is downloaded first.
 
     Raises:
         InputError: as `load_weights`.
@@ -145,7 +145,7 @@ def read_training(path: str | Path) -> dict[str, Any]:
     """Read the content of a checkpoint written by `save_training`, and add `path` under "path".
 
     Raises:
-        InputError: the file is missing, damaged, or holds weights only.
+        InputError: the file is missing, damaged, or contains only weights.
     """
     content = _load(Path(path))
     if not isinstance(content, Mapping) or not all(key in content for key in _TRAINING_KEYS):
@@ -193,7 +193,7 @@ def _copy_state(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _save(path: str | Path, content: Mapping[str, Any]) -> None:
-    # In memory first: on a full disk torch.save(content, path) raises an error that does not name the cause.
+    # In memory first: if the disk is full, the error of torch.save(content, path) does not name the cause.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     try:
@@ -205,7 +205,7 @@ def _save(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def _load(path: Path) -> object:
-    """Read a file that torch.save wrote, without running code from it."""
+    """Read a file written by torch.save, without running code that it may contain."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -18,7 +18,7 @@ TIMEOUT = 30  # seconds without data from the server
 
 class ListedFile(NamedTuple):
     name: str  # file name; the file may be in any folder
-    about: str
+    about: str  # one line for the message before the download
     url: str
     size: int  # bytes
     sha256: str  # 64 hexadecimal digits
@@ -35,12 +35,12 @@ def obtain(path: str | Path, manifest: Path = MANIFEST, timeout: float = TIMEOUT
     A path that neither exists nor is listed is returned unchanged: the function that opens it reports it as missing.
 
     Args:
-        path: of the weights.
+        path: path of the weights.
         manifest: JSON list of files with name, about, url, size and sha256.
-        timeout: seconds to wait for the server's answer, and for each further block of data.
+        timeout: seconds to wait for the server's answer, and then for each block of data.
 
     Raises:
-        RunError: there is no network, or the download is broken or is not the listed file; no file is left at `path`.
+        RunError: the download failed, or it is not the listed file; no file is left at `path`.
         InputError: the folder cannot be written to.
     """
     path = Path(path)
@@ -54,7 +54,7 @@ def obtain(path: str | Path, manifest: Path = MANIFEST, timeout: float = TIMEOUT
     socket.setdefaulttimeout(timeout)  # torch.hub has no timeout option and would wait forever
     try:
         torch.hub.download_url_to_file(listed.url, str(path.absolute()), hash_prefix=listed.sha256)
-    except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: another SHA-256
+    except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: wrong SHA-256
         reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
         raise RunError(
             f"{path}: is missing, and the download failed ({reason}); "

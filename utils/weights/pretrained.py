@@ -19,11 +19,11 @@ def start_weights(detector: Detector, source: str | None, folder: Path) -> str:
     """Load the weights that training starts from into a new detector.
 
     Args:
-        detector: with random weights.
-        source: path of a weights file: a backbone, or a detector, from which all tensors that fit are loaded;
+        detector: detector with random weights.
+        source: path of a weights file with a backbone or a detector, from which all tensors that fit are loaded;
             "scratch" to keep the random weights; None for the ImageNet backbone, which is downloaded if it is missing.
             If that download fails, a warning is printed and the weights stay random.
-        folder: to search for a relative path that is not in the working directory.
+        folder: where a relative path is also searched, after the working directory.
 
     Returns:
         One line that describes the weights.
@@ -50,7 +50,7 @@ def start_weights(detector: Detector, source: str | None, folder: Path) -> str:
 
 
 def set_objectness_prior(detector: Detector, prior: float) -> None:
-    """Set the initial objectness (0…1) of a new detector, because most anchors have no object.
+    """Set the initial objectness (0…1) of a new detector; it is low, because most anchors have no object.
 
     See Lin et al. 2017, arXiv:1708.02002, section 3.3.
     """
