@@ -4,8 +4,8 @@
     python3 evaluation.py --data data/coco.data --weights W.pth --json metrics.json --plots
     python3 evaluation.py --data data/coco.data --weights W.pth model.onnx model.ncnn.param
 
-It prints the metrics of the original repository, which are comparable with published values, the 12 COCO metrics by
-pycocotools, and a table of all classes. For several weights files it prints one line each, with file size and latency.
+Prints the original repository's metrics, to compare with published values, the 12 COCO metrics by pycocotools, and a
+table of all classes. For several weights files it prints one line each, with file size and latency.
 """
 
 import json
@@ -61,7 +61,7 @@ def main(options):
 
 
 def check_outputs(options, model_name):
-    """Check before the evaluation that its files can be written."""
+    """Check before the evaluation that the output files can be written."""
     from utils.errors import InputError
     from utils.files import check_writable, new_folder
 
@@ -91,9 +91,14 @@ def build_parser():
         "missing; several files are compared in one table",
     )
     parser.add_argument("--conf", type=cli.fraction, default=0.01, help="score that a detection must exceed")
-    parser.add_argument("--iou", type=cli.fraction, default=0.4, help="maximum IoU of two detections of the same class")
     parser.add_argument(
-        "--max-det", type=cli.positive_int, default=300, metavar="N", help="maximum detections per image"
+        "--iou",
+        type=cli.fraction,
+        default=0.4,
+        help="if two boxes of a class have an IoU above this, keep only the one with the higher score",
+    )
+    parser.add_argument(
+        "--max-det", type=cli.positive_int, default=300, metavar="N", help="keep the N best detections per image"
     )
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
     parser.add_argument("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, …")
@@ -106,7 +111,9 @@ def build_parser():
     )
     parser.add_argument("--json", metavar="FILE", help="write all metrics and the settings to this file")
     parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")
-    parser.add_argument("--plots", action="store_true", help="draw curves, confusion matrix and images with errors")
+    parser.add_argument(
+        "--plots", action="store_true", help="draw curves, confusion matrix and the images with the most errors"
+    )
     parser.add_argument("--output", default="runs/eval", metavar="DIR", help="folder in which --plots creates a folder")
     return parser
 

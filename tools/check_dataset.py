@@ -4,15 +4,16 @@
     python3 tools/check_dataset.py --data data/mine/mine.data --plots --json report.json
 
 Decodes every image and reads every label line. The exit status is 1 if there are errors: malformed labels, images that
-cannot be decoded, images that are in train and in val.
+cannot be decoded or are damaged, and images that are in both train and val.
 """
 
+import argparse
 from pathlib import Path
 
 from utils import cli
 
 
-def main(options):
+def main(options: argparse.Namespace) -> int:
     import json
 
     from utils.check.checks import check_dataset
@@ -44,7 +45,11 @@ if __name__ == "__main__":
     arguments.add_argument("--data", type=Path, required=True, help=".data file")
     arguments.add_argument("--json", type=Path, help="write the whole report to this file")
     arguments.add_argument("--plots", action="store_true", help="plot classes, box sizes, box centers and a mosaic")
-    arguments.add_argument("--output", type=Path, default=Path("runs/check"), help="folder for the plots")
-    arguments.add_argument("--workers", type=cli.positive_int, help="processes that decode; default: one per core")
-    arguments.add_argument("--seed", type=int, default=0, help="seed of the choice of images for the mosaic")
+    arguments.add_argument(
+        "--output", type=Path, default=Path("runs/check"), help="folder in which --plots creates a folder"
+    )
+    arguments.add_argument(
+        "--workers", type=cli.positive_int, help="processes that decode images; default: one per core"
+    )
+    arguments.add_argument("--seed", type=int, default=0, help="seed that selects the images of the mosaic")
     cli.run(arguments, main)

@@ -3,17 +3,18 @@
     python3 tools/export_coco.py --data data/mine/mine.data --set val --output mine-val.json
     python3 tools/export_coco.py --list photos/val.txt --names photos/mine.names --output mine-val.json
 
-Images without label file have no objects. Category ids are class ids + 1. Image ids are the numbers in the file names
-if all names are numbers, as in COCO, else 1, 2, 3, …
+Images without label file have no objects. Category ids are class ids + 1. Image ids are the file names if all are
+different integers, as in COCO, else 1, 2, 3, …
 """
 
+import argparse
 from pathlib import Path
 
 from utils import cli
 from utils.errors import InputError, warn
 
 
-def main(options):
+def main(options: argparse.Namespace) -> int:
     import json
 
     from utils.config import read_config, read_names
@@ -64,6 +65,8 @@ if __name__ == "__main__":
     source.add_argument("--list", type=Path, help="list of images, folder or glob; needs --names")
     arguments.add_argument("--set", choices=("train", "val"), default="val", help="which list of the .data file")
     arguments.add_argument("--names", type=Path, help="class names for --list, one per line")
-    arguments.add_argument("--root", type=Path, help="folder that file names are relative to; default: the list's")
+    arguments.add_argument(
+        "--root", type=Path, help="folder that file names are relative to; default: folder of the list"
+    )
     arguments.add_argument("--output", type=Path, required=True, help="JSON file to write")
     cli.run(arguments, main)

@@ -1,4 +1,4 @@
-"""Import annotations of another format: COCO JSON or Pascal VOC XML → labels, lists, names, .data file with anchors.
+"""Import COCO JSON or Pascal VOC XML annotations: write labels, lists, names and a .data file with anchors.
 
     python3 tools/import_dataset.py instances.json --images photos --output data/mine --split 0.8
     python3 tools/import_dataset.py train.json --val val.json --output data/mine --place copy
@@ -8,16 +8,17 @@
 Broken entries are dropped and listed in OUTPUT/problems.txt; the rest is imported, and the exit status is 1.
 """
 
+import argparse
 from pathlib import Path
 
 from utils import cli
 from utils.convert.options import FORMATS, PLACES, ImportOptions
 
 
-def main(arguments):
+def main(options: argparse.Namespace) -> int:
     from utils.convert.importer import import_dataset
 
-    values = {name: value for name, value in vars(arguments).items() if name != "debug"}
+    values = {name: value for name, value in vars(options).items() if name != "debug"}
     return import_dataset(ImportOptions(**values))
 
 
@@ -33,13 +34,17 @@ if __name__ == "__main__":
     add = parser.add_argument
     add("source", type=Path, metavar="SOURCE", help="annotations: a COCO JSON file or a folder of VOC XML files")
     add("--output", type=Path, required=True, help="new folder for the data set")
-    add("--format", choices=FORMATS, help="format of the annotations; default: recognized")
+    add("--format", choices=FORMATS, help="format of the annotations; default: detected")
     add("--images", type=Path, help="folder of the images; default: images, JPEGImages, … next to the annotations")
     add("--val", type=Path, help="annotations of the validation set")
-    add("--val-images", type=Path, help="folder of its images; default: as for the training set")
+    add("--val-images", type=Path, help="folder of the validation images; default: as for the training set")
     add("--train-list", type=Path, help="VOC: names of the training images, as in ImageSets/Main; default: all")
     add("--val-list", type=Path, help="VOC: names of the validation images")
-    add("--split", type=cli.fraction, help="share of the images for train, the others for val, at random")
+    add(
+        "--split",
+        type=cli.fraction,
+        help="share of the images for train, chosen at random; the rest is for val",
+    )
     add("--keep-crowds", action="store_true", help="COCO: keep boxes around crowds")
     add("--keep-difficult", action="store_true", help="VOC: keep objects marked as difficult")
     add(
@@ -47,7 +52,7 @@ if __name__ == "__main__":
         type=int,
         choices=(0, 1),
         default=1,
-        help="VOC: 1 if corners are pixels counted from 1 that belong to the box, 0 if they are coordinates from 0",
+        help="VOC: 1 if corners are pixels in the box, counted from 1; 0 if they are coordinates from 0",
     )
     add("--names", type=Path, help="keep only the classes in this file, in its order")
     add("--name", help="name of the files and the model; default: name of the output folder")
@@ -55,8 +60,8 @@ if __name__ == "__main__":
         "--place",
         choices=PLACES,
         default="link",
-        help="link: symbolic links to the images; copy: copies; in-place: no new images, the labels are written next "
-        "to the images (under labels/ if they are under images/ or JPEGImages/)",
+        help="link: symbolic links to the images; copy: copies; in-place: the images stay, the labels are written next "
+        "to them (under labels/ if they are under images/ or JPEGImages/)",
     )
     add("--seed", type=int, default=0, help="seed of the split and of the anchors")
     add("--width", type=cli.positive_int, default=352, help="input width of the network, in pixels")

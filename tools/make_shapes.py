@@ -6,6 +6,7 @@
 The set in data/shapes, which data/shapes.data trains on, is drawn on first use without this script.
 """
 
+import argparse
 from pathlib import Path
 
 from utils import cli
@@ -13,9 +14,9 @@ from utils.dataset import shapes
 from utils.errors import InputError
 
 
-def main(options):
+def main(options: argparse.Namespace) -> None:
     if not shapes.make_shapes(options.output, options.seed, options.train, options.val):
-        raise InputError(f"{options.output}: another process has created it in the meantime")
+        raise InputError(f"{options.output}: created by another process in the meantime")
     print(f"wrote {options.train} images for training and {options.val} for validation into {options.output}")
 
 
