@@ -31,7 +31,7 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
         workers: processes that decode, None means one per core.
 
     Raises:
-        InputError: a list that is missing or malformed, or no list.
+        InputError: a list is missing or malformed, or the .data file has none.
     """
     sources = {"train": config.train, "val": config.val}
     images = {key: list_images(source) for key, source in sources.items() if source is not None}

@@ -1,4 +1,4 @@
-"""Decode every image of a data set, and record what the decoders say about damaged files."""
+"""Decode every image of a data set, and record the decoders' messages about damaged files."""
 
 import hashlib
 import math
@@ -32,7 +32,7 @@ class DecodedImage(NamedTuple):
 
     digest: bytes | None  # hash of size and pixels, None if the image cannot be decoded
     error: str | None  # why it cannot be decoded
-    damage: str | None  # what the decoder said about a damaged file that it decoded anyway
+    damage: str | None  # the decoder's messages if it decoded a damaged file anyway
     thumbnail: np.ndarray  # [THUMBNAIL²] float16 from `make_thumbnail`
 
 
@@ -42,8 +42,8 @@ def decode_images(images: Sequence[Path], workers: int | None = None) -> list[De
     Raises:
         RunError: a process was killed.
     """
-    # Processes, not threads: the decoders write messages without file names to standard error, which a process with
-    # its own standard error can assign to a file. Not forked, because OpenCV's threads do not survive a fork.
+    # Processes, not threads: decoders write messages without file names to standard error, which each process reads
+    # back after each image. Not forked, because OpenCV's threads do not survive a fork.
     workers = min(workers or os.cpu_count() or 1, math.ceil(len(images) / CHUNK))
     try:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
@@ -92,7 +92,7 @@ def make_thumbnail(image: np.ndarray) -> np.ndarray:
         [THUMBNAIL²] float16, mean 0 and length 1; zeros for a flat image.
     """
     small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    # The mean of the channels is exact, where cv2.COLOR_BGR2GRAY rounds to whole gray levels: dark images need it.
+    # Not cv2.COLOR_BGR2GRAY, which rounds to whole gray levels: too coarse for dark images.
     gray = small.astype(np.float32).mean(2).ravel()
     gray -= gray.mean()
     length = np.linalg.norm(gray)

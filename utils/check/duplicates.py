@@ -17,7 +17,7 @@ MIN_CORRELATION = 0.995
 
 
 class Copy(NamedTuple):
-    """Two images that look like the same one."""
+    """A pair of similar images."""
 
     first: int  # index in the first list
     second: int  # index in the second list
@@ -61,7 +61,7 @@ def _describe_identical(sets: dict[str, DatasetStatistics], places: Sequence[tup
 
 
 def find_similar(sets: dict[str, DatasetStatistics], decoded: dict[str, list[DecodedImage]]) -> Finding:
-    """Find images in val that look like one in train, rotated or mirrored or not, but are not identical to one."""
+    """Find val images that are similar, but not identical, to a train image, also if rotated or mirrored."""
     identical = {image.digest for image in decoded["train"]}
     positions = [
         position for position, image in enumerate(decoded["val"]) if image.digest and image.digest not in identical
@@ -76,7 +76,7 @@ def find_similar(sets: dict[str, DatasetStatistics], decoded: dict[str, list[Dec
 
 
 def find_copies(first: np.ndarray, second: np.ndarray) -> list[Copy]:
-    """Find the most similar thumbnail for each of another list, in all eight orientations.
+    """Find the most similar thumbnail of `second` for each of `first`, in all eight orientations.
 
     Args:
         first: [n, THUMBNAIL²] from `make_thumbnail`.

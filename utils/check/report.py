@@ -20,7 +20,7 @@ ASPECT_NAMES = ("below 1:4", "1:4 to 1:2", "1:2 to 4:5", "about 1:1", "5:4 to 2:
 
 
 def as_dictionary(report: Report, config: Config) -> dict:
-    """Return the whole report in types that JSON has."""
+    """Return the whole report as JSON types."""
     return {
         "data": str(config.path),
         "width": config.width,

@@ -1,4 +1,4 @@
-"""What the readers of annotation formats return, and the class names of the imported data set."""
+"""Annotations as all readers return them, and the choice of the class names."""
 
 import textwrap
 from collections import Counter
@@ -36,7 +36,7 @@ class Annotations(NamedTuple):
 
 @dataclass
 class Problems:
-    """What an import does not copy unchanged."""
+    """Entries that an import drops, changes or skips."""
 
     dropped: list[str] = field(default_factory=list)  # one line per broken entry
     changed: list[str] = field(default_factory=list)  # one line per box that is cut to its image

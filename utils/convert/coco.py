@@ -40,7 +40,9 @@ def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotat
         size = (entry.get("width"), entry.get("height"))
         image = AnnotatedImage((entry["file_name"],), size if None not in size else None, [], where)
         if images.setdefault(entry["id"], image) is not image:
-            problems.dropped.append(f"{where}: id: expected a new one, got that of {images[entry['id']].file_names[0]}")
+            problems.dropped.append(
+                f"{where}: id: expected a unique id, got that of {images[entry['id']].file_names[0]}"
+            )
     for where, entry in _entries(path, content, "annotations", problems.dropped):
         image, class_name = images.get(entry["image_id"]), names.get(entry["category_id"])
         if image is None or class_name is None:
@@ -78,7 +80,7 @@ def _category_names(path: Path, content: dict) -> dict[int | str, str]:
     for where, entry in _entries(path, content, "categories", broken):
         name = " ".join(entry["name"].split())
         if entry["id"] in names or name in names.values():
-            broken.append(f"{where}: expected a new id and name, got {_shorten(entry)}")
+            broken.append(f"{where}: expected a unique id and name, got {_shorten(entry)}")
         names[entry["id"]] = name
     if broken:
         raise InputError(broken[0])
@@ -87,7 +89,7 @@ def _category_names(path: Path, content: dict) -> dict[int | str, str]:
 
 
 def _entries(path: Path, content: dict, key: str, dropped: list[str]) -> Iterator[tuple[str, dict]]:
-    """Yield (where, entry) for each entry of a list whose fields are right; the others are added to `dropped`."""
+    """Yield (where, entry) for the valid entries of a list; add the others to `dropped`."""
     for position, entry in enumerate(content[key]):
         where = f"{path}: {key}[{position}]"
         if not isinstance(entry, dict):
@@ -95,8 +97,8 @@ def _entries(path: Path, content: dict, key: str, dropped: list[str]) -> Iterato
             continue
         if _is_id(entry.get("id")) and key != "categories":
             where = f"{path}: {key[:-1]} id {entry['id']}"
-        for name, (is_right, expected) in _FIELDS[key].items():
-            if not is_right(entry.get(name)):
+        for name, (is_valid, expected) in _FIELDS[key].items():
+            if not is_valid(entry.get(name)):
                 dropped.append(f"{where}: {name}: expected {expected}, got {_shorten(entry.get(name))}")
                 break
         else:
@@ -112,7 +114,7 @@ def _is_name(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """Return whether a value is a number that a coordinate can have; NaN and infinity are not."""
+    """Return whether a value can be a coordinate; NaN and infinity cannot."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
@@ -125,7 +127,7 @@ def _is_box(value: object) -> bool:
 
 
 _ID, _SIDE = (_is_id, "an id"), (_is_side, "a number above 0")
-# {list: {field of its entries: (check, what it expects)}}
+# {list: {field of its entries: (check, expected value in words)}}
 _FIELDS = {
     "categories": {"id": _ID, "name": (_is_name, "a name")},
     "images": {"id": _ID, "file_name": (_is_name, "a file name"), "width": _SIDE, "height": _SIDE},

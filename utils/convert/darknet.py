@@ -110,8 +110,8 @@ def _write_images(images: Sequence[LabeledImage], key: str, options: ImportOptio
         target = options.output / lines[-1]
         if not in_place:
             _place_image(image.path, target, options.place)
-        # The last candidate is the one under labels/, if there are two. Not written atomically: to force 100,000
-        # small files to the disk takes hours, and the .data file is only written when all exist.
+        # The last candidate is the one under labels/, if there are two. Not written atomically: syncing 100,000 small
+        # files takes hours, and the .data file, written last, shows that all are complete.
         label_file = Path(label_candidates(str(target))[-1])
         label_file.parent.mkdir(parents=True, exist_ok=True)
         label_file.write_text(format_labels(image.labels), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 A format is a module of this package, named in `options.FORMATS`, with
 
-    TITLE        what a source of this format is, for messages
+    TITLE        description of a source in messages, for example "a COCO JSON file"
     OPTIONS      the fields of ImportOptions that only some formats have
     recognize    (source) → whether a file or folder has this format
     read         (SetSource, ImportOptions, Problems) → Annotations
@@ -84,7 +84,7 @@ def _recognize(source: Path, formats: Sequence[ModuleType]) -> ModuleType:
         if module.recognize(source):
             return module
     expected = " or ".join(module.TITLE for module in formats)
-    got = "a different one" if source.exists() else "nothing at this path"
+    got = "neither" if source.exists() else "nothing at this path"
     raise InputError(f"{source}: expected {expected}, got {got}")
 
 

@@ -15,7 +15,7 @@ from utils.dataset.images import image_size, is_image_name
 from utils.errors import InputError
 from utils.files import find_path
 
-EDGE_TOLERANCE = 1.0  # pixels that a box may reach out of its image without a message: annotators round to pixels
+EDGE_TOLERANCE = 1.0  # pixels a box may extend beyond its image without a message: annotators round
 ASPECT_TOLERANCE = 0.02  # an image may have been resized after it was annotated, but not stretched
 MIN_SIDE = 1e-6  # fraction of the image; smaller sides are 0 in the label file
 
@@ -66,7 +66,7 @@ def label_images(
         paths: path of each image in the folder, from `find_images`.
         folder: folder of the images, from `find_images`.
         class_names: classes to keep, in the order of the class ids.
-        problems: problems of the import so far.
+        problems: new problems are added to it.
     """
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     taken = {}  # path without suffix: image
@@ -128,8 +128,8 @@ def clip_box(corners: tuple[float, ...], size: tuple[float, float]) -> tuple[tup
     """Clip corners in pixels to an image of (width, height) pixels.
 
     Returns:
-        (cx, cy, w, h) as fractions of the image, with w or h of at most 0 if the box is outside; and by how many
-        pixels the box reaches out of the image.
+        (cx, cy, w, h) as fractions of the image; w or h is 0 or less if the box is outside; and by how many pixels
+        the box extends beyond the image.
     """
     width, height = size
     x1, y1, x2, y2 = corners

@@ -23,7 +23,7 @@ class SetSource(NamedTuple):
 
     @property
     def image_folders(self) -> list[Path]:
-        """Folders that may have the images: the given one, or that of the annotations and the usual ones near it."""
+        """Folders to search for the images: the given one, or the annotations' folder and the usual ones near it."""
         if self.images:
             return [self.images]
         folder = self.source if self.source.is_dir() else self.source.parent
@@ -63,7 +63,7 @@ class ImportOptions:
             object.__setattr__(self, "name", Path(os.path.abspath(self.output)).name)
         # In a .data file a '#' after a blank begins a comment.
         if not self.name or re.search(r"[/\\\n\r]|(^|\s)#|^\s|\s$", self.name):
-            raise InputError(f"--name: expected a name that files can have, got {self.name!r}")
+            raise InputError(f"--name: expected a valid file name, got {self.name!r}")
         if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
             raise InputError(f"--output: expected a new or empty folder, got {self.output}, which has files")
         for key in ("width", "height"):

@@ -1,7 +1,7 @@
 """Read a folder of Pascal VOC XML files, one per image.
 
-Format: the VOC2012 development kit, section 8. An object has a <name>, <difficult> and a <bndbox> with the pixels
-xmin, ymin, xmax, ymax, which count from 1 and belong to the box.
+Format: the VOC2012 development kit, section 8. An object has a <name>, <difficult> and a <bndbox>: xmin, ymin,
+xmax, ymax are the first and last pixels inside the box, counted from 1.
 """
 
 import math
@@ -50,7 +50,7 @@ def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotat
 
 
 def _read_list(path: Path) -> list[str]:
-    """Return the names in a list of ImageSets/Main; the lists of a class have a second column: -1, 0 or 1."""
+    """Return the names in a list as in ImageSets/Main; lists of one class have a second column: -1, 0 or 1."""
     names = []
     for line in filter(None, map(str.strip, read_text(path).split("\n"))):
         name, _, mark = line.rpartition(" ")
@@ -64,9 +64,9 @@ def _read_file(path: Path, name: str, options: ImportOptions, problems: Problems
     """Read one XML file; `name` is its path inside the folder of annotations, without .xml."""
     root = _parse(path)
     boxes = []
-    for number, item in enumerate(root.iter("object"), 1):
+    for position, item in enumerate(root.iter("object"), 1):
         class_name = " ".join((item.findtext("name") or "").split())
-        where = f"{path}: object {number}" + (f" ({class_name})" if class_name else "")
+        where = f"{path}: object {position}" + (f" ({class_name})" if class_name else "")
         try:
             if not class_name:
                 raise ValueError("expected a <name>, found none")
@@ -117,7 +117,7 @@ def _read_number(element: ElementTree.Element, key: str, default: str = "") -> f
 
 
 def _image_names(name: str, file_name: str | None) -> tuple[str, ...]:
-    """Return the possible names of the image; the name of the XML file is newer than a different <filename> in it."""
+    """Return possible names of the image; a <filename> that differs from the XML file's name is outdated, so last."""
     parent, stem = Path(name).parent, Path(name).name
     own = [f"{name}{suffix}" for lower in _SUFFIXES for suffix in (lower, lower.upper())]
     # Many programs write the folders of the annotator's computer into <filename>.

@@ -1,7 +1,7 @@
 """Augmentations of training images and their labels.
 
 An augmentation is a function of (image [H, W, 3] uint8 BGR, labels [n, 5] float32 (class, cx, cy, w, h), generator)
-that returns a new image and labels. The generator depends only on seed, epoch and image index.
+that returns the changed ones and may write to its arguments. The generator depends only on seed, epoch and image index.
 """
 
 import math
@@ -17,7 +17,7 @@ Augmented = tuple[np.ndarray, np.ndarray]  # image and labels
 Augmentation = Callable[[np.ndarray, np.ndarray, Generator], Augmented]
 
 ZOOM_RANGE = (0.6, 1.6)
-MIN_VISIBLE = 0.4  # of a box's area; others are removed
+MIN_VISIBLE = 0.4  # share of a box's area; boxes with less are removed
 MIN_SIDE = 2  # pixels; thinner boxes are removed
 GRAY = (114, 114, 114)
 

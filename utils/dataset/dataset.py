@@ -35,11 +35,11 @@ class DetectionDataset(Dataset):
         labels: [n, 6] float32, (0, class, cx, cy, w, h), boxes as fractions of the image; `collate` fills column 0.
 
     Args:
-        index: of the images.
+        index: the images and their labels.
         width, height: network size in pixels.
         cache: "ram" or "disk" keeps the decoded images, see `utils.dataset.pixel_cache`.
-        augment: augmentation of the items.
-        seed: of the augmentation, together with epoch and image index; the worker that reads an image does not matter.
+        augment: augmentation of the items; None: none.
+        seed: seed of the augmentation, which depends on seed, epoch and image index only, not on the worker.
         corrupt: what to do with images that cannot be decoded. "error": raise InputError; "replace": warn once and use
             the next image; "blank": warn once and use a black image, whose objects count as false negatives.
         ending: (epoch, augmentation) to use instead of `augment` from that epoch on.
@@ -87,7 +87,7 @@ class DetectionDataset(Dataset):
             [height, width, 3] uint8 BGR and its labels [n, 5] float32, both writable.
 
         Raises:
-            InputError: the image cannot be decoded, nor any other that could replace it.
+            InputError: the image cannot be decoded (corrupt="error"), or no image can ("replace").
         """
         for candidate in itertools.chain(range(position, len(self)), range(position)):
             labels = self.index.labels[candidate].copy()
@@ -150,7 +150,7 @@ def make_loader(
     """
     context = None
     if workers and dataset.cache is not None and dataset.cache.in_memory:
-        # Only forked workers share this process's memory; others would copy the whole data set.
+        # Only forked workers share this process's memory; others would copy all cached images.
         if sys.platform == "linux":
             context = "fork"
         else:
@@ -168,7 +168,7 @@ def make_loader(
 
 
 def _start_worker(_: int) -> None:
-    # The workers use all cores; OpenCV's own threads would compete with them.
+    # OpenCV's own threads would compete with the other workers.
     cv2.setNumThreads(0)
     # The whole process group receives these signals. The main process handles them and stops the workers.
     for signal_number in (signal.SIGINT, signal.SIGTERM):

@@ -77,10 +77,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
                 width, height = image.size
             rotated = image.getexif().get(_EXIF_ORIENTATION) in _ROTATED
     except OSError as error:
-        reason = f"cannot read: {error.strerror}" if error.strerror else "expected an image, its header is not of one"
+        reason = f"cannot read: {error.strerror}" if error.strerror else "expected an image, got an unknown format"
         raise InputError(f"{path}: {reason}") from error
     except Exception as error:  # PIL raises SyntaxError, ValueError, struct.error and others on damaged headers
-        raise InputError(f"{path}: expected an image, its header is damaged") from error
+        raise InputError(f"{path}: expected an image, got a damaged header") from error
     return (height, width) if rotated else (width, height)
 
 

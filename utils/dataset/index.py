@@ -47,7 +47,7 @@ class DatasetIndex:
 
     @property
     def missing_labels(self) -> int:
-        """Number of images without label file."""
+        """Count of the images without label file."""
         return self.label_files.count(None)
 
 
@@ -202,7 +202,7 @@ def warn_about_labels(index: DatasetIndex) -> None:
 
 
 def label_notes(index: DatasetIndex) -> list[str]:
-    """What was changed in label lines, one text per kind of change."""
+    """Describe how label lines were changed, one text per kind of change."""
     notes = (
         (index.polygons, "polygons; their bounding boxes are used"),
         (index.scores, "boxes with a score; the score is not used"),

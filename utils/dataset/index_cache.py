@@ -32,7 +32,7 @@ def cache_path(source: str | Path) -> Path | None:
 
 
 def file_keys(images: Sequence[str], labels: Sequence[str | None]) -> tuple[str, str]:
-    """Digests of the image files, and of the image and label files: paths, sizes and modification times."""
+    """Digests of the image files, and of image and label files: image paths, sizes and modification times."""
     digest = hashlib.sha256("\0".join(_absolute_paths(images)).encode("utf-8", "surrogateescape"))
     digest.update(_file_states(images).tobytes())
     image_key = digest.hexdigest()

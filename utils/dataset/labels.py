@@ -10,7 +10,7 @@ import numpy as np
 # How far a box may extend beyond the image, as a fraction of it: the rounding error of three decimals. It is clipped.
 MAX_OVERHANG = 1e-3
 
-# The labels of an image in one of these folders may lie in the folder `labels` next to it.
+# The labels of an image under one of these folders may be under the folder `labels` next to it.
 IMAGE_FOLDERS = ("images", "JPEGImages")
 
 _MIN_SIDE = float(np.finfo(np.float32).tiny)  # smaller sides lose precision or become 0 in float32
@@ -26,9 +26,9 @@ class ParsedLabels(NamedTuple):
 
 
 def label_candidates(image: str) -> list[str]:
-    """Paths where the labels of an image can be, in order: next to it, then in the folder `labels`.
+    """Possible label files of an image, in order: next to it, then under `labels/`.
 
-    There is a second path if the image lies in `images/` or `JPEGImages/`; the last such folder of its path counts.
+    The second exists only for images under `images/` or `JPEGImages/`; the last such folder in the path is replaced.
     """
     folder, name = os.path.split(image)
     name = os.path.splitext(name)[0] + ".txt"
@@ -36,7 +36,7 @@ def label_candidates(image: str) -> list[str]:
 
 
 def find_labels(images: Sequence[str]) -> list[str | None]:
-    """First existing one of the `label_candidates` of each image, None where none exists."""
+    """For each image the first of its `label_candidates` that exists, or None."""
     listings = {}  # image folder: (path prefix, names of the files) of each of its label folders
     labels = []
     for image in images:

@@ -80,7 +80,7 @@ def list_images(source: str | Path) -> PathList:
 def list_entries(path: str | Path) -> list[tuple[int, str]]:
     """Line numbers (from 1) and texts of a list file, without blank lines and comments."""
     lines = [line.strip() for line in read_text(path).split("\n")]
-    return [(number, line) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
+    return [(line_number, line) for line_number, line in enumerate(lines, 1) if line and line[0] != "#"]
 
 
 def _read_list(path: Path) -> list[str]:
@@ -96,7 +96,7 @@ def _read_list(path: Path) -> list[str]:
         if not is_image_name(line):
             shown = line if len(line) <= 80 else line[:80] + "…"
             raise InputError(f"{path}:{line_number}: expected the path of an image ({SUFFIX_TEXT}), got {shown!r}")
-        # Searching the listing of a folder is many times faster than one file access per image.
+        # Listing a folder once is many times faster than one file access per image.
         name = line.replace("\\", "/").rpartition("/")[2]
         folder = line[: len(line) - len(name)]
         if folder not in listings:
@@ -125,7 +125,7 @@ def _list_folders(text: str, bases: tuple[str, ...]) -> list[tuple[str, frozense
 
 
 def _prefix(folder: str) -> str:
-    """Text before the names of a folder's files, as Path writes it: empty for the working directory."""
+    """Prefix of the paths in a folder, as Path writes it: empty for the working directory."""
     text = os.fspath(Path(folder))
     return "" if text == "." else os.path.join(text, "")
 

@@ -30,11 +30,11 @@ class PixelCache:
     """All images of a data set in one array; images that cannot be decoded are stored as black.
 
     Args:
-        index: of the images.
+        index: the images.
         width, height: in pixels.
         kind: "ram"; or "disk" for a file next to the list (`NAME.WIDTHxHEIGHT-KEY.npy`), which later runs use until
             an image changes.
-        decode: returns the image with an index as [height, width, 3] uint8, or raises InputError.
+        decode: reads the image at a position as [height, width, 3] uint8, or raises InputError.
 
     Raises:
         InputError: not enough free memory or disk space, or the file cannot be created.
@@ -61,7 +61,7 @@ class PixelCache:
             self.images = _open(path, shape)
 
     def read(self, position: int) -> np.ndarray | None:
-        """Copy of an image, None for a black one, which may be one that cannot be decoded."""
+        """Copy of an image; None if it is black, because images that cannot be decoded are stored as black."""
         image = self.images[position]
         return image.copy() if image.any() else None
 
@@ -121,7 +121,7 @@ def _decode_all(shape: tuple[int, ...], decode: Callable[[int], np.ndarray]) -> 
         except InputError:
             return np.zeros(shape[1:], np.uint8)
 
-    # In chunks: a pool decodes without waiting for the consumer, which would fill the memory.
+    # In chunks, because a pool does not wait for the consumer and would fill the memory.
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(desc="caching images", total=shape[0], unit="image", disable=None) as bar,

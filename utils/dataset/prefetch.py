@@ -24,7 +24,7 @@ def prefetch_map(
     """Map a function over items in a pool, in order; unlike `pool.map`, take only `count` items in advance.
 
     Args:
-        items: may raise; the error follows the results of the earlier items.
+        function: an error that it raises follows the results of the earlier items.
     """
     pending = deque()
     try:
@@ -40,7 +40,7 @@ def prefetch_map(
 
 
 def read_batch(dataset: DetectionDataset, positions: Iterable[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read the images with these indices as one batch, see `collate`."""
+    """Read the images at these positions as one batch, see `collate`."""
     return collate([dataset[position] for position in positions])
 
 

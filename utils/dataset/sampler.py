@@ -15,14 +15,14 @@ from utils.errors import InputError
 class TrainBatches(Sampler):
     """Lists of image indices: the parts of each step's batch that this process computes.
 
-    An epoch contains every image once, in its own random order. The batch of a step is divided into
-    subdivisions × processes parts; this process gets one part per subdivision.
+    An epoch contains every image once, in a random order that depends on seed and epoch. The batch of a step is divided
+    into subdivisions × processes parts; this process gets one part per subdivision.
 
     Args:
         count: images in the data set.
         batch_size: images per step.
         subdivisions: parts that one process computes one after the other.
-        seed: of the order.
+        seed: seed of the order.
         drop_last: skip the images that do not fill the last batch (unless there are no others).
         rank: index of this process.
         processes: number of processes.
@@ -47,7 +47,7 @@ class TrainBatches(Sampler):
         self.rank, self.processes = rank, processes
         self.parts = subdivisions * processes
         self.epoch, self.first_step = 0, 0
-        self._order_epoch, self._order = None, None  # the order of the last epoch, because each step needs it
+        self._order_epoch, self._order = None, None  # kept, because each step of an epoch needs it
         if self.batch_size < self.parts:
             raise InputError(
                 f"expected at least {self.parts} images per batch (subdivisions {subdivisions} x {processes} "
@@ -58,13 +58,13 @@ class TrainBatches(Sampler):
         self.steps = full_batches + (rest >= self.parts and not drop_last)
 
     def start(self, epoch: int, first_step: int = 0) -> None:
-        """Set the epoch, and its first step, of the next iteration."""
+        """Set the epoch of the next iteration, and the step at which it starts."""
         self.epoch, self.first_step = epoch, first_step
 
     def batch_indices(self, epoch: int, step: int) -> np.ndarray:
         """Indices of the images in the whole batch of one step."""
         if epoch != self._order_epoch:
-            # PyTorch accepts 64 bits; a seed of nanoseconds times the factor exceeds them.
+            # PyTorch accepts 64 bits; a clock in nanoseconds as seed, times the factor, exceeds them.
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**64)
             self._order = torch.randperm(self.count, generator=generator).numpy()
             self._order_epoch = epoch

@@ -1,8 +1,8 @@
 """The synthetic data set: six classes of drawn shapes with exact boxes.
 
-The function that reads a list (`utils.dataset.lists.read_list`) draws it into `data/shapes/` on first use;
-`data/shapes.data` trains on it. All classes have the same colors, sizes and angles; only the outline distinguishes
-them. The clutter around them (letters, bent lines, arcs, half discs) is painted in the same way and has no labels.
+`utils.dataset.lists.list_images` draws it into `data/shapes/` on first use; `data/shapes.data` uses it. All classes
+have the same colors, sizes and angles; only the outline distinguishes them. The clutter around them (letters, bent
+lines, arcs, half discs) is painted in the same way and has no labels.
 """
 
 import math
@@ -59,7 +59,7 @@ def make_shapes(folder: str | Path, seed: int = SEED, train: int = COUNTS["train
 
     Args:
         folder: must not exist yet.
-        train, val: numbers of images.
+        train, val: images per list.
 
     Returns:
         False if another process has created `folder` in the meantime.

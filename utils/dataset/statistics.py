@@ -47,7 +47,7 @@ class DatasetStatistics:
 
     @property
     def empty_labels(self) -> int:
-        """Number of label files without any line."""
+        """Count of the label files that have only white space."""
         files = zip(self.index.label_files, self.index.labels, strict=True)
         return sum(path is not None and not len(labels) and _is_blank(path) for path, labels in files)
 
@@ -77,7 +77,7 @@ def _bincount(arrays: list[np.ndarray], length: int) -> np.ndarray:
 
 
 def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> list[Finding]:
-    """Find what is valid but often a mistake.
+    """Find valid data that is often a mistake.
 
     Args:
         key: "train" or "val".
@@ -100,7 +100,10 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
         f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) are {text}"
         for mask, text in (
             (statistics.too_small, f"smaller than {MIN_VISIBLE} pixels at network size, too small to detect"),
-            (statistics.unmatched, "unlike every anchor; genanchors.py computes anchors for a data set"),
+            (
+                statistics.unmatched,
+                f"not within a factor of {MATCH_RATIO:g} of any anchor; genanchors.py computes new ones",
+            ),
         )
         if mask.sum() > NOTABLE_SHARE * boxes
     ]

@@ -98,7 +98,7 @@ def coco_metrics(results: list[dict], truth: dict, max_det: int = COCO_MAX_DET) 
     Args:
         results: detections, from `coco_results`.
         truth: content of a COCO annotation file, from `utils.dataset.coco_json.coco_content`.
-        max_det: number of best detections per image and class that count.
+        max_det: only this many best detections per image and class are used.
 
     Returns:
         CocoMetrics with the classes in the order of their category ids.
@@ -175,7 +175,7 @@ def _f1_curves(evaluator: COCOeval) -> list[np.ndarray]:
         scores = np.concatenate([image["dtScores"] for image in images])
         hits = np.concatenate([image["dtMatches"][0] > 0 for image in images])
         order = np.argsort(-scores)
-        above = np.searchsorted(-scores[order], -THRESHOLDS, side="left")  # number of detections above each threshold
+        above = np.searchsorted(-scores[order], -THRESHOLDS, side="left")  # count of detections above each threshold
         true_positives = np.concatenate(([0], hits[order].cumsum()))[above]
         curves.append(2 * true_positives / (above + label_count))
     return curves

@@ -62,5 +62,5 @@ def network_latency(runtime: Runtime, config: Config) -> float:
 
 
 def model_files(model: str | Path) -> list[Path]:
-    """The files needed to run a model, without descriptions."""
+    """The files of a model's network, without the .json file that describes it."""
     return [Path(model), bin_path(model)] if str(model).endswith(PARAM_SUFFIX) else [Path(model)]

@@ -41,7 +41,7 @@ def original_metrics(
     frame_size: tuple[int, int],
     conf: float = OPERATING_CONF,
 ) -> OriginalMetrics:
-    """Compute the metrics by the original's definition, in which the published AP is 24.10 %.
+    """Compute the metrics by the original's definition, as in the published AP of 24.10 %.
 
     It differs from the common definition in three points: the width of a box is x2 - x1 + 1; a detection is compared
     with the labels of all classes if its own class occurs in the image; it can only match the label that it overlaps
@@ -64,7 +64,7 @@ def original_metrics(
 
 
 def _original_hits(detections: torch.Tensor, labels: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
-    """Which detections of an image are true positives: bool [n]."""
+    """Return which detections of an image are true positives: [n] bool."""
     hits = np.zeros(len(detections), bool)
     if not len(labels):
         return hits
