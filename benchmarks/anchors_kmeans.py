@@ -3,9 +3,9 @@
     python3 benchmarks/anchors_kmeans.py
     python3 benchmarks/anchors_kmeans.py --boxes 860000 --clusters 6 --seed 0
 
-The boxes are as many as in COCO's training set, drawn from a similar distribution, and clustered until convergence
-from one start. The loop runs the same algorithm for the same number of iterations on the first few thousand boxes.
-Times are compared per box and iteration. The exit status is 1 when a target is missed.
+Draws as many boxes as COCO's training set has, from a similar distribution, and clusters them from one start until
+convergence. The loop runs the same algorithm for the same number of iterations on the first few thousand boxes.
+Times are compared per box and iteration. The exit status is 1 if a target is missed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(options: argparse.Namespace) -> None:
 
     print(f"{len(sizes)} boxes, {options.clusters} clusters, seed {options.seed}")
     print(f"converged after {iterations} iterations in {numpy_s:.2f} s: {numpy_ns:.1f} ns per box and iteration")
-    print(f"loop, {len(subset)} boxes, as many iterations, {loop_s:.2f} s: {loop_ns:.0f} ns per box and iteration")
+    print(f"loop, {len(subset)} boxes, equal iterations, {loop_s:.2f} s: {loop_ns:.0f} ns per box and iteration")
     print(f"both on {len(subset)} boxes: centers differ by {difference:.1e} px after {subset_iterations} iterations")
     print(f"ratio {ratio:.0f} (target {TARGET_RATIO}), peak memory {memory:.2f} GiB (target below {TARGET_GIB})")
     if difference > 1e-6:
@@ -88,8 +88,8 @@ def run_loop(sizes, centers, iterations):
 def coco_like_sizes(count, seed):
     """Draw box sizes [count, 2] in pixels at 352x352 with a distribution like COCO's.
 
-    Log-normal in side and in aspect ratio. In the images' own pixels (here always 640x480) 41 % of COCO's boxes are
-    smaller than 32² and 24 % larger than 96² (Lin et al. 2014, cocodataset.org); the side's two parameters follow.
+    Log-normal in side and in aspect ratio. In image pixels, 41 % of COCO's boxes are smaller than 32² and 24 %
+    larger than 96² (Lin et al. 2014, cocodataset.org); the side's two parameters follow. Images are 640x480 here.
     """
     import numpy as np
 

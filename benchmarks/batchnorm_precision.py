@@ -51,7 +51,7 @@ def train(options, dtype, layout, prepare=None):
     gradients, seconds = None, []
     for _ in range(1 if dtype == torch.float64 else options.steps):
         start = time.perf_counter()
-        # Any loss is suitable that depends on every output.
+        # Any loss that depends on every output is suitable.
         sum(values.square().mean() for scale in detector(images) for values in scale).backward()
         seconds.append(time.perf_counter() - start)
         if gradients is None:

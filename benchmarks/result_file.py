@@ -1,4 +1,4 @@
-"""The JSON files of the benchmarks: measured values, machine, date and package versions."""
+"""Write the JSON files of the benchmarks: measured values, machine, date and package versions."""
 
 import json
 import os
@@ -11,7 +11,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "onnxruntime", "nc
 
 
 def write_results(path, measured):
-    """Write measured values, which JSON must be able to represent, and how they were made."""
+    """Write measured values (JSON types) with machine, date and package versions."""
     from utils.files import write_text
 
     content = {"machine": machine(), "date": date.today().isoformat(), "versions": versions(), "figures": measured}
@@ -20,7 +20,7 @@ def write_results(path, measured):
 
 
 def machine():
-    """Return processor, number of cores, system and Python version as text."""
+    """Return processor, core count, system and Python version as text."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

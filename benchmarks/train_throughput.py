@@ -105,8 +105,8 @@ def measure(state, data, steps):
             clock.seconds = dict.fromkeys(clock.seconds, 0.0)
             started = now(state.device)
         with clock.time("waiting for data"):
-            own = [next(parts) for _ in range(data.batches.subdivisions)]
-        train_step(timed, own, data.batches.batch_size)
+            step_parts = [next(parts) for _ in range(data.batches.subdivisions)]
+        train_step(timed, step_parts, data.batches.batch_size)
     total = now(state.device) - started
     return {**clock.seconds, "assignment, loss": total - sum(clock.seconds.values())}
 
