@@ -1,4 +1,4 @@
-"""What the tests share: where things are, and scripts run as a user runs them."""
+"""Shared fixtures: paths, a runner of scripts, detections of the released checkpoint, and the compiled kernels."""
 
 import os
 import subprocess
@@ -24,10 +24,10 @@ SHARED = REPO.parent / "shared"
 
 
 class Released(NamedTuple):
-    """What the released checkpoint makes of coco-val128."""
+    """Detections of the released checkpoint on coco-val128."""
 
     index: object  # DatasetIndex
-    detections: list  # of [n, 6] arrays, an image each
+    detections: list  # one [n, 6] array per image
     class_names: tuple
 
 
@@ -39,9 +39,9 @@ def repo():
 
 @pytest.fixture(scope="session")
 def shared():
-    """Images, released weights and golden metrics that lie next to the project where it is developed."""
+    """Development data next to the project: images, released weights and golden metrics."""
     if not (SHARED / "reference").is_dir():
-        pytest.skip("the development data is not there (../shared next to the project)")
+        pytest.skip("needs the development data in ../shared")
     return SHARED
 
 
@@ -49,8 +49,8 @@ def shared():
 def run_script():
     """Run a script with this Python, as a user would from the project's folder.
 
-    `run_script("test.py", "--conf", 0.5, cwd=folder)` gives the CompletedProcess with stdout and stderr as text.
-    The script's name is relative to the project, also when another working directory is given.
+    `run_script("test.py", "--conf", 0.5, cwd=folder)` returns the CompletedProcess with stdout and stderr as text.
+    The script's path is relative to the project, whatever `cwd` is.
     """
 
     def run(script, *arguments, cwd=REPO, timeout=600, **options):
@@ -64,7 +64,7 @@ def run_script():
 
 @pytest.fixture(scope="session")
 def released(shared):
-    """What the released checkpoint detects in coco-val128 at a score above 0.01: index, detections, class names."""
+    """Detections of the released checkpoint on coco-val128 with scores above 0.01."""
     import torch
 
     from model.detector import Detector
@@ -81,8 +81,8 @@ def released(shared):
     dataset = DetectionDataset(index, config.width, config.height)
     detections = []
     with torch.inference_mode():
-        for number in range(len(dataset)):
-            pixels = dataset[number][0][None].float() / 255
+        for position in range(len(dataset)):
+            pixels = dataset[position][0][None].float() / 255
             detections += [found.numpy() for found in detect(detector(pixels), config.anchors, conf=0.01, iou=0.4)]
     return Released(index, detections, config.class_names)
 

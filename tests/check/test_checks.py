@@ -1,4 +1,4 @@
-"""What the checker counts and finds."""
+"""Counts and findings of the checker."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_labels_missing_empty_malformed(data, tmp_path):
     assert items(report, "train: images without label file") == [str(tmp_path / "train/0.png")]
     lines = items(report, "train: malformed labels")
     assert [line.split(": ")[0] for line in lines] == [
-        *(f"{tmp_path / 'train/3.txt'}:{number}" for number in (1, 3)),
+        *(f"{tmp_path / 'train/3.txt'}:{line_number}" for line_number in (1, 3)),
         f"{tmp_path / 'train/4.txt'}:1",
     ]
     assert report.count(ERROR) == 3

@@ -1,4 +1,4 @@
-"""A folder of bad inputs; `bad_inputs/expected.tsv` has the exit status, and start and key of the message, for each."""
+"""Bad input files; `bad_inputs/expected.tsv` has the exit status, and start and key word of the message, of each."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def read_expected(kind):
 
 
 def assert_message(lines, start, key):
-    """Check that one message names the place and the key, and that all messages are one line."""
+    """Check that one message starts with `start` and contains `key`, and that all messages are one line."""
     assert [line for line in lines if line.startswith(f"{start}: ") and key in line.removeprefix(start)], lines
     assert not [line for line in lines if "\n" in line]
 

@@ -1,4 +1,4 @@
-"""Which format a source has, and which options a format has."""
+"""The format of a source, and the options of a format."""
 
 import pytest
 

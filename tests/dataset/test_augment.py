@@ -25,11 +25,11 @@ def scene(seed):
     rng = np.random.default_rng(seed)
     image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
     labels = []
-    for number in range(3):
-        x, y = int(rng.integers(0, WIDTH - 16)), int(number * 20 + 1)
+    for class_id in range(3):
+        x, y = int(rng.integers(0, WIDTH - 16)), int(class_id * 20 + 1)
         w, h = int(rng.integers(6, 16)), int(rng.integers(6, 16))
-        image[y : y + h, x : x + w] = 140 + 30 * number
-        labels.append((number, (x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT))
+        image[y : y + h, x : x + w] = 140 + 30 * class_id
+        labels.append((class_id, (x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT))
     return image, np.array(labels, np.float32)
 
 
@@ -43,11 +43,11 @@ def test_labels_stay_on_their_objects(name, seed):
     assert out.dtype == np.uint8
     assert moved.shape == labels.shape
     assert moved.dtype == np.float32
-    for number, cx, cy, w, h in moved:
+    for class_id, cx, cy, w, h in moved:
         x1, y1 = round((cx - w / 2) * WIDTH), round((cy - h / 2) * HEIGHT)
         x2, y2 = round((cx + w / 2) * WIDTH), round((cy + h / 2) * HEIGHT)
         block = out[y1:y2, x1:x2]
-        assert block.min() == block.max(), number
+        assert block.min() == block.max(), class_id
         around = out[max(0, y1 - 1) : y2 + 1, max(0, x1 - 1) : x2 + 1]
         if block.max() < 255 and around.shape != block.shape:
             assert around.min() < block.min() or block.min() == 0
@@ -104,10 +104,10 @@ def test_zoom_keeps_labels_on_their_objects(seed):
     image, labels = scene(seed)
     out, moved = zoom(image, labels.copy(), np.random.default_rng(seed))
     assert out.shape == image.shape
-    for number, cx, cy, w, h in moved:
+    for class_id, cx, cy, w, h in moved:
         x1, y1 = int(np.ceil((cx - w / 2) * WIDTH + 1)), int(np.ceil((cy - h / 2) * HEIGHT + 1))
         x2, y2 = int((cx + w / 2) * WIDTH - 1), int((cy + h / 2) * HEIGHT - 1)
-        assert (out[y1:y2, x1:x2] == 140 + 30 * int(number)).all()
+        assert (out[y1:y2, x1:x2] == 140 + 30 * int(class_id)).all()
     # Every object pixel that is not at a blurred edge is in a label.
     inside = np.zeros((HEIGHT, WIDTH), bool)
     for _, cx, cy, w, h in moved:

@@ -22,12 +22,14 @@ WIDTH, HEIGHT = 64, 32
 @pytest.fixture
 def source(tmp_path):
     """A list of seven images with 0, 1, … boxes."""
-    for number in range(7):
-        path = tmp_path / "images" / f"{number} ä.png"
-        write_image(path, width=50 + 10 * number, seed=number)
-        lines = [f"{number} 0.5 0.5 0.{box + 1} 0.5\n" for box in range(number)]
+    for position in range(7):
+        path = tmp_path / "images" / f"{position} ä.png"
+        write_image(path, width=50 + 10 * position, seed=position)
+        lines = [f"{position} 0.5 0.5 0.{box + 1} 0.5\n" for box in range(position)]
         path.with_suffix(".txt").write_text("".join(lines), encoding="utf-8")
-    (tmp_path / "train.txt").write_text("".join(f"images/{number} ä.png\n" for number in range(7)), encoding="utf-8")
+    (tmp_path / "train.txt").write_text(
+        "".join(f"images/{position} ä.png\n" for position in range(7)), encoding="utf-8"
+    )
     return tmp_path / "train.txt"
 
 
@@ -36,10 +38,10 @@ def index(source):
     return load_index(source, classes=7)
 
 
-def corrupt(index, *numbers):
+def corrupt(index, *positions):
     """Truncate images after their headers, which the index reads."""
-    for number in numbers:
-        path = index.images[number]
+    for position in positions:
+        path = index.images[position]
         path.write_bytes(path.read_bytes()[:200])
     return load_index(index.source)
 
@@ -71,13 +73,13 @@ def test_item(index):
 
 def test_pixels_equal_the_golden_inputs_of_the_released_weights(shared):
     index = load_index(shared / "coco-val128" / "val.txt", classes=80, cache=False)
-    numbers = {path.stem: number for number, path in enumerate(index.images)}
+    positions = {path.stem: position for position, path in enumerate(index.images)}
     dataset = DetectionDataset(index, 352, 352)
     with np.load(shared / "reference" / "outputs.npz") as golden:
         inputs = {name.removesuffix("/input"): golden[name] for name in golden if name.endswith("/input")}
     assert len(inputs) == 4
     for name, pixels in inputs.items():
-        assert (dataset[numbers[name]][0].permute(1, 2, 0).numpy() == pixels).all()
+        assert (dataset[positions[name]][0].permute(1, 2, 0).numpy() == pixels).all()
 
 
 def test_resize_changes_the_aspect_ratio():
@@ -90,7 +92,7 @@ def test_resize_changes_the_aspect_ratio():
 
 def test_collate(index):
     dataset = DetectionDataset(index, WIDTH, HEIGHT)
-    images, targets = collate([dataset[number] for number in (2, 0, 1)])
+    images, targets = collate([dataset[position] for position in (2, 0, 1)])
     assert (images.shape, images.dtype) == ((3, 3, HEIGHT, WIDTH), torch.uint8)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images[2], dataset[1][0])
@@ -128,21 +130,21 @@ def add_noise(image, labels, rng):
 
 
 def test_augmentation_depends_only_on_seed_epoch_and_image(index):
-    def epochs(seed, workers, numbers):
+    def read_epochs(seed, workers, epochs):
         dataset = DetectionDataset(index, WIDTH, HEIGHT, augment=add_noise, seed=seed)
         loader = make_loader(dataset, 2, workers)
         found = []
-        for epoch in numbers:
+        for epoch in epochs:
             dataset.set_epoch(epoch)
             found.append(batches_of(loader))
         return found
 
-    first = epochs(0, 0, [0, 1, 2])
+    first = read_epochs(0, 0, [0, 1, 2])
     # Persistent workers get each new epoch.
-    for one, other in zip(first, epochs(0, 2, [0, 1, 2]), strict=True):
+    for one, other in zip(first, read_epochs(0, 2, [0, 1, 2]), strict=True):
         assert_same(one, other)
-    assert_same(first[2], epochs(0, 0, [2])[0])
-    for other in (first[1], epochs(1, 0, [0])[0]):
+    assert_same(first[2], read_epochs(0, 0, [2])[0])
+    for other in (first[1], read_epochs(1, 0, [0])[0]):
         assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(first[0], other, strict=True))
     images = torch.cat([images for images, _ in first[0]])
     assert not torch.equal(images[0], images[1])
@@ -166,11 +168,11 @@ def test_ending_replaces_the_augmentation(index, workers):
 def test_augmentation_may_write_to_its_arguments(index, cache):
     labels = [array.copy() for array in index.labels]
     dataset = DetectionDataset(index, WIDTH, HEIGHT, cache=cache, augment=add_noise)
-    first = [dataset[number] for number in range(7)]
-    for number, (image, boxes) in enumerate(first):
-        assert torch.equal(dataset[number][0], image)
-        assert torch.equal(dataset[number][1], boxes)
-        assert (index.labels[number] == labels[number]).all()
+    first = [dataset[position] for position in range(7)]
+    for position, (image, boxes) in enumerate(first):
+        assert torch.equal(dataset[position][0], image)
+        assert torch.equal(dataset[position][1], boxes)
+        assert (index.labels[position] == labels[position]).all()
 
 
 # Corrupt images
@@ -314,7 +316,7 @@ def test_damaged_file_is_written_again(index, damage):
     path = pixels_path(index, WIDTH, HEIGHT)
     path.write_bytes(damage(path.read_bytes()))
     again = DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
-    assert all(torch.equal(plain[number][0], again[number][0]) for number in range(7))
+    assert all(torch.equal(plain[position][0], again[position][0]) for position in range(7))
 
 
 def test_images_that_do_not_fit(index, monkeypatch):

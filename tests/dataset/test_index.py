@@ -20,8 +20,8 @@ from utils.errors import InputError
 @pytest.fixture
 def source(tmp_path):
     """List of three images: one with two boxes, one with an empty label file, one with a box in labels/."""
-    for number, name in enumerate(("a.jpg", "v1.0 ä/b.PNG", "images/c.bmp")):
-        write_image(tmp_path / name, width=64 + number, seed=number)
+    for position, name in enumerate(("a.jpg", "v1.0 ä/b.PNG", "images/c.bmp")):
+        write_image(tmp_path / name, width=64 + position, seed=position)
     (tmp_path / "a.txt").write_text("0 .5 .5 .1 .1\n1 .25 .5 .1 .1\n", encoding="utf-8")
     (tmp_path / "v1.0 ä" / "b.txt").write_text("\n", encoding="utf-8")
     (tmp_path / "labels").mkdir()
@@ -229,7 +229,7 @@ def test_problems_are_not_cached(source):
     for _ in range(2):
         with pytest.raises(InputError, match=r"a\.txt:1: expected class 0…1, got 5"):
             load_index(source, classes=2)
-    # An index loaded without the number of classes is cached, and must still be rejected with it.
+    # An index that was cached without a class count must still be rejected with one.
     assert len(load_index(source)) == 3
     with pytest.raises(InputError, match=r"a\.txt:1: expected class 0…1, got 5"):
         load_index(source, classes=2)
@@ -326,10 +326,10 @@ def test_several_processes_read_the_same_as_one(source, monkeypatch):
     folder = source.parent / "many"
     folder.mkdir()
     image = (source.parent / "a.jpg").read_bytes()
-    for number in range(60):
-        (folder / f"{number:03d}.jpg").write_bytes(image if number % 7 else b"broken")
-        lines = "0 .5 .5 .1 .1\n" * (number % 5) + ("bad\n" if number % 11 == 0 else "")
-        (folder / f"{number:03d}.txt").write_text(lines, encoding="utf-8")
+    for position in range(60):
+        (folder / f"{position:03d}.jpg").write_bytes(image if position % 7 else b"broken")
+        lines = "0 .5 .5 .1 .1\n" * (position % 5) + ("bad\n" if position % 11 == 0 else "")
+        (folder / f"{position:03d}.txt").write_text(lines, encoding="utf-8")
     expected, expected_problems = scan_dataset(folder)
     monkeypatch.setattr(dataset_index, "MIN_IMAGES_PER_PROCESS", 10)
     index, problems = scan_dataset(folder)

@@ -47,7 +47,7 @@ def test_polygons_and_scores_are_counted():
     assert parsed.labels[0] == pytest.approx([0, 0.15, 0.2, 0.1, 0.2], abs=1e-7)
 
 
-def test_any_class_is_valid_if_their_number_is_unknown():
+def test_any_class_is_valid_if_the_class_count_is_unknown():
     assert parse_labels("4000 .5 .5 .1 .1").labels[0, 0] == 4000
     ((line, message),) = parse_labels("-1 .5 .5 .1 .1").problems
     assert (line, message.split(": ")[0]) == (1, "expected class 0 or more, got -1")
@@ -65,7 +65,7 @@ def test_problems_have_line_numbers():
 @pytest.mark.parametrize(
     "line", ["0 1_0 .5 .1 .1", "0 0x1 .5 .1 .1", "0 .5 .5 .1 1e", "nan .5 .5 .1 .1", "0 .5 -inf .1 .1"]
 )
-def test_numbers_that_only_python_accepts_are_invalid(line):
+def test_values_that_only_python_accepts_are_invalid(line):
     assert len(parse_labels(line).problems) == 1
 
 
@@ -135,9 +135,9 @@ def test_written_boxes_are_read_back(rows, form, separator):
 @given(st.text(alphabet="0123456789.-+eEinfa_ \t\n\r,#", max_size=200))
 def test_every_line_is_a_box_or_a_problem(text):
     parsed = parse_labels(text, classes=3)
-    filled = [number for number, line in enumerate(text.split("\n"), 1) if line.split()]
+    filled = [line_number for line_number, line in enumerate(text.split("\n"), 1) if line.split()]
     assert len(parsed.labels) + len(parsed.problems) == len(filled)
-    assert {number for number, _ in parsed.problems} <= set(filled)
+    assert {line_number for line_number, _ in parsed.problems} <= set(filled)
     assert_valid(parsed.labels)
 
 

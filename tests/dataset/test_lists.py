@@ -123,7 +123,7 @@ def test_any_name_is_found(tmp_path_factory, parts):
         (folder / image).parent.mkdir(exist_ok=True)
         (folder / image).write_bytes(b"")
     separators = ["/", "\\"]
-    lines = [str(image).replace("/", separators[number % 2]) for number, image in enumerate(images)]
+    lines = [str(image).replace("/", separators[position % 2]) for position, image in enumerate(images)]
     (folder / "list.txt").write_text("\n".join(lines), encoding="utf-8")
     assert list(list_images(folder / "list.txt")) == [folder / image for image in images]
 

@@ -1,4 +1,4 @@
-"""Prefetching in threads: order, number of prefetched items, errors, and batches."""
+"""Prefetching in threads: order, count of prefetched items, errors, and batches."""
 
 import itertools
 import threading
@@ -27,18 +27,18 @@ def pool():
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    for number in range(11):
-        write_image(folder / f"{number:02}.png", 40 + number, 30, seed=number)
-        (folder / f"{number:02}.txt").write_text("0 0.5 0.5 0.5 0.5\n" * (number % 3))
+    for index in range(11):
+        write_image(folder / f"{index:02}.png", 40 + index, 30, seed=index)
+        (folder / f"{index:02}.txt").write_text("0 0.5 0.5 0.5 0.5\n" * (index % 3))
     return DetectionDataset(load_index(folder, cache=False), 64, 32)
 
 
 @given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 25))
 def test_results_are_in_order_for_any_delays(pool, delays, count):
     def wait(item):
-        number, delay = item
+        index, delay = item
         time.sleep(delay / 5000)
-        return number
+        return index
 
     assert list(prefetch_map(pool, wait, enumerate(delays), count)) == list(range(len(delays)))
 
@@ -46,7 +46,7 @@ def test_results_are_in_order_for_any_delays(pool, delays, count):
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_only_count_items_are_taken_in_advance(pool, count):
     taken = []
-    items = (taken.append(number) or number for number in itertools.count())
+    items = (taken.append(index) or index for index in itertools.count())
     results = prefetch_map(pool, lambda item: item, items, count)
     for requested in range(1, 6):
         assert next(results) == requested - 1
@@ -95,8 +95,8 @@ def test_batches_equal_those_of_a_loader(dataset, batch_size, threads):
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_unreadable_image_is_reported(dataset, tmp_path, threads):
-    for number in range(3):
-        write_image(tmp_path / f"{number}.png", seed=number)
+    for index in range(3):
+        write_image(tmp_path / f"{index}.png", seed=index)
     index = load_index(tmp_path, cache=False)
     (tmp_path / "1.png").write_bytes(b"gone")
     with pytest.raises(InputError, match=r"1\.png: expected an image"):

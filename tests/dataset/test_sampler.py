@@ -40,7 +40,7 @@ def all_processes(options, **start):
 
 
 def flat(*lists):
-    return [number for numbers in lists for number in numbers]
+    return [item for items in lists for item in items]
 
 
 @given(train_options(), st.integers(0, 5))
@@ -75,11 +75,11 @@ def test_all_parts_together_are_the_batch_of_one_process(options, epoch):
     shared_out = list(zip(*all_processes(options, epoch=epoch), strict=True))
     # One process with one part never skips a rest.
     assert len(shared_out) == together.steps <= len(whole)
-    for number, (step, (batch,)) in enumerate(zip(shared_out, whole, strict=False)):
+    for step_index, (step, (batch,)) in enumerate(zip(shared_out, whole, strict=False)):
         assert sorted(flat(*flat(*step))) == sorted(batch)
         # Subdivisions are in order, and in each of them the processes.
         assert flat(*(part for parts in zip(*step, strict=True) for part in parts)) == batch
-        assert together.batch_indices(epoch, number).tolist() == batch
+        assert together.batch_indices(epoch, step_index).tolist() == batch
 
 
 @given(train_options(), st.data())
@@ -128,7 +128,7 @@ def test_drop_last_skips_an_incomplete_last_batch(count, batch_size, drop_last, 
     assert [len(part) for (part,) in steps_of(TrainBatches(count, batch_size, drop_last=drop_last))] == sizes
 
 
-def test_a_rest_smaller_than_the_number_of_processes_is_skipped():
+def test_a_rest_with_fewer_images_than_processes_is_skipped():
     # Ten images in batches of four leave a rest of two, too few for three processes.
     assert TrainBatches(10, 4, processes=2).steps == 3
     assert TrainBatches(10, 4, processes=3).steps == 2
@@ -145,7 +145,7 @@ def test_too_few_images(count, batch_size, subdivisions, processes, got):
     assert str(raised.value).endswith(f"got {got}")
 
 
-# Evaluation.
+# Evaluation
 
 
 @given(st.integers(0, 100), st.integers(1, 40), st.integers(1, 6))

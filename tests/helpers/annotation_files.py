@@ -17,11 +17,11 @@ def write_coco(folder, names=tuple(NAMES), boxes=5):
     """Write images under `folder/images` with random boxes in all but the first; return the JSON path and content."""
     random = np.random.default_rng(1)
     images, annotations = [], []
-    for number, name in enumerate(names):
+    for index, name in enumerate(names):
         width, height = random.integers(30, 90, 2).tolist()
-        write_image(folder / "images" / name, width, height, seed=number)
-        images.append({"id": 1000 - 7 * number, "file_name": name, "width": width, "height": height})
-        for _ in range(boxes if number else 0):
+        write_image(folder / "images" / name, width, height, seed=index)
+        images.append({"id": 1000 - 7 * index, "file_name": name, "width": width, "height": height})
+        for _ in range(boxes if index else 0):
             x, y = (random.random(2) * (width, height) * 0.7).tolist()
             size = (random.random(2) * (width - x - 1, height - y - 1) + 0.5).tolist()
             category = CATEGORIES[len(annotations) % 3]["id"]

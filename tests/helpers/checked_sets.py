@@ -9,9 +9,9 @@ GOOD = "0 0.5 0.5 0.5 0.5\n1 0.25 0.25 0.25 0.5\n"  # at 96×64: 48×32 and 24×
 
 def write_set(folder, key, count, first_seed=0):
     """Write `count` different images with two boxes each, and their list."""
-    names = [f"{key}/{number}.png" for number in range(count)]
-    for number, name in enumerate(names):
-        write_image(folder / name, seed=first_seed + number)
+    names = [f"{key}/{index}.png" for index in range(count)]
+    for index, name in enumerate(names):
+        write_image(folder / name, seed=first_seed + index)
         (folder / name).with_suffix(".txt").write_text(GOOD, encoding="utf-8")
     (folder / f"{key}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
 

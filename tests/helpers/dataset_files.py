@@ -12,7 +12,7 @@ def write_image(path, width=64, height=48, seed=0):
 
 
 def write_data(folder, names=("cat", "dog"), train="train.txt", val=None, anchors="10,13, 16,30, 33,23, 30,61, 62,45"):
-    """A .data file and its names; train and val are relative to `folder`. The path of the .data file."""
+    """Write a .data file and its .names file, with train and val relative to `folder`; return the .data file."""
     (folder / "small.names").write_text("\n".join(names) + "\n", encoding="utf-8")
     path = folder / "small.data"
     lines = {

@@ -1,4 +1,4 @@
-"""Detections for tests of what measures them: hand-made and random ones, and the released checkpoint's."""
+"""Hand-made and random detections and labels, for tests of the metrics."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +16,14 @@ def detections_of(*rows):
 
 def labels_of(*rows, frame=FRAME):
     """[m, 5] float32 label lines from rows (x1, y1, x2, y2, class) in pixels of the frame."""
-    x1, y1, x2, y2, number = np.array(rows, float).reshape(-1, 5).T
+    x1, y1, x2, y2, class_id = np.array(rows, float).reshape(-1, 5).T
     width, height = frame
-    columns = (number, (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+    columns = (class_id, (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
     return np.stack(columns, 1).astype(np.float32)
 
 
 def index_of(labels, sizes=None):
-    """What `coco_content` reads of a DatasetIndex; the images are of the frame's size unless said otherwise."""
+    """The fields of a DatasetIndex that `coco_content` reads; by default all images have the frame's size."""
     sizes = np.full((len(labels), 2), FRAME) if sizes is None else np.asarray(sizes)
     return SimpleNamespace(images=[Path(f"{n}.jpg") for n in range(1, len(labels) + 1)], labels=labels, sizes=sizes)
 
@@ -43,13 +43,13 @@ def measured_sets(draw, classes=3):
         count, strays = rng.integers(0, most + 1, 2)
         corners = rng.uniform(0, 250, (count, 2))
         sides = rng.uniform(5, 120, (count, 2))
-        numbers = rng.integers(0, classes, count)
-        labels.append(labels_of(*np.column_stack((corners, corners + sides, numbers))))
+        class_ids = rng.integers(0, classes, count)
+        labels.append(labels_of(*np.column_stack((corners, corners + sides, class_ids))))
         moved = corners + rng.normal(0, 0.15, (count, 2)) * sides
         stray_corners, stray_sides = rng.uniform(0, 250, (strays, 2)), rng.uniform(5, 120, (strays, 2))
         boxes = np.vstack((np.hstack((moved, moved + sides)), np.hstack((stray_corners, stray_corners + stray_sides))))
         # One in four is of another class than its label.
-        found = np.where(rng.random(count) < 0.25, rng.integers(0, classes, count), numbers)
+        found = np.where(rng.random(count) < 0.25, rng.integers(0, classes, count), class_ids)
         found = np.concatenate((found, rng.integers(0, classes, strays)))
         kept = rng.random(len(boxes)) < 0.8
         values = sorted((next(scores) for _ in range(kept.sum())), reverse=True)

@@ -23,7 +23,7 @@ def measure_batchnorm(detector):
 
 
 def save_random_weights(path, classes=2, anchor_num=3):
-    """Write the weights file, always the same for the same arguments; the path."""
+    """Write a weights file that depends only on `classes` and `anchor_num`; return its path."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         detector = Detector(classes, anchor_num)

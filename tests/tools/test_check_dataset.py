@@ -51,8 +51,8 @@ def test_mosaic_shows_images_with_their_boxes(good, tmp_path):
     mosaic = read_image(tmp_path / "mosaic.png")
     assert mosaic.shape[1] > 4 * EXAMPLE_SIDE
     # Twelve images, each with a box of either class.
-    for number in range(2):
-        rows, columns = np.nonzero((mosaic == class_color(number)).all(2))
+    for class_id in range(2):
+        rows, columns = np.nonzero((mosaic == class_color(class_id)).all(2))
         assert (
             len(
                 {

@@ -16,12 +16,12 @@ SCRIPT = "tools/export_coco.py"
 
 def test_pycocotools_reads_the_file(run_script, tmp_path, capsys):
     random = np.random.default_rng(0)
-    for number in range(5):
-        write_image(tmp_path / f"{number}.png", seed=number)
+    for index in range(5):
+        write_image(tmp_path / f"{index}.png", seed=index)
         rows = [(box % 2, *(0.3 + 0.4 * random.random(2)), *(0.1 + 0.4 * random.random(2))) for box in range(4)]
         lines = "".join(" ".join(map(str, row)) + "\n" for row in rows)
-        (tmp_path / f"{number}.txt").write_text(lines, encoding="utf-8")
-    (tmp_path / "val.txt").write_text("".join(f"{number}.png\n" for number in range(5)), encoding="utf-8")
+        (tmp_path / f"{index}.txt").write_text(lines, encoding="utf-8")
+    (tmp_path / "val.txt").write_text("".join(f"{index}.png\n" for index in range(5)), encoding="utf-8")
     data = write_data(tmp_path, train=None, val="val.txt")
     result = run_script(SCRIPT, "--data", data, "--output", tmp_path / "truth.json")
     assert result.returncode == 0, result.stderr
@@ -40,8 +40,8 @@ def test_pycocotools_reads_the_file(run_script, tmp_path, capsys):
 
 
 def test_problems_are_listed(run_script, tmp_path):
-    for number, name in enumerate(("a.png", "b.png", "c.png")):
-        write_image(tmp_path / name, 40, 20, seed=number)
+    for index, name in enumerate(("a.png", "b.png", "c.png")):
+        write_image(tmp_path / name, 40, 20, seed=index)
     (tmp_path / "d.png").write_text("not an image\n", encoding="utf-8")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n9 0.5 0.5 0.5 0.5\n1 0.25 0.5 0.5 1\n", encoding="utf-8")
     (tmp_path / "b.txt").write_text("", encoding="utf-8")

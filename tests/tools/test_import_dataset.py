@@ -165,8 +165,8 @@ def test_voc(run_script, tmp_path):
         "三": ("photo.png", [("cat & co", (1, 1, 64, 48), False)], "C:\\photos\\photo.png"),
         "empty": ("empty.jpg", [], "empty.jpg"),
     }
-    for number, (name, (image, objects, stated)) in enumerate(cases.items()):
-        write_image(tmp_path / "VOC/JPEGImages" / image, seed=number)
+    for seed, (name, (image, objects, stated)) in enumerate(cases.items()):
+        write_image(tmp_path / "VOC/JPEGImages" / image, seed=seed)
         write_voc(tmp_path / "VOC/Annotations" / f"{name}.xml", objects, file_name=stated)
     (tmp_path / "train.txt").write_text("2007_1  1\n三 -1\nempty\n", encoding="utf-8")
     (tmp_path / "val.txt").write_text("sub/zwei drei\n", encoding="utf-8")
