@@ -1,6 +1,6 @@
 """Compare training, evaluation and post-processing with the original's own code, in one run on one machine.
 
-    python3 benchmarks/against_original.py --original ../Yolo-FastestV2 --data data/helmet.data \
+    python3 benchmarks/against_original.py --original ../Yolo-FastestV2 --data data/helmet.data \\
         --eval-data coco128.data --weights modelzoo/coco2017-0.241078ap-model.pth --output against_original.json
 
 Each side runs ROUNDS times in its own process, in turns. --original is a copy of the original that current PyTorch and

@@ -64,7 +64,7 @@ def main(options):
     print(f"{len(images)} images of {options.img}, {options.weights} on one thread, milliseconds per frame")
     for name, value in parts.items():
         print(f"  {name:16}{value:7.3f}")
-    print(f"everything but the network {other:.3f}: {other / parts['network']:.2f} of its time")
+    print(f"everything but the network {other:.3f}: {other / parts['network']:.2f} of the network's time")
     if options.output:
         write_results(options.output, {**parts, "share": other / parts["network"]})
 

@@ -4,8 +4,8 @@
         --reference yolo-fastestv2-opt.param --others ncnn/benchmark/models --output latency.json
 
 All models run in turns, with one image each, on one thread and on two. Ratios are relative to --reference, a .param
-file with its .bin file next to it. --others is the folder of NCNN's own benchmark models; as in that benchmark,
-their weights are zeros, which takes the same time. The input is random and already converted to floats.
+file with its .bin file next to it, or to the first model. --others is the folder of NCNN's own benchmark models; as in
+that benchmark, their weights are zeros, which takes the same time. The input is random and already converted to floats.
 """
 
 from pathlib import Path

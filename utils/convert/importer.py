@@ -63,7 +63,7 @@ def choose_format(options: ImportOptions) -> ModuleType:
     """Return the module of the format that the options name or that the sources have.
 
     Raises:
-        InputError: an unknown format, different formats, or an option of another format.
+        InputError: a source in no known format, sources in different formats, or an option of another format.
     """
     formats = [importlib.import_module(f"utils.convert.{name}") for name in FORMATS]
     if options.format:

@@ -17,7 +17,7 @@ from utils.files import find_path
 
 EDGE_TOLERANCE = 1.0  # pixels a box may extend beyond its image without a message: annotators round
 ASPECT_TOLERANCE = 0.02  # an image may have been resized after it was annotated, but not stretched
-MIN_SIDE = 1e-6  # fraction of the image; smaller sides are 0 in the label file
+MIN_SIDE = 1e-6  # fraction of the image; boxes with a smaller side are dropped
 
 Label = tuple[int, float, float, float, float]  # class id, cx, cy, w, h as fractions of the image
 

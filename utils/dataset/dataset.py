@@ -1,4 +1,4 @@
-"""A data set as training and evaluation read it: images at network size with their labels, in batches."""
+"""A data set as training and evaluation read it: images at input size with their labels, in batches."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def resize_image(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize an image to network size: bilinear, without keeping the aspect ratio, as the released weights expect."""
+    """Resize an image to input size: bilinear, without keeping the aspect ratio, as the released weights expect."""
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 class DetectionDataset(Dataset):
-    """Images at network size with their labels.
+    """Images at input size with their labels.
 
     An item consists of:
         image: [3, height, width] uint8, BGR (a view of height × width × 3 memory).
@@ -36,7 +36,7 @@ class DetectionDataset(Dataset):
 
     Args:
         index: the images and their labels.
-        width, height: network size in pixels.
+        width, height: input size in pixels.
         cache: "ram" or "disk" keeps the decoded images, see `utils.dataset.pixel_cache`.
         augment: augmentation of the items; None: none.
         seed: seed of the augmentation, which depends on seed, epoch and image index only, not on the worker.
@@ -109,7 +109,7 @@ class DetectionDataset(Dataset):
 
 
 def collate(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Combine items of a DetectionDataset to a batch.
+    """Combine items of a DetectionDataset into a batch.
 
     Returns:
         images: [N, 3, H, W] uint8, BGR, channels last in memory.

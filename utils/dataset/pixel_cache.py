@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CACHE_KINDS = ("ram", "disk")
 
 _MAX_SHARE = 0.9  # of the free memory or disk space
-_CHUNK = 256  # images that are decoded before the first of them is stored
+_CHUNK = 256  # images that the threads decode ahead of the consumer at most
 
 
 class PixelCache:
@@ -70,7 +70,7 @@ def pixels_path(index: DatasetIndex, width: int, height: int) -> Path:
     """File of a cache on disk.
 
     Raises:
-        InputError: the data set is a glob.
+        InputError: the data set is a glob or a single image.
     """
     path = cache_path(index.source)
     if path is None:

@@ -15,7 +15,7 @@ from utils.errors import InputError
 class TrainBatches(Sampler):
     """Lists of image indices: the parts of each step's batch that this process computes.
 
-    An epoch contains every image once, in a random order that depends on seed and epoch. The batch of a step is divided
+    An epoch uses no image twice, in a random order that depends on seed and epoch. The batch of a step is divided
     into subdivisions × processes parts; this process gets one part per subdivision.
 
     Args:
@@ -23,7 +23,7 @@ class TrainBatches(Sampler):
         batch_size: images per step.
         subdivisions: parts that one process computes one after the other.
         seed: seed of the order.
-        drop_last: skip the images that do not fill the last batch (unless there are no others).
+        drop_last: skip an incomplete last batch. A data set smaller than a batch is one complete batch.
         rank: index of this process.
         processes: number of processes.
 

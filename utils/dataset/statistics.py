@@ -17,12 +17,12 @@ from utils.errors import warn
 if TYPE_CHECKING:
     from utils.config import Config
 
-MIN_VISIBLE = 4  # pixels at network size; the first two layers reduce a smaller side to less than one pixel
+MIN_VISIBLE = 4  # pixels at input size; the first two layers reduce a smaller side to less than one pixel
 MIN_BOXES = {"train": 100, "val": 20}  # per class; with fewer, training or the AP of the class is unreliable
 NOTABLE_SHARE = 0.01  # of all boxes; fewer doubtful boxes cause no warning
 ERROR, WARNING = "error", "warning"
 
-_MAX_WARNING = 160  # characters of a warning's list
+_MAX_WARNING = 160  # characters of an item that a warning quotes
 _HANDLING = {"train": "skipped", "val": "replaced by black images; their objects count as false negatives"}
 
 
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """Counts of a dataset index; box sizes are in pixels at network size."""
+    """Counts of a dataset index; box sizes are in pixels at input size."""
 
     index: DatasetIndex
     class_boxes: np.ndarray  # [classes] boxes per class
@@ -99,7 +99,7 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
     doubtful = [
         f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) are {text}"
         for mask, text in (
-            (statistics.too_small, f"smaller than {MIN_VISIBLE} pixels at network size, too small to detect"),
+            (statistics.too_small, f"smaller than {MIN_VISIBLE} pixels at input size, too small to detect"),
             (
                 statistics.unmatched,
                 f"not within a factor of {MATCH_RATIO:g} of any anchor; genanchors.py computes new ones",

@@ -93,7 +93,7 @@ def coco_results(
 
 
 def coco_metrics(results: list[dict], truth: dict, max_det: int = COCO_MAX_DET) -> CocoMetrics:
-    """Compute the COCO metrics of detections. Neither argument is modified.
+    """Compute the COCO metrics of detections. The arguments are not modified.
 
     Args:
         results: detections, from `coco_results`.
