@@ -40,13 +40,13 @@ def main(options):
     from utils.detect.run import FrameDetector, Thresholds
     from utils.errors import InputError
     from utils.plots.fonts import class_labels
-    from utils.runtimes.loading import load_runtime, read_model_config
+    from utils.runtimes.loading import load_runtime
     from utils.runtimes.ncnn_runtime import PARAM_SUFFIX
 
     if not options.weights.endswith(PARAM_SUFFIX):
         raise InputError(f"--weights {options.weights}: expected a {PARAM_SUFFIX} file of pytorch2onnx.py --ncnn")
-    config = read_model_config(None, options.weights)
-    runtime = load_runtime(options.weights, config, "cpu", threads=1)
+    runtime = load_runtime(options.weights, threads=1)
+    config = runtime.info
     thresholds = Thresholds(options.conf, config.iou, config.max_det)
     detector = FrameDetector(runtime, (config.width, config.height), thresholds)
     labels = class_labels(config.class_names)

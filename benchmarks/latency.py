@@ -71,10 +71,10 @@ def open_all(options, threads):
         if model.endswith(".onnx"):
             runs[Path(model).name] = onnx_run(model, threads)
         else:
-            from utils.runtimes.loading import read_model_config
+            from utils.runtimes.loading import load_runtime
             from utils.runtimes.ncnn_runtime import bin_path
 
-            width = read_model_config(None, model).width
+            width = load_runtime(model).info.width
             runs[Path(model).name] = ncnn_run(Path(model), bin_path(model), width, threads)
     if options.others:
         for name, size in OTHERS.items():

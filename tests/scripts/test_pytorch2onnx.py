@@ -20,7 +20,7 @@ from tests.helpers.random_detector import save_random_weights
 from utils import cli
 from utils.config import read_config
 from utils.errors import InputError
-from utils.runtimes.loading import load_runtime, read_model_config
+from utils.runtimes.loading import load_runtime
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import read_param
 
@@ -374,7 +374,7 @@ def test_a_bad_exported_file(one, tmp_path, name, content, message):
     with pytest.raises(InputError, match=message):
         load_runtime(tmp_path / name, one.config)
     with pytest.raises(InputError, match=message):
-        read_model_config(None, tmp_path / name)
+        load_runtime(tmp_path / name)
 
 
 def test_a_truncated_ncnn_model(one, tmp_path):
@@ -398,7 +398,7 @@ def test_exported_models_run_on_the_cpu(one):
 
 def test_weights_need_a_data_file(one):
     with pytest.raises(InputError, match=r"--data: expected the .data file of .*w.pth"):
-        read_model_config(None, one.weights)
+        load_runtime(one.weights)
 
 
 def test_help_shows_examples_and_options(run_script):

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.boxes import frame_to_image
+from utils.config import read_config
 from utils.detect.results import OutputOptions, ResultWriter
 from utils.detect.sources import Frame, ImageSource, VideoSource, open_source
 from utils.detect.window import open_window
@@ -23,7 +24,7 @@ from utils.errors import InputError, RunError
 from utils.plots.draw import draw_detections
 from utils.plots.fonts import class_labels
 from utils.postprocess import MAX_DETECTIONS
-from utils.runtimes.loading import load_runtime, read_model_config
+from utils.runtimes.loading import load_runtime
 
 if TYPE_CHECKING:
     from utils.runtimes.base import Runtime
@@ -122,12 +123,13 @@ def detect(
         InputError: an option or an input file cannot be used.
         RunError: no frame could be read, or a result could not be written.
     """
-    config = read_model_config(data, weights)
-    for class_id in thresholds.classes or ():
-        if not 0 <= class_id < config.classes:
-            raise InputError(f"--classes: expected class ids from 0 to {config.classes - 1}, got {class_id}")
+    config = read_config(data) if data else None
     with open_source(image_source) as source:
         runtime = load_runtime(weights, config, device)
+        config = config or runtime.info
+        for class_id in thresholds.classes or ():
+            if not 0 <= class_id < config.classes:
+                raise InputError(f"--classes: expected class ids from 0 to {config.classes - 1}, got {class_id}")
         detector = FrameDetector(runtime, (config.width, config.height), thresholds)
         labels = class_labels(config.class_names, options.font)
         window = open_window(source.name) if options.show else None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from utils.config import Config, read_config
+from utils.config import Config
 from utils.errors import InputError
 from utils.runtimes.base import ExportedRuntime, Runtime
 from utils.runtimes.device import select_device
@@ -15,52 +15,37 @@ from utils.weights.checkpoint import load_detector
 
 
 def load_runtime(
-    weights: str | Path, config: Config | ModelInfo, device: str = "auto", threads: int | None = None
+    weights: str | Path, config: Config | ModelInfo | None = None, device: str = "auto", threads: int | None = None
 ) -> Runtime:
     """Load a network and the software that executes it.
 
     Args:
         weights: .pth file, or .onnx or .ncnn.param file written by pytorch2onnx.py.
-        config: Config of the weights' .data file, or the ModelInfo of an exported model.
+        config: Config of the weights' .data file; exported models do not need it, because they have a ModelInfo.
         device: see `select_device`; exported models run on the CPU.
         threads: CPU threads; None: the default of the runtime.
 
     Raises:
-        InputError: the file does not match `config`, or this machine has no such device.
+        InputError: the file does not match `config` or needs one, or this machine has no such device.
         RunError: a package is missing.
     """
     runtime = _load_exported(weights, threads)
     if runtime is None:
         from utils.runtimes.torch_runtime import TorchRuntime
 
+        if config is None:
+            raise InputError(
+                f"--data: expected the .data file of {weights}, got none; only exported models can be used without one"
+            )
         torch_device = select_device(device)
         if threads:
             torch.set_num_threads(threads)
         return TorchRuntime(load_detector(weights, config), config, torch_device)
     if device not in ("auto", "cpu"):
         raise InputError(f"--device {device}: expected auto or cpu, because {weights} runs on the CPU")
-    runtime.info.check_fits(config)
+    if config is not None:
+        runtime.info.check_fits(config)
     return runtime
-
-
-def read_model_config(data: str | None, weights: str | Path) -> Config | ModelInfo:
-    """Read class names, input size and anchors of a model.
-
-    Args:
-        data: .data file; None: the description in the weights.
-        weights: see `load_runtime`.
-
-    Raises:
-        InputError: a file cannot be read, or the weights need a .data file.
-    """
-    if data is not None:
-        return read_config(data)
-    runtime = _load_exported(weights, threads=1)
-    if runtime is None:
-        raise InputError(
-            f"--data: expected the .data file of {weights}, got none; only exported models can be used without one"
-        )
-    return runtime.info
 
 
 def _load_exported(weights: str | Path, threads: int | None) -> ExportedRuntime | None:
