@@ -26,7 +26,7 @@ def main(options):
     from utils.runtimes.loading import load_runtime
 
     config = read_config(options.data)
-    check_outputs(options, config.model_name)
+    check_options(options, config.model_name)
     settings = {name: getattr(options, name) for name in ("conf", "iou", "max_det", "batch_size")}
     index = open_list(config, "val")
     if len(options.weights) > 1:
@@ -60,14 +60,16 @@ def main(options):
         print(f"wrote {path}")
 
 
-def check_outputs(options, model_name):
-    """Check before the evaluation that the output files can be written."""
+def check_options(options, model_name):
+    """Check before the evaluation that the options can be combined and the output files can be written."""
     from utils.errors import InputError
     from utils.files import check_writable, new_folder
 
     files = [path for path in (options.json, options.save_detections) if path]
     if len(options.weights) > 1 and (files or options.plots):
         raise InputError("--json, --save-detections and --plots: expected one weights file, got several")
+    if len(options.weights) > 1 and options.device not in ("auto", "cpu"):
+        raise InputError(f"--device {options.device}: expected auto or cpu, because models are compared on the CPU")
     if len({os.path.realpath(path) for path in files}) < len(files):
         raise InputError(f"--json and --save-detections: expected two files, got {files[0]} for both")
     for path in files:
@@ -90,18 +92,8 @@ def build_parser():
         help="weights (.pth) or exported model (.onnx, .ncnn.param); released weights are downloaded if they are "
         "missing; several files are compared in one table",
     )
-    parser.add_argument("--conf", type=cli.fraction, default=0.01, help="score that a detection must exceed")
-    parser.add_argument(
-        "--iou",
-        type=cli.fraction,
-        default=0.4,
-        help="if two boxes of a class have an IoU above this, keep only the one with the higher score",
-    )
-    parser.add_argument(
-        "--max-det", type=cli.positive_int, default=300, metavar="N", help="keep the N best detections per image"
-    )
+    cli.add_detection_options(parser, conf=0.01)
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
-    parser.add_argument("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, …")
     parser.add_argument(
         "--workers",
         type=cli.natural_int,

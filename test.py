@@ -48,24 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="image, folder, list of images, video or glob, or the index of a camera (0 is the first one)",
     )
     parser.add_argument("--output", metavar="DIR", help="write the results to this folder (default: runs/test/NAME)")
-    parser.add_argument("--conf", type=cli.fraction, default=0.3, help="keep detections with a score above this")
-    parser.add_argument(
-        "--iou",
-        type=cli.fraction,
-        default=0.4,
-        help="if two boxes of a class have an IoU above this, keep only the one with the higher score",
-    )
-    parser.add_argument(
-        "--max-det",
-        type=cli.positive_int,
-        default=300,
-        metavar="N",
-        help="keep the N best detections per image",
-    )
+    cli.add_detection_options(parser, conf=0.3)
     parser.add_argument(
         "--classes", type=class_ids, metavar="IDS", help="keep only these classes, given by their ids, for example 0,2"
     )
-    parser.add_argument("--device", default="auto", help="device to run on: auto, cpu, cuda, cuda:1, …")
     parser.add_argument("--json", metavar="FILE", help="write all detections to this JSON file")
     parser.add_argument("--txt", action="store_true", help="write one darknet label file with scores per image")
     parser.add_argument("--crop", action="store_true", help="write one image file per detected object")

@@ -63,6 +63,20 @@ def _report(error: BaseException, message: str, debug: bool, status: int) -> int
     return status
 
 
+def add_detection_options(arguments: argparse.ArgumentParser, conf: float) -> None:
+    """Add --conf, with this default, --iou, --max-det and --device."""
+    add = arguments.add_argument
+    add("--conf", type=fraction, default=conf, help="keep detections with a score above this")
+    add(
+        "--iou",
+        type=fraction,
+        default=0.4,
+        help="if two boxes of a class have an IoU above this, keep only the one with the higher score",
+    )
+    add("--max-det", type=positive_int, default=300, metavar="N", help="keep the N best detections per image")
+    add("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, …")
+
+
 def fraction(text: str) -> float:
     """argparse type: a number from 0 to 1."""
     value = _number(text, float)
