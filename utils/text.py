@@ -1,4 +1,4 @@
-"""Text tables with aligned columns, for terminals, files and pipes."""
+"""Text for messages: tables with aligned columns, shortened texts and lists."""
 
 import unicodedata
 from collections.abc import Collection, Sequence
@@ -20,6 +20,17 @@ def align_columns(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -
             cells.append(text + padding if index in left else padding + text)
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def shorten(text: str, length: int) -> str:
+    """Cut `text` to at most `length` characters; an ellipsis marks the cut."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def list_names(names: Collection[str], shown: int = 3) -> str:
+    """Join the first names, followed by "and N more" if there are more."""
+    rest = len(names) - shown
+    return ", ".join(list(names)[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def display_width(text: str) -> int:

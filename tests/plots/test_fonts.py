@@ -10,7 +10,8 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from utils.errors import InputError
 from utils.plots import fonts
 from utils.plots.draw import class_color, contrast_color, draw_detections
-from utils.plots.fonts import ClassLabel, class_labels, default_font, drawable, shorten
+from utils.plots.fonts import ClassLabel, class_labels, default_font, drawable
+from utils.text import shorten
 
 # Right-to-left text, bidirectional controls, emoji with joiners, stacked marks, control characters, a lone surrogate.
 HARD_NAMES = (

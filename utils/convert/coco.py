@@ -12,6 +12,7 @@ from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems
 from utils.convert.options import ImportOptions, SetSource
 from utils.errors import InputError
 from utils.files import read_text
+from utils.text import shorten
 
 TITLE = "a COCO JSON file"
 OPTIONS = ("keep_crowds",)
@@ -135,6 +136,5 @@ _FIELDS = {
 }
 
 
-def _shorten(value: object, limit: int = 60) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _shorten(value: object) -> str:
+    return shorten(json.dumps(value, ensure_ascii=False), 60)

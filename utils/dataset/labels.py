@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.text import shorten
+
 # How far a box may extend beyond the image, as a fraction of it: the rounding error of three decimals. It is clipped.
 MAX_OVERHANG = 1e-3
 
 # The labels of an image under one of these folders may be under the folder `labels` next to it.
 IMAGE_FOLDERS = ("images", "JPEGImages")
 
+_SHOWN = 80  # characters of a line in a message
 _MIN_SIDE = float(np.finfo(np.float32).tiny)  # smaller sides lose precision or become 0 in float32
 
 
@@ -88,7 +91,7 @@ def parse_labels(text: str, classes: int | None = None) -> ParsedLabels:
         try:
             rows.append(_parse_line(values, classes))
         except ValueError as error:
-            problems.append((line_number, f"{error}: {_shorten(line.strip())}"))
+            problems.append((line_number, f"{error}: {shorten(line.strip(), _SHOWN)!r}"))
         else:
             polygons += len(values) > 6
             scores += len(values) == 6
@@ -121,9 +124,9 @@ def _parse_number(text: str) -> float:
     except ValueError:
         value = None
     if value is None:
-        raise ValueError(f"expected numbers, got {_shorten(text)}")
+        raise ValueError(f"expected numbers, got {shorten(text, _SHOWN)!r}")
     if not math.isfinite(value):
-        raise ValueError(f"expected finite numbers, got {_shorten(text)}")
+        raise ValueError(f"expected finite numbers, got {shorten(text, _SHOWN)!r}")
     return value
 
 
@@ -151,7 +154,3 @@ def _clip_box(cx: float, cy: float, width: float, height: float) -> tuple[float,
     if overhang > MAX_OVERHANG or right - left < _MIN_SIDE or bottom - top < _MIN_SIDE:
         raise ValueError(f"expected a box inside the image, got one that extends {overhang:.3g} beyond it")
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
-
-
-def _shorten(text: str, limit: int = 80) -> str:
-    return repr(text if len(text) <= limit else text[:limit] + "…")

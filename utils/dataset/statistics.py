@@ -13,6 +13,7 @@ from utils.anchors import MATCH_RATIO, box_sizes
 from utils.boxes import side_ratio
 from utils.dataset.index import DatasetIndex
 from utils.errors import warn
+from utils.text import shorten
 
 if TYPE_CHECKING:
     from utils.config import Config
@@ -124,8 +125,7 @@ def warn_about_dataset(key: str, index: DatasetIndex, config: Config) -> None:
     for finding in find_mistakes(key, compute_statistics(index, config), config):
         if finding.items:
             more = f" (and {len(finding.items) - 1} more such lines)" if len(finding.items) > 1 else ""
-            text = finding.items[0]
-            warn(f"{finding.kind}: {text[:_MAX_WARNING]}{'…' if len(text) > _MAX_WARNING else ''}{more}")
+            warn(f"{finding.kind}: {shorten(finding.items[0], _MAX_WARNING)}{more}")
     invalid = np.count_nonzero((index.sizes == 0).any(1))
     if invalid:
         warn(f"{key}: {invalid} of {len(index)} files are not images; they are {_HANDLING[key]}")

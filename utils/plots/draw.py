@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from utils.boxes import cxcywh_to_xyxy
-from utils.plots.fonts import ClassLabel, default_font, load_font, shorten
+from utils.plots.fonts import ClassLabel, default_font, load_font
+from utils.text import shorten
 
 Color = tuple[int, int, int]  # blue, green, red
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels

@@ -16,7 +16,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from utils.plots.figure import saved_figure
-from utils.plots.fonts import ClassLabel, shorten
+from utils.plots.fonts import ClassLabel
+from utils.text import shorten
 
 if TYPE_CHECKING:
     from utils.evaluation.coco import CocoMetrics

@@ -59,11 +59,6 @@ def drawable(text: str, font: str | Path | None = None) -> str:
     return "".join(c if ord(c) in known and (_has_layout() or not _needs_layout(c)) else _REPLACEMENT for c in text)
 
 
-def shorten(text: str, length: int) -> str:
-    """Cut `text` to at most `length` characters; an ellipsis marks the cut."""
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
 @functools.lru_cache(maxsize=256)
 def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
     """Load a font for Pillow; `size` is in pixels."""

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from utils.files import atomic_path
-from utils.plots.fonts import default_font, drawable, load_font, shorten
+from utils.plots.fonts import default_font, drawable, load_font
+from utils.text import shorten
 
 _GAP = 6  # pixels around each tile
 _CAPTION_HEIGHT = 28

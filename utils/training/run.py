@@ -21,6 +21,7 @@ from utils.plots.fonts import class_labels
 from utils.plots.training import draw_results, save_first_batches, save_predictions
 from utils.runtimes.device import select_device
 from utils.runtimes.torch_runtime import TorchRuntime
+from utils.text import list_names
 from utils.training import distributed
 from utils.training.console import Console, describe_run
 from utils.training.counters import Progress
@@ -67,7 +68,7 @@ class Run:
         self.events = None  # TensorBoard writer
         self.best_evaluation: Evaluation | None = None  # None if the best epoch was before --resume
         self.pending: list[torch.Tensor] = []  # losses of the steps since the last check
-        self.last_look = self.last_save = time.monotonic()
+        self.last_check = self.last_save = time.monotonic()
 
     def train(self) -> int:
         """Train to the end, or until the user stops the run.
@@ -128,7 +129,7 @@ class Run:
         data.batches.start(progress.epoch, progress.step)
         data.train.set_epoch(progress.epoch)
         self.pending = []
-        self.last_look = time.monotonic()
+        self.last_check = time.monotonic()
         if progress.step < progress.steps:
             train_epoch(
                 self.state, data.train_loader, data.batches, self._learning_rate, progress.step, self._after_step
@@ -166,8 +167,8 @@ class Run:
             self.progress.add(row)
         self.pending = []
         now = time.monotonic()
-        self.progress.seconds += now - self.last_look
-        self.last_look = now
+        self.progress.seconds += now - self.last_check
+        self.last_check = now
 
     def _check_weights(self) -> None:
         """Fail if a weight is not finite. The loss would show this only in the next step."""
@@ -180,12 +181,11 @@ class Run:
         if not distributed.is_main():
             raise SystemExit(1)  # the main process prints the error
         epoch, index = self.progress.epoch, self.data.train.index
-        names = [index.images[image].name for image in self.data.batches.batch_indices(epoch, step).tolist()]
-        shown = ", ".join(names[:SHOWN_IMAGES])
-        shown += f" and {len(names) - SHOWN_IMAGES} more" if len(names) > SHOWN_IMAGES else ""
+        batch = self.data.batches.batch_indices(epoch, step).tolist()
+        names = list_names([index.images[image].name for image in batch], SHOWN_IMAGES)
         without_amp = ", or continue without --amp" if self.state.amp else ""
         raise RunError(
-            f"{problem} in epoch {epoch + 1}, batch {step + 1}; images: {shown}. Check the data with "
+            f"{problem} in epoch {epoch + 1}, batch {step + 1}; images: {names}. Check the data with "
             f"tools/check_dataset.py, or continue with a lower learning rate{without_amp}: {self.paths.resume_command} "
             f"--lr {self.settings.learning_rate / 10:g} (the checkpoint was saved before this step and is intact)"
         )

@@ -10,7 +10,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from torch import nn
 from model.detector import Detector
 from utils.errors import InputError, RunError
 from utils.files import atomic_path
+from utils.text import list_names
 from utils.weights.download import MANIFEST, obtain
 
 if TYPE_CHECKING:
@@ -176,12 +177,6 @@ def restore_training(training: TrainingState, saved: Mapping[str, Any], asked_by
             training.scaler.load_state_dict(saved["scaler"])
     except (ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{path}: its optimizer state does not fit the recipe: {error}") from error
-
-
-def list_names(names: Collection[str], shown: int = 3) -> str:
-    """Join the first names, followed by "and N more" if there are more."""
-    rest = len(names) - shown
-    return ", ".join(list(names)[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _copy_state(network: nn.Module) -> dict[str, torch.Tensor]:

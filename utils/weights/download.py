@@ -32,7 +32,7 @@ def read_manifest(path: Path = MANIFEST) -> dict[str, ListedFile]:
 def obtain(path: str | Path, manifest: Path = MANIFEST, timeout: float = TIMEOUT) -> Path:
     """Return `path`; if it does not exist and the manifest lists a file of this name, download it to `path` first.
 
-    A path that neither exists nor is listed is returned unchanged: the function that opens it reports it as missing.
+    A missing path that is not listed is returned unchanged.
 
     Args:
         path: path of the weights.

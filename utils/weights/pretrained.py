@@ -8,7 +8,8 @@ from torch import nn
 from model.detector import Detector
 from utils.errors import RunError, warn
 from utils.files import find_path
-from utils.weights.checkpoint import list_names, load_matching
+from utils.text import list_names
+from utils.weights.checkpoint import load_matching
 from utils.weights.download import MANIFEST, obtain
 
 BACKBONE = MANIFEST.parent / "backbone.pth"
