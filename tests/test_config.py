@@ -160,8 +160,8 @@ def test_no_steps_and_no_lists(write):
 
 
 def test_text_may_hold_equals_signs_and_other_scripts(write):
-    config = read_config(write("\n".join(lines(model_name="a=b ü 模型"))))
-    assert config.model_name == "a=b ü 模型"
+    config = read_config(write("\n".join(lines(model_name="ü-模型_v2.1", pre_weights="a=b ü.pth"))))
+    assert (config.model_name, config.pre_weights) == ("ü-模型_v2.1", "a=b ü.pth")
 
 
 def test_the_shipped_file(repo, monkeypatch, tmp_path, capsys):
@@ -252,7 +252,12 @@ BAD = [
     bad("12 numbers", "found 11", anchors="1,2,3,4,5,6,7,8,9,10,11"),
     bad("12 numbers", "found 13", anchors="1,2,3,4,5,6,7,8,9,10,11,12,13"),
     malformed("\n".join(lines(anchor_num="2")), ":12: anchors: ", "8 numbers", "found 12", name="anchor_num=2"),
-    bad(model_name=""),
+    *(
+        bad(model_name=name)
+        for name in ("", "../evil", "/abs", "a/b", "..", "-rf", ".hidden", "a b", "a\\b", "a\x1b[31m")
+    ),
+    bad(model_name="x" * 101),
+    bad("8192", width="3200000"),
     *(bad("2", "small.names", classes=value) for value in ("80", "1")),
     *(bad(names=value) for value in ("", "None", "nowhere.names", "x" * 300, "~nobody-of-this-name/x.names")),
     malformed("", ": missing key ", *(repr(key) for key in GOOD if key != "pre_weights"), name="empty"),
@@ -370,6 +375,7 @@ def test_bad_names_in_a_data_file(write, tmp_path):
 counts = st.integers(1, 10**6)
 sizes = st.floats(0.01, 1e4).map(lambda value: float(f"{value:.6g}"))
 blanks = st.text(" \t", max_size=3)
+names = st.from_regex(r"\A\w[\w.-]{0,20}\Z")
 words = st.text(string.ascii_letters + string.digits + "._-äж/", min_size=1, max_size=20).filter(lambda w: w != "None")
 
 
@@ -379,7 +385,7 @@ def good_files(draw):
     anchor_num = draw(st.integers(1, 6))
     subdivisions = draw(st.integers(1, 50))
     values = {
-        "model_name": draw(words),
+        "model_name": draw(names),
         "epochs": draw(counts),
         "steps": tuple(draw(st.lists(counts, max_size=4))),
         "batch_size": subdivisions * draw(st.integers(1, 50)),
@@ -387,7 +393,7 @@ def good_files(draw):
         "learning_rate": draw(sizes),
         "pre_weights": draw(st.none() | words),
         "classes": 2,
-        "width": 32 * draw(st.integers(1, 40)),
+        "width": 32 * draw(st.integers(1, 256)),
         "height": 32 * draw(st.integers(1, 40)),
         "anchor_num": anchor_num,
         "anchors": tuple(draw(st.lists(sizes, min_size=4 * anchor_num, max_size=4 * anchor_num))),

@@ -8,12 +8,13 @@ epochs=300   # a comment
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from model import SCALES, SIZE_MULTIPLE
+from model import MAX_SIZE, SCALES, SIZE_MULTIPLE
 from utils.errors import InputError, warn
 from utils.files import find_path, read_text
 
@@ -60,8 +61,8 @@ def read_config(path: Path | str) -> Config:
         raise InputError(f"{path}:{line}: {key}: expected {expected}, got {text!r}")
 
     for key in ("width", "height"):
-        if values[key] % SIZE_MULTIPLE:
-            fail(key, f"a multiple of {SIZE_MULTIPLE}")
+        if values[key] % SIZE_MULTIPLE or values[key] > MAX_SIZE:
+            fail(key, f"a multiple of {SIZE_MULTIPLE}, at most {MAX_SIZE}")
     if values["batch_size"] % values["subdivisions"]:
         fail("batch_size", f"a multiple of subdivisions ({values['subdivisions']})")
     anchor_num, anchors = values["anchor_num"], values["anchors"]
@@ -120,7 +121,7 @@ def _read_entries(path: Path) -> dict[str, tuple[int, str]]:
 
 def _strip_comment(key: str, text: str) -> str:
     """Remove a comment. A path may contain '#', so in text values a comment starts only after a space."""
-    if _PARSERS[key] not in (_parse_text, _parse_optional_text):
+    if _PARSERS[key] is not _parse_optional_text:
         return text.split("#", 1)[0]
     for position, character in enumerate(text):
         if character == "#" and (position == 0 or text[position - 1].isspace()):
@@ -138,9 +139,10 @@ def _parse(path: Path, key: str, line: int, text: str) -> object:
 # The message of a parser's ValueError completes "expected …".
 
 
-def _parse_text(text: str) -> str:
-    if not text:
-        raise ValueError("a value")
+def _parse_name(text: str) -> str:
+    """Parse a name that becomes part of file names."""
+    if not re.fullmatch(r"\w[\w.-]{0,99}", text):
+        raise ValueError("at most 100 letters, digits, '.', '_' and '-', not beginning with '.' or '-'")
     return text
 
 
@@ -192,7 +194,7 @@ def _to_float(text: str) -> float:
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
-    "model_name": _parse_text,
+    "model_name": _parse_name,
     "epochs": _parse_count,
     "steps": _parse_steps,
     "batch_size": _parse_count,
