@@ -20,7 +20,7 @@ def main(options):
     from utils.errors import warn
     from utils.evaluation.compare import compare_models
     from utils.evaluation.detect import detect_images
-    from utils.evaluation.evaluate import compute_metrics
+    from utils.evaluation.evaluate import compute_metrics, warn_about_mismatch
     from utils.evaluation.report import metrics_content, metrics_text, write_plots
     from utils.files import new_folder, write_text
     from utils.runtimes.loading import load_runtime
@@ -41,7 +41,9 @@ def main(options):
         warn(f"{index.source}: no image has labels, so all metrics are undefined")
     detections = detect_images(runtime, index, config, workers=options.workers, **settings)
     evaluation = compute_metrics(detections, index, (config.width, config.height), config.class_names)
-    print(f"\n{metrics_text(evaluation)}")
+    print(f"\n{metrics_text(evaluation)}", flush=True)
+    if runtime.info is config:  # the model itself does not say what it was made for
+        warn_about_mismatch(evaluation, index, weights, config.path)
 
     written = []
     if options.json:

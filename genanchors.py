@@ -97,6 +97,7 @@ def main(options: argparse.Namespace) -> None:
     if options.write:
         backup = replace_anchors(config.path, found[len(current)])
         print(f"wrote the anchors into {config.path}; backup of the previous file: {backup}")
+        print(f"weights that were trained before need the previous anchors: use them with --data {backup}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,11 @@ def build_parser():
         ],
     )
     add = parser.add_argument
-    add("--data", required=True, metavar="FILE", help=".data file that the weights were trained with")
+    add(
+        "--data",
+        metavar="FILE",
+        help=".data file that the weights were trained with; weights of train.py need it for --evaluate only",
+    )
     add("--weights", required=True, metavar="FILE", help=".pth file; released weights are downloaded if missing")
     add("--output", default="model.onnx", metavar="FILE", help=".onnx file to write; other files are named after it")
     add("--opset", type=int, default=13, metavar="N", help="version of the ONNX operators, 11 to 20")
@@ -56,7 +60,9 @@ def main(options):
     export_options = ExportOptions(**{entry.name: getattr(options, entry.name) for entry in fields(ExportOptions)})
     if options.end2end and options.evaluate:
         raise InputError("--evaluate: expected no --end2end, because AP needs all scores and NMS removes the low ones")
-    config = read_config(options.data)
+    if options.evaluate and not options.data:
+        raise InputError("--evaluate: expected --data FILE with the val list, got none")
+    config = read_config(options.data) if options.data else None
     index = open_list(config, "val") if options.evaluate else None
     models = [options.weights]
     for exported in export(config, export_options):

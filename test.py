@@ -33,7 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help=".data file with the classes, anchors and input size of the weights; exported weights do not need it",
+        help=".data file with the classes, anchors and input size of the weights; only weights that were not made by "
+        "train.py or pytorch2onnx.py need it",
     )
     parser.add_argument(
         "--weights",

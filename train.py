@@ -84,15 +84,16 @@ def build_parser() -> argparse.ArgumentParser:
         const="",
         metavar="FILE",
         help="continue a run from its NAME-last.pth, with the options of the run except those given again "
-        "(default: the newest one in weights/)",
+        "(default: the newest run of the .data file's model_name in weights/, or without --data the newest of all)",
     )
     return parser
 
 
 def main(options: argparse.Namespace) -> int:
+    from utils.config import read_config
     from utils.errors import InputError
     from utils.training.distributed import main_first, process_group
-    from utils.training.paths import newest_checkpoint
+    from utils.training.paths import find_checkpoint
     from utils.training.run import Run
     from utils.training.settings import TrainOptions, read_settings
     from utils.weights.checkpoint import read_training
@@ -102,7 +103,12 @@ def main(options: argparse.Namespace) -> int:
     }
     with process_group():
         with main_first():
-            saved = None if options.resume is None else read_training(options.resume or newest_checkpoint())
+            saved = None
+            if options.resume is not None:
+                if options.weights:
+                    raise InputError("--weights: starts a new run, so it cannot be combined with --resume")
+                model_name = read_config(options.data).model_name if options.data else None
+                saved = read_training(options.resume or find_checkpoint(model_name))
             values = {**saved["options"], **given} if saved else given
             if not values.get("data"):
                 raise InputError("--data: expected a .data file, for example --data data/coco.data")

@@ -72,7 +72,8 @@ def test_an_exported_model_has_the_metrics_of_its_weights(folder, compare):
     metrics = []
     for name in ("w.pth", "m.onnx"):
         status, output, errors = compare("--weights", folder / name, "--json", folder / "metrics.json")
-        assert (status, errors) == (0, "")
+        assert status == 0
+        assert ("w.pth: " in errors) == (name == "w.pth")  # random weights do not fit the labels
         metrics.append(re.search(r"^Precision:.*$", output, re.MULTILINE).group())
     assert metrics[0] == metrics[1]
 

@@ -1,9 +1,13 @@
 """A detector with random weights whose detections differ between images, for tests without released weights."""
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 
 from model.detector import Detector
+from utils.config import read_config
+from utils.weights.description import ModelDescription
 
 GAIN = 3  # of the output layers: spreads the scores over 0.01 to 0.95
 
@@ -32,3 +36,10 @@ def save_random_weights(path, classes=2, anchor_num=3):
             layer.weight.mul_(GAIN)
     torch.save(detector.state_dict(), path)
     return path
+
+
+def add_description(path, data):
+    """Add to a weights file the description of a .data file, as train.py does."""
+    state = OrderedDict(torch.load(path, weights_only=True))
+    state.description = ModelDescription.from_config(read_config(data)).to_dict()
+    torch.save(state, path)

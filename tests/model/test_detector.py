@@ -9,7 +9,7 @@ import torch
 
 from model.backbone.shufflenetv2 import split_by_parity
 from model.detector import Detector, DetectorOutput, ScaleOutput
-from utils.weights.checkpoint import load_weights, read_state_dict
+from utils.weights.checkpoint import load_weights, read_weights
 
 RELEASED = "reference/coco2017-0.241078ap-model.pth"
 MAPS = {"boxes": "reg", "objectness": "obj", "classes": "cls"}  # our names, the golden file's
@@ -55,7 +55,7 @@ def test_names_and_shapes_are_the_released_ones(shared):
 
 
 def test_released_checkpoint_loads_strictly(shared):
-    state = read_state_dict(shared / RELEASED)
+    state = read_weights(shared / RELEASED).tensors
     detector = Detector(classes=80, anchor_num=3)
     detector.load_state_dict(state, strict=True)
     assert list(detector.state_dict()) == list(state)

@@ -18,7 +18,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def info(config):
-    return ModelInfo.from_config(config, "ab12", conf=0.3, iou=0.4, precision="FP16")
+    return ModelInfo.from_config(config, conf=0.3, iou=0.4, max_det=300, precision="FP16", weights_sha256="ab12")
 
 
 def content_of(info):
@@ -54,9 +54,9 @@ def test_it_can_replace_the_config(info, config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class_names": ("cat",)}, "classes 1, .*small.data says 2"),
-        ({"width": 128}, "width 128, .*small.data says 96"),
-        ({"height": 96}, "height 96, .*small.data says 64"),
+        ({"class_names": ("cat",)}, "classes 1, .*small.data has 2"),
+        ({"width": 128}, "width 128, .*small.data has 96"),
+        ({"height": 96}, "height 96, .*small.data has 64"),
         ({"anchors": (((1.0, 2.0),) * 3,) * 2}, r"anchors \(\(\(1.0, 2.0\)"),
     ],
 )

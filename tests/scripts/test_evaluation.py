@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 
 import evaluation
 from tests.helpers.dataset_files import write_data, write_image
-from tests.helpers.random_detector import save_random_weights
+from tests.helpers.random_detector import add_description, save_random_weights
 from utils import cli
 
 PLOTS = {"precision_recall.png", "f1.png", "confusion_matrix.png", "worst.jpg"}
@@ -472,6 +472,30 @@ def test_bad_input(case, workers, evaluate, data_set):
     outcome = evaluate(*options_of(data_set), "--workers", workers, "--json", data_set / "metrics.json")
     check_error(outcome, pattern, data_set)
     assert not (data_set / "metrics.json").exists()
+
+
+def with_other_anchors(folder):
+    """Make all anchors of a .data file a quarter as large."""
+    path = folder / "small.data"
+    text = path.read_text(encoding="utf-8")
+    anchors = re.search(r"anchors=(.*)", text)[1]
+    path.write_text(text.replace(anchors, ",".join(f"{float(side) / 4:g}" for side in anchors.split(","))))
+
+
+def test_weights_without_description_and_other_anchors_cause_a_warning(evaluate, data_set):
+    with_other_anchors(data_set)
+    outcome = evaluate(*options_of(data_set))
+    assert outcome.status == 0
+    assert re.search(r"^warning: .*w\.pth: .*anchors.*small\.data", outcome.err)
+
+
+def test_described_weights_and_other_anchors_are_refused(evaluate, data_set):
+    add_description(data_set / "w.pth", data_set / "small.data")
+    assert evaluate(*options_of(data_set))[::2] == (0, "")
+    with_other_anchors(data_set)
+    outcome = evaluate(*options_of(data_set))
+    assert outcome.status == 2
+    assert re.search(r"w\.pth: .*anchors .*small\.data", outcome.err)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def test_data_file_gives_list_and_size_and_receives_the_anchors(made, run_script
     assert f"best possible recall {before.recall:.2%}" in done.stdout
     assert after.average_iou > before.average_iou
     assert re.search(rf"{re.escape(str(data))}; .*{re.escape(str(data))}\.bak\n", done.stdout)
+    assert done.stdout.splitlines()[-1].endswith(f"--data {data}.bak")  # for weights that were trained before
     assert (folder / "made.data.bak").read_text(encoding="utf-8") == DATA
     old, new = DATA.splitlines(), data.read_text(encoding="utf-8").splitlines()
     assert [line for line in new if line not in old] == [

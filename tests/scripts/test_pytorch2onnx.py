@@ -16,7 +16,7 @@ import torch
 
 import pytorch2onnx
 from tests.helpers.dataset_files import write_data, write_image
-from tests.helpers.random_detector import save_random_weights
+from tests.helpers.random_detector import add_description, save_random_weights
 from utils import cli
 from utils.config import read_config
 from utils.errors import InputError
@@ -387,13 +387,30 @@ def test_a_truncated_ncnn_model(one, tmp_path):
 
 def test_another_data_file_does_not_fit(one, tmp_path):
     data = write_data(tmp_path)
-    with pytest.raises(InputError, match=f"model.onnx: .* classes 3, {data} says 2"):
+    with pytest.raises(InputError, match=f"model.onnx: .* classes 3, {data} has 2"):
         load_runtime(one.output, read_config(data))
 
 
 def test_exported_models_run_on_the_cpu(one):
     with pytest.raises(InputError, match=r"--device cuda: expected auto or cpu, .*model.onnx"):
         load_runtime(one.output, one.config, "cuda")
+
+
+def test_described_weights_need_no_data_file(one, tmp_path):
+    shutil.copyfile(one.weights, tmp_path / "w.pth")
+    add_description(tmp_path / "w.pth", one.data)
+    result = export("--weights", tmp_path / "w.pth", "--output", tmp_path / "m.onnx")
+    assert (result.returncode, result.stderr) == (0, "")
+    info = load_runtime(tmp_path / "m.onnx").info
+    assert (info.class_names, info.anchors, info.width) == (
+        one.config.class_names,
+        one.config.anchors,
+        one.config.width,
+    )
+    for option in ("--evaluate", "--int8"):
+        result = export("--weights", tmp_path / "w.pth", "--output", tmp_path / "m.onnx", option)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"error: {option}: ")
 
 
 def test_weights_need_a_data_file(one):

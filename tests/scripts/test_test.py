@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import re
+import shutil
 import sys
 
 import cv2
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 from model.detector import Detector
+from tests.helpers.random_detector import add_description
 from utils import cli
 from utils.dataset.images import read_image
 from utils.dataset.labels import parse_labels
@@ -221,6 +224,26 @@ def test_classes_and_max_det_limit_the_detections(run, images, tmp_path):
     assert len(frame["detections"]) == 4
     scores = [detection["score"] for detection in frame["detections"]]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_described_weights_need_no_data_file(run_script, toy, images, tmp_path):
+    shutil.copyfile(toy / "toy.pth", tmp_path / "w.pth")
+    add_description(tmp_path / "w.pth", toy / "toy.data")
+    options = ("--weights", "w.pth", "--img", images / "gray.png", "--txt", "--output", "found")
+    result = run_script("test.py", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "w.pth (PyTorch, 96x64, 3 classes)" in result.stdout
+    assert (tmp_path / "found/labels/gray.txt").read_text(encoding="utf-8")
+
+
+def test_weights_of_another_data_file_are_refused(run, toy, images, tmp_path):
+    shutil.copyfile(toy / "toy.pth", tmp_path / "w.pth")
+    add_description(tmp_path / "w.pth", toy / "toy.data")
+    other = tmp_path / "other.data"
+    other.write_text(DATA.replace("anchors=10,10", "anchors=10,11").replace("toy.names", str(toy / "toy.names")))
+    status, _, err = run("--data", other, "--weights", "w.pth", "--img", images / "gray.png")
+    assert status == 2
+    assert re.search(r"w\.pth: .*anchors .*other\.data", err)
 
 
 def test_a_run_without_detections(run, images, tmp_path):

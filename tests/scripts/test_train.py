@@ -193,17 +193,116 @@ def test_resume_without_a_checkpoint(run):
         run("--resume")
 
 
-def test_resume_with_other_classes(run, copy, tmp_path):
-    folder = tmp_path / "other"
+def other_data(folder, name="small", images=1, **changes):
+    """Write a data set with one box per image and two classes; return its .data file."""
     folder.mkdir()
     (folder / "small.names").write_text("a\nb\n", encoding="utf-8")
+    names = [f"{position}.png" for position in range(images)]
     for split in ("train", "val"):
-        (folder / f"{split}.txt").write_text("one.png\n", encoding="utf-8")
-    cv2.imwrite(str(folder / "one.png"), torch.zeros(64, 64, 3, dtype=torch.uint8).numpy())
-    (folder / "one.txt").write_text("0 0.5 0.5 0.5 0.5\n", encoding="utf-8")
-    data = write_data_file(folder, classes=2, train="train.txt", val="val.txt", batch_size=1)
-    with pytest.raises(InputError, match=r"small-last.pth: .*\b6\b.*small.data.*\b2\b"):
+        (folder / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    for image in names:
+        cv2.imwrite(str(folder / image), torch.zeros(64, 64, 3, dtype=torch.uint8).numpy())
+        (folder / image).with_suffix(".txt").write_text("0 0.5 0.5 0.5 0.5\n", encoding="utf-8")
+    lists = {"train": "train.txt", "val": "val.txt"}
+    return write_data_file(folder, model_name=name, classes=2, batch_size=1, **lists, **changes)
+
+
+def run_files():
+    """Content of all files of runs."""
+    paths = [path for folder in ("weights", "runs") for path in Path(folder).rglob("*") if path.is_file()]
+    return {path: path.read_bytes() for path in paths}
+
+
+def test_resume_finds_the_run_of_the_data_file(run, copy, tmp_path):
+    before = run_files()
+    data = other_data(tmp_path / "other", name="other")
+    with pytest.raises(InputError, match=r"^--resume: .*other-last\.pth.* in weights/"):
         run("--resume", "--data", data)
+    assert run_files() == before
+
+
+def test_resume_takes_the_newest_run_of_the_model_name(run, copy, shapes, tmp_path, capsys):
+    assert run("--epochs", 1) == 0
+    assert run("--epochs", 1, data=other_data(tmp_path / "other", name="small-net")) == 0
+    capsys.readouterr()
+    assert run("--resume", "--data", shapes / "small.data", "--epochs", 2) == 0
+    assert "weights/small-2-last.pth" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"anchors": "2,2, 4,4, 6,6, 8,8, 10,10, 12,12"}, "anchors"),
+        ({"width": 96}, "width"),
+        ({"height": 96}, "height"),
+        ({"model_name": "other"}, "model_name"),
+        ({"names": "swapped.names"}, "names"),
+        ({"train": "fewer.txt"}, "training images"),
+    ],
+)
+def test_a_run_is_not_resumed_with_changes(run, shapes, copy, tmp_path, changes, key):
+    folder = tmp_path / "changed"
+    shutil.copytree(shapes, folder)
+    names = (folder / "small.names").read_text(encoding="utf-8").split()
+    (folder / "swapped.names").write_text("\n".join(reversed(names)), encoding="utf-8")
+    images = sorted((folder / "shapes").rglob("train/*.*g"))[:4]
+    (folder / "fewer.txt").write_text("\n".join(map(str, images)), encoding="utf-8")
+    lines = (folder / "small.data").read_text(encoding="utf-8").splitlines()
+    values = dict(line.split("=", 1) for line in lines) | changes
+    (folder / "small.data").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    before = run_files()
+    with pytest.raises(InputError, match=rf"weights/small-last.pth: {key}: .*--weights weights/small-last.pth"):
+        run("--resume", "weights/small-last.pth", "--data", folder / "small.data", "--epochs", 2)
+    assert run_files() == before
+
+
+def test_a_run_is_not_resumed_with_another_recipe(run, copy):
+    with pytest.raises(InputError, match=r"weights/small-last.pth: recipe: .*default.*original"):
+        run("--resume", "--recipe", "original", "--epochs", 2)
+
+
+def test_resume_and_weights_exclude_each_other(run, copy):
+    with pytest.raises(InputError, match=r"--weights: .*--resume"):
+        run("--resume", "--weights", "weights/small-last.pth")
+
+
+def test_a_copied_checkpoint_overwrites_no_other_run(run, copy, tmp_path):
+    """A run of the same name is in weights/; the resumed copy gets files of its own."""
+    shutil.copyfile(tmp_path / "weights/small-last.pth", tmp_path / "backup.pth")
+    before = run_files()
+    assert run("--resume", "backup.pth", "--epochs", 2) == 0
+    after = run_files()
+    assert {path: after[path] for path in before} == before
+    assert len(results(tmp_path / "runs/train/small-2")) == 2
+    assert (tmp_path / "weights/small-2-last.pth").exists()
+
+
+def test_resuming_a_finished_run_says_so(run, copy, capsys):
+    assert run("--resume") == 0
+    assert re.search("^finished all 1 epochs.*--epochs", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_checkpoint_without_description_is_resumed_with_a_warning(run, copy, tmp_path, capsys):
+    path = tmp_path / "weights/small-last.pth"
+    saved = load(path)
+    saved["model"] = dict(saved["model"])
+    torch.save(saved, path)
+    assert run("--resume", "--epochs", 2) == 0
+    assert "warning: weights/small-last.pth: " in capsys.readouterr().err
+
+
+def test_the_weights_say_what_they_were_trained_for(run, shapes, tmp_path):
+    assert run("--epochs", 1, "--seed", 3) == 0
+    best, last = load(tmp_path / "weights/small-best.pth"), load(tmp_path / "weights/small-last.pth")
+    names = (shapes / "small.names").read_text(encoding="utf-8").split()
+    for description in (best.description, last["model"].description):
+        assert description["names"] == names
+        assert (description["width"], description["height"]) == (64, 64)
+        assert description["training"]["seed"] == 3
+        assert description["training"]["recipe"] == "default"
+    assert best.description["training"]["epoch"] == 1
+    # As users of the original load it.
+    Detector(CLASSES, 3).load_state_dict(best)
 
 
 def write_data_file(folder, **changes):

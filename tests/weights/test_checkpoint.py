@@ -5,6 +5,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from model.detector import Detector
 from utils.errors import InputError
-from utils.weights.checkpoint import load_detector, load_matching, load_weights, read_state_dict, weights_hash
+from utils.weights.checkpoint import load_detector, load_matching, load_weights, read_weights, weights_hash
 
 RELEASED = "reference/coco2017-0.241078ap-model.pth"
 BACKBONE = "reference/backbone.pth"
@@ -63,7 +64,7 @@ def assert_same(first, second):
 )
 def test_reads_all_kinds_of_weights_files(tmp_path, state, wrap):
     path = save(wrap(state), tmp_path / "w.pth")
-    assert_same(read_state_dict(path), state)
+    assert_same(read_weights(path).tensors, state)
     other = fresh()
     load_weights(other, path)
     assert_same(other.state_dict(), state)
@@ -72,7 +73,7 @@ def test_reads_all_kinds_of_weights_files(tmp_path, state, wrap):
 def test_reads_the_format_before_torch_1_6(tmp_path, state):
     path = tmp_path / "w.pth"
     torch.save(state, path, _use_new_zipfile_serialization=False)
-    assert_same(read_state_dict(path), state)
+    assert_same(read_weights(path).tensors, state)
 
 
 def test_half_precision_weights_load_into_a_full_precision_detector(tmp_path, state):
@@ -85,7 +86,7 @@ def test_half_precision_weights_load_into_a_full_precision_detector(tmp_path, st
 
 def test_released_files_load_on_the_cpu(shared):
     for name in (RELEASED, BACKBONE):
-        assert {tensor.device.type for tensor in read_state_dict(shared / name).values()} == {"cpu"}
+        assert {tensor.device.type for tensor in read_weights(shared / name).tensors.values()} == {"cpu"}
 
 
 # Unreadable files
@@ -314,7 +315,7 @@ def test_load_matching_loads_a_whole_checkpoint(tmp_path, state):
 def test_load_matching_loads_a_backbone(shared):
     other = fresh()
     assert load_matching(other, shared / BACKBONE) == []
-    assert_same(other.backbone.state_dict(), read_state_dict(shared / BACKBONE))
+    assert_same(other.backbone.state_dict(), read_weights(shared / BACKBONE).tensors)
 
 
 def test_load_matching_loads_a_backbone_with_prefix(tmp_path, state):
@@ -345,7 +346,7 @@ def test_load_matching_without_a_match_is_an_error(tmp_path):
 
 def test_load_detector_is_ready_to_detect(tmp_path, state):
     config = SimpleNamespace(classes=2, anchor_num=3, path="data/x.data")
-    loaded = load_detector(save(state, tmp_path / "w.pth"), config, torch.device("cpu"))
+    loaded, _ = load_detector(save(state, tmp_path / "w.pth"), config, torch.device("cpu"))
     assert isinstance(loaded, Detector)
     assert not loaded.training
     assert_same(loaded.state_dict(), state)
@@ -362,6 +363,80 @@ def test_load_detector_of_a_missing_unlisted_file(tmp_path):
     config = SimpleNamespace(classes=5, anchor_num=3, path="data/x.data")
     with pytest.raises(InputError, match=r"mine\.pth: cannot read"):
         load_detector(tmp_path / "mine.pth", config)
+
+
+def described(state, **changes):
+    """A state dict with a description."""
+    state = OrderedDict(state)
+    content = {"format": 1, "model_name": "pets", "names": ["cat", "dog"], "width": 96, "height": 64}
+    anchors = [[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [[7.0, 8.0], [9.0, 10.0], [11.0, 12.0]]]
+    state.description = {**content, "anchors": anchors, **changes}
+    return state
+
+
+def config_like(**changes):
+    anchors = (((1.0, 2.0), (3.0, 4.0), (5.0, 6.0)), ((7.0, 8.0), (9.0, 10.0), (11.0, 12.0)))
+    values = {"classes": 2, "anchor_num": 3, "class_names": ("cat", "dog"), "anchors": anchors, "path": "data/x.data"}
+    return SimpleNamespace(**{**values, "width": 96, "height": 64, **changes})
+
+
+def test_the_description_replaces_the_data_file(tmp_path, state):
+    path = save(described(state), tmp_path / "w.pth")
+    detector, model = load_detector(path, None)
+    assert_same(detector.state_dict(), state)
+    assert (model.class_names, model.width, model.height) == (("cat", "dog"), 96, 64)
+    assert model.anchors == config_like().anchors
+
+
+def test_weights_without_description_need_a_data_file(tmp_path, state):
+    with pytest.raises(InputError, match=r"^--data: .*w\.pth"):
+        load_detector(save(state, tmp_path / "w.pth"), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"anchors": (((1.0, 2.0),) * 3,) * 2}, r"anchors .*data/x\.data"),
+        ({"class_names": ("a", "b", "c"), "classes": 3}, r"classes 2, data/x\.data has 3"),
+        ({"class_names": ("dog", "cat")}, r"class 0 'cat', data/x\.data has 'dog'"),
+    ],
+)
+def test_weights_of_another_data_file_are_refused(tmp_path, state, changes, message):
+    path = save(described(state), tmp_path / "w.pth")
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: .*{message}"):
+        load_detector(path, config_like(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"class_names": ("Katze", "dog")}, ("'cat'", "'Katze'")), ({"width": 128}, ("96x64", "128x64")), ({}, None)],
+)
+def test_other_names_and_sizes_cause_a_warning(tmp_path, state, capsys, changes, words):
+    load_detector(save(described(state), tmp_path / "w.pth"), config_like(**changes))
+    printed = capsys.readouterr().err
+    assert all(word in printed for word in words) if words else not printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"names": "cat"}, "names"),
+        ({"width": 10**400}, "width"),
+        ({"anchors": None}, "anchors"),
+        ({"format": 2}, "format"),
+    ],
+)
+def test_a_malformed_description_is_refused(tmp_path, state, changes, key):
+    path = save(described(state, **changes), tmp_path / "w.pth")
+    with pytest.raises(InputError, match=rf"w\.pth: {key}: "):
+        load_detector(path, config_like())
+
+
+def test_a_description_that_is_no_dict_is_refused(tmp_path, state):
+    state = described(state)
+    state.description = ["cat"]
+    with pytest.raises(InputError, match=r"w\.pth: .*list"):
+        load_detector(save(state, tmp_path / "w.pth"), config_like())
 
 
 def test_weights_hash(tmp_path):

@@ -275,7 +275,7 @@ def test_load_detector_downloads_listed_weights(tmp_path, shared, server, manife
     content = (shared / "reference" / "coco2017-0.241078ap-model.pth").read_bytes()
     server.answer = send(content)
     config = SimpleNamespace(classes=80, anchor_num=3, path="data/coco.data")
-    detector = load_detector(tmp_path / NAME, config, manifest=manifest(server.url, content))
+    detector, _ = load_detector(tmp_path / NAME, config, manifest=manifest(server.url, content))
     assert torch.equal(
         detector.output_cls_layers.bias, torch.load(tmp_path / NAME, map_location="cpu")["output_cls_layers.bias"]
     )

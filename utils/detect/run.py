@@ -114,7 +114,7 @@ def detect(
     Args:
         image_source: as for `utils.detect.sources.open_source`.
         weights: path of a .pth, .onnx or .ncnn.param file.
-        data: path of the .data file; None for exported weights, which contain classes, anchors and input size.
+        data: path of the .data file; None if the weights have a description.
         device: as for `utils.runtimes.loading.select_device`.
         thresholds: select the detections.
         options: what to write and show.

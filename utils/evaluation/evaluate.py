@@ -3,14 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from utils.dataset.coco_json import coco_content, image_ids
 from utils.dataset.index import DatasetIndex
+from utils.errors import warn
 from utils.evaluation.coco import CocoMetrics, coco_metrics, coco_results
-from utils.evaluation.original import OriginalMetrics, original_metrics
+from utils.evaluation.original import OPERATING_CONF, OriginalMetrics, original_metrics
 from utils.memory import without_collector
+
+MIN_PRECISION = 0.05  # at OPERATING_CONF; detectors that find anything have more
+MIN_DETECTIONS = 0.1  # of the labels; with fewer, precision says nothing
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,18 @@ def compute_metrics(
         original=original_metrics(detections, index.labels, frame_size),
         coco=coco_metrics(results, truth),
     )
+
+
+def warn_about_mismatch(evaluation: Evaluation, index: DatasetIndex, weights: str, data: Path) -> None:
+    """Warn if many detections have a high score but hardly any matches a label: the weights need other anchors.
+
+    Weights without a description do not say which anchors and classes they were trained with.
+    """
+    confident = sum(int((rows[:, 4] > OPERATING_CONF).sum()) for rows in evaluation.detections)
+    labels = sum(map(len, index.labels))
+    if evaluation.original.precision < MIN_PRECISION and confident > MIN_DETECTIONS * labels:
+        warn(
+            f"{weights}: {confident} detections score above {OPERATING_CONF:g}, but a share of only "
+            f"{evaluation.original.precision:.3f} is correct; were these weights trained with the anchors and classes "
+            f"of {data}?"
+        )

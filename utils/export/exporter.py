@@ -24,6 +24,7 @@ from utils.export.ncnn_graph import optimize_for_ncnn
 from utils.export.onnx_export import add_description, to_half, to_onnx
 from utils.export.verify import compare_with_pytorch, make_reference
 from utils.files import atomic_path, check_writable
+from utils.postprocess import MAX_DETECTIONS
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import Layer, as_float16, write_bin, write_param
 from utils.runtimes.ncnn_runtime import BIN_SUFFIX, INFO_SUFFIX, INPUT, OUTPUTS, PARAM_SUFFIX
@@ -80,8 +81,12 @@ class ExportedModel:
         return "\n  ".join([f"wrote {self.precision} {sizes}", *self.notes])
 
 
-def export(config: Config, options: ExportOptions) -> Iterator[ExportedModel]:
+def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedModel]:
     """Export weights, and yield each model after it is checked and written.
+
+    Args:
+        config: the .data file; None if the weights have a description.
+        options: what to export.
 
     Raises:
         InputError: the weights or the calibration images cannot be used, or the folder cannot be written to.
@@ -90,7 +95,7 @@ def export(config: Config, options: ExportOptions) -> Iterator[ExportedModel]:
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         exporter = _Exporter(config, options, Path(folder))
         if options.int8:  # first, so that errors in the list appear before anything is written
-            images = read_calibration(options.calib or config.train, options.calib_images, exporter.size)
+            images = read_calibration(options.calib or (config and config.train), options.calib_images, exporter.size)
         yield exporter.onnx()
         if options.ncnn:
             layers = exporter.ncnn_layers()
@@ -104,13 +109,20 @@ def export(config: Config, options: ExportOptions) -> Iterator[ExportedModel]:
 class _Exporter:
     """Creates, checks and writes the models of one weights file."""
 
-    def __init__(self, config: Config, options: ExportOptions, folder: Path) -> None:
+    def __init__(self, config: Config | None, options: ExportOptions, folder: Path) -> None:
         self.options, self.folder = options, folder
         self.output = Path(options.output)
         check_writable(self.output)
-        self.detector = load_detector(options.weights, config)
-        self.info = ModelInfo.from_config(config, weights_hash(options.weights), options.conf, options.iou)
-        self.size = (config.width, config.height)
+        self.detector, model = load_detector(options.weights, config)
+        self.info = ModelInfo.from_config(
+            model,
+            conf=options.conf,
+            iou=options.iou,
+            max_det=MAX_DETECTIONS,
+            precision="FP32",
+            weights_sha256=weights_hash(options.weights),
+        )
+        self.size = (model.width, model.height)
         self.activated = ActivatedDetector(self.detector)
         self.reference = make_reference(self.activated, self.info)
 

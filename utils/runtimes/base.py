@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from model.detector import DetectorOutput, ScaleOutput
-from utils.postprocess import MAX_DETECTIONS, Anchors, detect
+from utils.config import Config
+from utils.postprocess import MAX_DETECTIONS, detect
 from utils.runtimes.model_info import ModelInfo
+from utils.weights.description import ModelDescription
 
 
 class Timing(NamedTuple):
@@ -29,7 +31,7 @@ class Runtime:
     precision: str  # of the weights: FP32, FP16 or INT8
     device: torch.device  # runs the network; detections are always on the CPU
     device_name: str  # for messages
-    anchors: Anchors
+    info: Config | ModelDescription  # class names, input size and anchors of the model
     activated = True  # whether the network ends with sigmoid and softmax
     batches_at_once = 1  # how many batches an evaluation should run in parallel
 
@@ -45,7 +47,7 @@ class Runtime:
         self, output: DetectorOutput, conf: float, iou: float, max_det: int, classes: Sequence[int] | None
     ) -> list[torch.Tensor]:
         """Convert the result of `execute` to detections per image, each [n, 6]."""
-        return detect(output, self.anchors, conf, iou, max_det, classes, self.activated)
+        return detect(output, self.info.anchors, conf, iou, max_det, classes, self.activated)
 
     @torch.inference_mode()
     def predict_timed(
@@ -96,7 +98,7 @@ class ExportedRuntime(Runtime):
     device = torch.device("cpu")
 
     def __init__(self, info: ModelInfo, threads: int | None) -> None:
-        self.info, self.anchors, self.precision = info, info.anchors, info.precision
+        self.info, self.precision = info, info.precision
         self.device_name = f"cpu ({threads} threads)" if threads else "cpu"
 
 

@@ -10,18 +10,17 @@ from utils.config import Config
 from utils.errors import InputError
 from utils.runtimes.base import ExportedRuntime, Runtime
 from utils.runtimes.device import select_device
-from utils.runtimes.model_info import ModelInfo
 from utils.weights.checkpoint import load_detector
 
 
 def load_runtime(
-    weights: str | Path, config: Config | ModelInfo | None = None, device: str = "auto", threads: int | None = None
+    weights: str | Path, config: Config | None = None, device: str = "auto", threads: int | None = None
 ) -> Runtime:
     """Load a network and the software that executes it.
 
     Args:
         weights: .pth file, or .onnx or .ncnn.param file written by pytorch2onnx.py.
-        config: Config of the weights' .data file; exported models do not need it, because they have a ModelInfo.
+        config: Config of the .data file; None if the file itself has a description.
         device: see `select_device`; exported models run on the CPU.
         threads: CPU threads; None: the default of the runtime.
 
@@ -33,14 +32,10 @@ def load_runtime(
     if runtime is None:
         from utils.runtimes.torch_runtime import TorchRuntime
 
-        if config is None:
-            raise InputError(
-                f"--data: expected the .data file of {weights}, got none; only exported models can be used without one"
-            )
         torch_device = select_device(device)
         if threads:
             torch.set_num_threads(threads)
-        return TorchRuntime(load_detector(weights, config), config, torch_device)
+        return TorchRuntime(*load_detector(weights, config), torch_device)
     if device not in ("auto", "cpu"):
         raise InputError(f"--device {device}: expected auto or cpu, because {weights} runs on the CPU")
     if config is not None:

@@ -13,6 +13,7 @@ from model.detector import Detector, DetectorOutput
 from utils.config import Config
 from utils.memory import keep_freed_memory
 from utils.runtimes.base import Runtime
+from utils.weights.description import ModelDescription
 
 MAX_BATCHES_AT_ONCE = 4  # each needs about 200 MB with 16 images
 
@@ -22,7 +23,7 @@ class TorchRuntime(Runtime):
 
     Args:
         detector: changed in place: evaluation mode, BatchNorm folded, channels last.
-        config: has the anchors.
+        info: class names, input size and anchors of the detector.
         device: where the network runs.
     """
 
@@ -30,12 +31,12 @@ class TorchRuntime(Runtime):
     precision = "FP32"
     activated = False
 
-    def __init__(self, detector: Detector, config: Config, device: torch.device) -> None:
+    def __init__(self, detector: Detector, info: Config | ModelDescription, device: torch.device) -> None:
         keep_freed_memory()
         self.device = device
         # Convolutions are fastest with channels last on most devices, and images already have this layout.
         self.detector = fold_batchnorm(detector).to(device, memory_format=torch.channels_last)
-        self.anchors = config.anchors
+        self.info = info
         # On a CPU, one batch does not keep several threads busy; one batch per thread takes a third less time.
         self.batches_at_once = min(MAX_BATCHES_AT_ONCE, torch.get_num_threads()) if device.type == "cpu" else 1
 

@@ -4,6 +4,7 @@ import contextlib
 import glob
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import torch
 
 from utils.errors import InputError, RunError
-from utils.files import new_folder
 from utils.training import distributed
 
 WEIGHTS = Path("weights")
@@ -47,24 +47,55 @@ class RunPaths:
 
 
 def new_paths(output: str, model_name: str) -> RunPaths:
-    """Choose a name that no earlier run has (NAME, NAME-2, NAME-3, …) and create its folder."""
+    """Claim a name that no earlier run has (NAME, NAME-2, NAME-3, …): create its checkpoint, empty, and its folder.
+
+    Both are created only if they do not exist, so two runs that start at the same time get different names.
+
+    Raises:
+        InputError: the files cannot be created.
+    """
     names = itertools.chain([model_name], (f"{model_name}-{count}" for count in itertools.count(2)))
     for name in names:
-        folder = Path(output, name)
-        if not folder.exists() and not RunPaths(name, folder).last.exists():
-            return RunPaths(name, new_folder(output, name))
+        paths = RunPaths(name, Path(output, name))
+        if _claim(paths):
+            return paths
 
 
-def newest_checkpoint() -> Path:
-    """Find the `-last.pth` in weights/ that was written last.
+def _claim(paths: RunPaths) -> bool:
+    """Create the checkpoint and the folder of a run; return False, and create none, if one of them exists."""
+    for parent in (paths.last.parent, paths.folder.parent):
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{parent}: cannot create this folder: {error.strerror}") from error
+    try:
+        paths.last.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise InputError(f"{paths.last}: cannot write there: {error.strerror}") from error
+    try:
+        paths.folder.mkdir()
+    except OSError as error:
+        paths.last.unlink()
+        if isinstance(error, FileExistsError):
+            return False
+        raise InputError(f"{paths.folder}: cannot create this folder: {error.strerror}") from error
+    return True
+
+
+def find_checkpoint(model_name: str | None) -> Path:
+    """Find the newest `-last.pth` in weights/ of a model name, or of all; a run's file may be NAME-2-last.pth.
 
     Raises:
         InputError: there is none.
     """
-    found = sorted(WEIGHTS.glob("*-last.pth"), key=lambda path: path.stat().st_mtime)
+    wanted = re.compile(rf"{re.escape(model_name)}(-\d+)?-last\.pth" if model_name else r".+-last\.pth")
+    found = [path for path in WEIGHTS.glob("*-last.pth") if wanted.fullmatch(path.name) and path.stat().st_size]
     if not found:
-        raise InputError(f"--resume: expected a run's NAME-last.pth in {WEIGHTS}/, found none")
-    return found[-1]
+        name = f"{model_name or 'NAME'}-last.pth"
+        raise InputError(f"--resume: expected {name}, the checkpoint of a run, in {WEIGHTS}/, found none")
+    return max(found, key=lambda path: path.stat().st_mtime)
 
 
 def remove_unfinished(path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
 import signal
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ from utils.training.engine import train_epoch
 from utils.training.log import open_events, write_arguments, write_events, write_results
 from utils.training.optimizer import learning_rate_at
 from utils.training.paths import RunPaths, new_paths, remove_unfinished, resumable
+from utils.training.resume import check_unchanged, describe_model
 from utils.training.settings import Settings, TrainOptions
 from utils.training.signals import StopRequest
 from utils.training.state import TrainingState, build_state, join_processes
@@ -58,6 +60,9 @@ class Run:
         self.device = select_device(_process_device(settings.device))
         with distributed.main_first():
             self.data = load_data(settings, self.device)
+            self.description = describe_model(settings, self.data.train.index)
+            if saved:
+                check_unchanged(saved, self.description)
             self.state, self.progress, self.start = _build(settings, saved, self.device)
         self.progress.set_steps_per_epoch(self.data.batches.steps)
         join_processes(self.state, settings)
@@ -110,8 +115,9 @@ class Run:
         if not distributed.is_main():
             return
         settings, progress, paths = self.settings, self.progress, self.paths
-        if progress.fresh:
-            self.save()  # so that the run can be resumed even before its first step ends
+        self.save()  # so that the run can be resumed even before its first step ends
+        if progress.epoch >= settings.epochs:
+            print(f"finished all {settings.epochs} epochs of this run; --epochs N with a larger N trains longer")
         print(*describe_run(settings, self.data, self.start, self.device, distributed.world_size()), sep="\n")
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
         write_arguments(paths.folder, settings, progress)
@@ -252,9 +258,9 @@ class Run:
         if not distributed.is_main():
             return
         if metrics:
-            save_weights(paths.evaluated(progress.epoch, row["original_AP"]), self.state.best_model)
+            self._save_weights(paths.evaluated(progress.epoch, row["original_AP"]))
             if better:
-                save_weights(paths.best, self.state.best_model)
+                self._save_weights(paths.best)
         write_results(paths.folder, progress.history)
         draw_results(paths.folder, progress.history)
         write_events(self.events, row)
@@ -273,13 +279,18 @@ class Run:
             "options": dataclasses.asdict(self.options),
             "progress": dataclasses.asdict(self.progress),
         }
-        save_training(self.paths.last, self.state, content)
+        save_training(self.paths.last, self.state, content, self.description)
+
+    def _save_weights(self, path: Path) -> None:
+        """Write the weights of this epoch, with a description that names it."""
+        training = {**self.description["training"], "epoch": self.progress.epoch}
+        save_weights(path, self.state.best_model, {**self.description, "training": training})
 
     def _plot_best(self) -> bool:
         """Plot the evaluation of the best weights; return False if the user stops it."""
         config, index = self.settings.config, self.data.val.index
-        if self.progress.best_epoch == 0:
-            return True  # no epoch was evaluated
+        if distributed.from_main(self.best_evaluation is None and not self.paths.best.exists()):
+            return True  # no epoch was evaluated, or the run continues from a copy of its checkpoint
         if distributed.from_main(self.best_evaluation is None):
             network = Detector(config.classes, config.anchor_num).to(self.device)
             if distributed.is_main():
@@ -330,11 +341,16 @@ def _build(settings: Settings, saved: dict | None, device: torch.device) -> tupl
 
 
 def _claim_paths(settings: Settings, saved: dict | None) -> RunPaths | None:
-    """Return the files of the run, in the main process; None in the others."""
+    """Return the files of the run, in the main process; None in the others.
+
+    A resumed run gets new files if its checkpoint is not where the run wrote it: another run may have its name here.
+    """
     if not distributed.is_main():
         return None
     if saved:
-        return RunPaths(saved["name"], Path(saved["folder"]))
+        paths = RunPaths(saved["name"], Path(saved["folder"]))
+        if os.path.realpath(saved["path"]) == os.path.realpath(paths.last):
+            return paths
     return new_paths(settings.output, settings.config.model_name)
 
 

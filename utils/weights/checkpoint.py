@@ -2,6 +2,10 @@
 
 A weights file is a state dict (the released files, `NAME-EPOCH-epoch-APap-model.pth`) or a training checkpoint: a dict
 with the model's state dict under "model" and the EMA's, if there is one, under "ema".
+
+The state dicts that training writes have an attribute `description`: a dict of plain values with the model's classes,
+anchors and input size (`ModelDescription.to_dict`), and under "training" how the weights were made. It is an attribute
+and not an entry, so that `load_state_dict` of every version accepts the file.
 """
 
 from __future__ import annotations
@@ -10,9 +14,10 @@ import hashlib
 import io
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +26,7 @@ from model.detector import Detector
 from utils.errors import InputError, RunError
 from utils.files import atomic_path
 from utils.text import list_names
+from utils.weights.description import ModelDescription
 from utils.weights.download import MANIFEST, obtain
 
 if TYPE_CHECKING:
@@ -36,10 +42,15 @@ _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 State = Mapping[str, torch.Tensor]
 
 
-def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a weights file to the CPU, by their names in `Detector`.
+class Weights(NamedTuple):
+    """Content of a weights file, on the CPU."""
 
-    From a training checkpoint, the EMA weights are returned if it has them.
+    tensors: dict[str, torch.Tensor]  # by their names in `Detector`
+    description: ModelDescription | None  # None for files that train.py has not written
+
+
+def read_weights(path: str | Path) -> Weights:
+    """Read a weights file. From a training checkpoint, the EMA weights are returned if it has them.
 
     Raises:
         InputError: the file is missing, damaged, not a PyTorch file, or contains anything except named tensors.
@@ -55,7 +66,11 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
             raise InputError(f"{expected}, got {name!r}: a {type(tensor).__name__}")
     if not content:
         raise InputError(f"{expected}, got an empty one")
-    return {_WRAPPERS.sub("", name): tensor for name, tensor in content.items()}
+    description = getattr(content, "description", None)
+    return Weights(
+        tensors={_WRAPPERS.sub("", name): tensor for name, tensor in content.items()},
+        description=None if description is None else ModelDescription.from_dict(description, path),
+    )
 
 
 def load_weights(detector: nn.Module, path: str | Path, asked_by: str | Path = "the model") -> None:
@@ -67,9 +82,9 @@ def load_weights(detector: nn.Module, path: str | Path, asked_by: str | Path = "
         asked_by: source of the class and anchor counts, usually the .data file, for error messages.
 
     Raises:
-        InputError: as `read_state_dict`, or the tensors are not exactly the detector's.
+        InputError: as `read_weights`, or the tensors are not exactly the detector's.
     """
-    _load_exactly(detector, read_state_dict(path), path, asked_by)
+    _load_exactly(detector, read_weights(path).tensors, path, asked_by)
 
 
 def load_matching(detector: nn.Module, path: str | Path) -> list[str]:
@@ -81,9 +96,9 @@ def load_matching(detector: nn.Module, path: str | Path) -> list[str]:
         Names of the tensors that were skipped, because the detector has no such tensor or one of another shape.
 
     Raises:
-        InputError: as `read_state_dict`, or no tensor fits.
+        InputError: as `read_weights`, or no tensor fits.
     """
-    state, expected = read_state_dict(path), detector.state_dict()
+    state, expected = read_weights(path).tensors, detector.state_dict()
     if _is_bare_backbone(state, expected):
         state = {BACKBONE_PREFIX + name: tensor for name, tensor in state.items()}
     skipped = [name for name in state if name not in expected or state[name].shape != expected[name].shape]
@@ -94,19 +109,34 @@ def load_matching(detector: nn.Module, path: str | Path) -> list[str]:
 
 
 def load_detector(
-    path: str | Path, config: Config, device: torch.device | str = "cpu", manifest: Path = MANIFEST
-) -> Detector:
-    """Build the detector of a .data file with weights from `path`, in evaluation mode.
+    path: str | Path, config: Config | None, device: torch.device | str = "cpu", manifest: Path = MANIFEST
+) -> tuple[Detector, Config | ModelDescription]:
+    """Build a detector with weights from `path`, in evaluation mode.
 
     If the file is missing and the manifest of the model zoo lists it, it is downloaded first.
 
+    Args:
+        path: path of the weights file.
+        config: the .data file; None if the weights have a description.
+        device: device for the detector.
+        manifest: as for `obtain`.
+
+    Returns:
+        The detector, and `config` or the description of the weights.
+
     Raises:
-        InputError: as `load_weights`.
+        InputError: as `load_weights`, or the description of the weights does not fit `config`, or there is neither.
         RunError: as `obtain`.
     """
-    detector = Detector(config.classes, config.anchor_num)
-    load_weights(detector, obtain(path, manifest), asked_by=config.path)
-    return detector.to(device).eval()
+    tensors, description = read_weights(obtain(path, manifest))
+    model = config or description
+    if model is None:
+        raise InputError(f"--data: expected the .data file of {path}, got none; these weights have no description")
+    if config and description:
+        description.check_fits(config)
+    detector = Detector(model.classes, model.anchor_num)
+    _load_exactly(detector, tensors, path, asked_by=model.path)
+    return detector.to(device).eval(), model
 
 
 def weights_hash(path: str | Path) -> str:
@@ -117,24 +147,37 @@ def weights_hash(path: str | Path) -> str:
         raise InputError(f"{path}: cannot read: {error.strerror}") from error
 
 
-def save_weights(path: str | Path, network: nn.Module) -> None:
+def save_weights(path: str | Path, network: nn.Module, description: Mapping[str, Any]) -> None:
     """Write a network's weights as a state dict that all scripts and the original project can load.
+
+    Args:
+        path: path of the file.
+        network: network to save.
+        description: plain values, see the top of this file.
 
     Raises:
         RunError: the file cannot be written, for example because the disk is full; the previous file is intact.
     """
-    _save(path, _copy_state(network))
+    _save(path, _copy_state(network, description))
 
 
-def save_training(path: str | Path, training: TrainingState, state: Mapping[str, Any]) -> None:
+def save_training(
+    path: str | Path, training: TrainingState, state: Mapping[str, Any], description: Mapping[str, Any]
+) -> None:
     """Write a checkpoint: model, EMA, optimizer and scaler of a training run, and `state`, a dict of plain values.
+
+    Args:
+        path: path of the file.
+        training: state of the run.
+        state: further entries.
+        description: as for `save_weights`.
 
     Raises:
         RunError: as `save_weights`.
     """
     content = {
-        "model": _copy_state(training.model),
-        "ema": None if training.ema is None else _copy_state(training.ema),
+        "model": _copy_state(training.model, description),
+        "ema": None if training.ema is None else _copy_state(training.ema, description),
         "optimiser": training.optimizer.state_dict(),
         "scaler": training.scaler.state_dict(),
         **state,
@@ -179,12 +222,14 @@ def restore_training(training: TrainingState, saved: Mapping[str, Any], asked_by
         raise InputError(f"{path}: its optimizer state does not fit the recipe: {error}") from error
 
 
-def _copy_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Copy a network's tensors to the CPU, in contiguous memory format."""
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+def _copy_state(network: nn.Module, description: Mapping[str, Any]) -> OrderedDict[str, torch.Tensor]:
+    """Copy a network's tensors to the CPU, in contiguous memory format, and attach the description."""
+    state = OrderedDict(
+        (name, tensor.detach().cpu().clone(memory_format=torch.contiguous_format))
         for name, tensor in network.state_dict().items()
-    }
+    )
+    state.description = dict(description)
+    return state
 
 
 def _save(path: str | Path, content: Mapping[str, Any]) -> None:

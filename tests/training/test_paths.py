@@ -1,0 +1,73 @@
+"""The files of a training run: names that no other run has, and the checkpoint to resume from."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from utils.errors import InputError
+from utils.training.paths import WEIGHTS, RunPaths, find_checkpoint, new_paths
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def save(name, time):
+    path = RunPaths(name, None).last
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"checkpoint")
+    os.utime(path, (time, time))
+    return path
+
+
+def test_a_name_is_used_once():
+    assert [new_paths("runs", "small").name for _ in range(3)] == ["small", "small-2", "small-3"]
+
+
+@pytest.mark.parametrize("taken", ["weights/small-last.pth", "runs/small"])
+def test_a_name_is_taken_by_weights_or_a_folder(tmp_path, taken):
+    path = tmp_path / taken
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"earlier") if path.suffix else path.mkdir()
+    paths = new_paths("runs", "small")
+    assert (paths.name, paths.folder.name) == ("small-2", "small-2")
+    assert path.read_bytes() == b"earlier" if path.suffix else not any(path.iterdir())
+    assert RunPaths("small", None).last.exists() == (taken == "weights/small-last.pth")
+
+
+def test_names_are_claimed_at_the_same_time():
+    """Also by runs with different output folders, whose weights are in one folder."""
+    with ThreadPoolExecutor(16) as pool:
+        paths = list(pool.map(lambda number: new_paths(f"runs{number % 3}", "small"), range(60)))
+    assert len({path.name for path in paths}) == 60
+    assert all(path.folder.is_dir() and path.last.is_file() for path in paths)
+
+
+def test_a_file_where_a_folder_is_needed(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(InputError, match=r"^runs: "):
+        new_paths("runs", "small")
+    assert not RunPaths("small", None).last.exists()
+
+
+def test_the_newest_checkpoint_of_a_model_name():
+    save("small", 10), save("small-2", 30), save("small-3", 20)
+    save("small-net", 40), save("smaller", 50), save("a.small", 60)
+    assert find_checkpoint("small") == WEIGHTS / "small-2-last.pth"
+    assert find_checkpoint("a.small") == WEIGHTS / "a.small-last.pth"
+    assert find_checkpoint(None) == WEIGHTS / "a.small-last.pth"
+    with pytest.raises(InputError, match=r"^--resume: .*asmall-last.pth.* in weights/"):
+        find_checkpoint("asmall")
+
+
+def test_the_checkpoint_of_a_run_that_wrote_nothing_is_skipped():
+    earlier = save("small", 10)
+    new_paths("runs", "small")
+    assert find_checkpoint("small") == earlier
+
+
+def test_no_checkpoint():
+    with pytest.raises(InputError, match=r"^--resume: .*NAME-last.pth"):
+        find_checkpoint(None)

@@ -1,0 +1,75 @@
+"""What a run is made of, saved in its checkpoints, and the check that --resume continues the same run."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from utils.dataset.index import DatasetIndex
+from utils.errors import InputError, warn
+from utils.provenance import git_state, versions
+from utils.training.settings import Settings
+from utils.weights.description import ModelDescription
+
+# Entries of the description that must not change in a run.
+_FIXED = ("model_name", "names", "anchors", "width", "height", "recipe", "recipe values", "training images")
+
+
+def describe_model(settings: Settings, train: DatasetIndex) -> dict[str, Any]:
+    """Describe the model of a run and how it is trained, as plain values, for its weights files."""
+    same = ("epochs", "batch_size", "learning_rate", "weights", "seed", "amp", "ema", "freeze_backbone")
+    training = {
+        "recipe": settings.recipe_name,
+        "recipe values": dataclasses.asdict(settings.recipe),
+        "training images": _digest(train),
+        "train": str(train.source),
+        **{name: getattr(settings, name) for name in same},
+        "git": git_state(),
+        "versions": versions(),
+    }
+    content = {**ModelDescription.from_config(settings.config).to_dict(), "training": training}
+    return json.loads(json.dumps(content))  # tuples become lists
+
+
+def _digest(index: DatasetIndex) -> str:
+    """Return the count of the images and a hash of their names without folders, which may be moved."""
+    names = "\n".join(path.name for path in index.images)
+    return f"{len(index)} images, {hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+
+
+def check_unchanged(saved: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    """Check that a checkpoint was made with the classes, anchors, input size, recipe and images in force now.
+
+    Args:
+        saved: content of the checkpoint, from `read_training`.
+        description: from `describe_model`.
+
+    Raises:
+        InputError: they differ.
+    """
+    before = getattr(saved["model"], "description", None)
+    if before is None:
+        warn(f"{saved['path']}: does not say what it was trained with, so changes since then are not noticed")
+        return
+    flat_before, flat_now = ({**content, **content["training"]} for content in (before, description))
+    for key in _FIXED:
+        difference = _describe_difference(flat_before.get(key), flat_now[key])
+        if difference:
+            raise InputError(
+                f"{saved['path']}: {key}: {difference}. A run is resumed without changes; "
+                f"this starts a new run from its weights: --weights {saved['path']}"
+            )
+
+
+def _describe_difference(before: object, now: object) -> str:
+    """Describe the first difference of two plain values; empty if they are equal."""
+    if before == now:
+        return ""
+    if isinstance(before, dict) and isinstance(now, dict):
+        key = next(key for key in [*before, *now] if before.get(key) != now.get(key))
+        return f"{key} was {before.get(key)} at the start of the run, it is {now.get(key)} now"
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        position = next(index for index, value in enumerate(before) if value != now[index])
+        return f"number {position} was {before[position]} at the start of the run, it is {now[position]} now"
+    return f"was {before} at the start of the run, is {now} now"
