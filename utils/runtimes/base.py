@@ -97,7 +97,8 @@ class ExportedRuntime(Runtime):
 
     def __init__(self, info: ModelInfo, threads: int | None) -> None:
         self.info, self.anchors, self.precision = info, info.anchors, info.precision
-        self.device_name = f"cpu ({threads} threads)" if threads else "cpu"
+        unit = "thread" if threads == 1 else "threads"
+        self.device_name = f"cpu ({threads} {unit})" if threads else "cpu"
 
 
 def split_maps(maps: Iterable[torch.Tensor], anchor_num: int) -> DetectorOutput:
