@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
     outputs = OutputOptions(options.output, options.txt, options.crop, options.json, options.show, options.font)
     summary = detect(options.img, options.weights, options.data, options.device, thresholds, outputs)
     print(format_report(summary))
-    return 1 if summary.source.failed else 0
+    return 1 if summary.source.incomplete else 0
 
 
 if __name__ == "__main__":
