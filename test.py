@@ -1,12 +1,13 @@
-"""Detect objects in images, in a video or with a camera, and draw them.
+"""Detect objects in images, in a video, with a camera or in a network stream, and draw them.
 
     python3 test.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth --img img/coffee.jpg
     python3 test.py --data data/coco.data --weights W.pth --img img --txt --json detections.json
-    python3 test.py --data data/coco.data --weights W.pth --img street.mp4 --classes 0,2 --conf 0.4
+    python3 test.py --data data/coco.data --weights W.pth --img street.mp4 --classes person,car --conf 0.4
     python3 test.py --data data/coco.data --weights W.pth --img 0 --show
+    python3 test.py --data data/coco.data --weights W.pth --img rtsp://camera/live --hide-labels
 
 The result for one image is test_result.png in the working directory. The results for a folder, a glob, a list file, a
-video or a camera are in the new folder runs/test/NAME.
+video, a camera or a stream are in the new folder runs/test/NAME.
 """
 
 import argparse
@@ -14,20 +15,12 @@ import argparse
 from utils import cli
 
 
-def class_ids(text: str) -> tuple[int, ...]:
-    """argparse type: class ids, separated by commas."""
-    try:
-        return tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected class ids such as 0,2, got {text!r}") from None
-
-
 def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(
-        "Detect objects in images, in a video or with a camera, and draw them.",
+        "Detect objects in images, in a video, with a camera or in a network stream, and draw them.",
         [
             "python3 test.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth --img img",
-            "python3 test.py --data data/coco.data --weights W.pth --img street.mp4 --classes 0,2 --conf 0.4",
+            "python3 test.py --data data/coco.data --weights W.pth --img street.mp4 --classes person,car",
         ],
     )
     parser.add_argument(
@@ -46,17 +39,26 @@ def build_parser() -> argparse.ArgumentParser:
         "--img",
         required=True,
         metavar="SOURCE",
-        help="image, folder, list of images, video or glob, or the index of a camera (0 is the first one)",
+        help="image, folder, list of images, video or glob, the index of a camera (0 is the first one), or the address "
+        "of an image, video or stream (http, https, rtsp, rtmp, udp, …)",
     )
     parser.add_argument("--output", metavar="DIR", help="write the results to this folder (default: runs/test/NAME)")
     cli.add_detection_options(parser, conf=0.3)
     parser.add_argument(
-        "--classes", type=class_ids, metavar="IDS", help="keep only these classes, given by their ids, for example 0,2"
+        "--classes", metavar="CLASSES", help="keep only these classes: ids or names, for example 0,2 or cat,dog"
     )
     parser.add_argument("--json", metavar="FILE", help="write all detections to this JSON file")
     parser.add_argument("--txt", action="store_true", help="write one darknet label file with scores per image")
     parser.add_argument("--crop", action="store_true", help="write one image file per detected object")
     parser.add_argument("--show", action="store_true", help="show the results in a window; Esc or q stops the run")
+    parser.add_argument("--hide-labels", action="store_true", help="draw boxes without class names and scores")
+    parser.add_argument(
+        "--line-width",
+        type=cli.positive_int,
+        metavar="N",
+        help="line width of the boxes in pixels (default: depends on the size of the image); small boxes get thinner "
+        "lines",
+    )
     parser.add_argument(
         "--font",
         metavar="FILE",
@@ -70,11 +72,20 @@ def main(options: argparse.Namespace) -> int:
     from utils.detect.results import OutputOptions
     from utils.detect.run import Thresholds, detect
 
-    thresholds = Thresholds(options.conf, options.iou, options.max_det, options.classes)
-    outputs = OutputOptions(options.output, options.txt, options.crop, options.json, options.show, options.font)
-    summary = detect(options.img, options.weights, options.data, options.device, thresholds, outputs)
+    thresholds = Thresholds(options.conf, options.iou, options.max_det)
+    outputs = OutputOptions(
+        folder=options.output,
+        txt=options.txt,
+        crop=options.crop,
+        json=options.json,
+        show=options.show,
+        font=options.font,
+        hide_labels=options.hide_labels,
+        line_width=options.line_width,
+    )
+    summary = detect(options.img, options.weights, options.data, options.device, thresholds, outputs, options.classes)
     print(format_report(summary))
-    return 1 if summary.source.failed else 0
+    return 1 if summary.source.incomplete else 0
 
 
 if __name__ == "__main__":

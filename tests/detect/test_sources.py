@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.detect.test_video import FakeCapture
 from utils.detect import sources
 from utils.detect.results import VideoFile
-from utils.detect.sources import VideoSource, open_source, source_name, unique_stems
+from utils.detect.sources import open_source, source_name, unique_stems
 from utils.errors import InputError
 
 
@@ -37,27 +38,6 @@ def video(tmp_path):
         for index in range(12):
             file.write(gray_image(64, 48, index * 20))
     return file.path
-
-
-class FakeCapture:
-    """A cv2.VideoCapture of given frames and properties."""
-
-    def __init__(self, frames, fps=0.0, length=-1.0, opened=True):
-        self.frames = list(frames)
-        self.properties = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: length}
-        self.opened = opened
-
-    def isOpened(self):
-        return self.opened
-
-    def get(self, key):
-        return self.properties[key]
-
-    def read(self):
-        return (True, self.frames.pop(0)) if self.frames else (False, None)
-
-    def release(self):
-        self.opened = False
 
 
 def test_one_image(folder):
@@ -104,6 +84,16 @@ def test_a_list_file_may_name_missing_images(folder, capsys):
     assert "gone.jpg: cannot read" in capsys.readouterr().err
 
 
+def test_only_the_first_warnings_about_images_are_shown(folder, capsys):
+    for index in range(20):
+        (folder / f"broken{index}.jpg").touch()
+    with open_source(str(folder)) as source:
+        assert len(list(source)) == 4
+    assert len(source.failed) == 21
+    assert source.incomplete
+    assert len(capsys.readouterr().err.splitlines()) == 10
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -140,26 +130,6 @@ def test_a_file_that_is_not_a_video(tmp_path, content):
         open_source(str(path))
 
 
-def test_a_video_whose_first_frame_is_damaged():
-    with pytest.raises(InputError, match=r"x\.mp4: expected a video.* first frame"):
-        list(VideoSource(FakeCapture([], 25.0, 100.0), "x.mp4"))
-
-
-def test_a_truncated_video_causes_a_warning(capsys):
-    assert len(list(VideoSource(FakeCapture([gray_image()] * 5, 25.0, 100.0), "x.mp4"))) == 5
-    assert capsys.readouterr().err.startswith("warning: x.mp4: ends after 5 of 100 frames")
-
-
-def test_an_estimated_length_causes_no_warning(capsys):
-    assert len(list(VideoSource(FakeCapture([gray_image()] * 97, 25.0, 100.0), "x.mp4"))) == 97
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 90000.0])
-def test_an_impossible_frame_rate_is_replaced(fps):
-    assert VideoSource(FakeCapture([], fps), "camera0", endless=True).fps == 30
-
-
 def test_an_index_opens_a_camera(monkeypatch):
     opened = []
 
@@ -169,7 +139,7 @@ def test_an_index_opens_a_camera(monkeypatch):
 
     monkeypatch.setattr(sources.cv2, "VideoCapture", capture)
     with open_source("2") as source:
-        (frame,) = source
+        frame = next(iter(source))
     assert opened == [2]
     assert source.endless
     assert (source.name, source.length) == ("camera2", None)

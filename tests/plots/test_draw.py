@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.plots.draw import class_color, contrast_color, draw_detections, draw_labels, place_tag
+from utils.plots.draw import class_color, contrast_color, draw_detections, draw_labels, place_tag, small_boxes
 from utils.plots.fonts import class_labels
 
 COLORS = [(0, 0, 255), (0, 255, 0), (255, 85, 0), (0, 21, 212)]  # of classes 0, 1, 2 and 79
@@ -57,22 +57,80 @@ coordinates = st.floats(-10, 500)
     box=st.tuples(coordinates, coordinates, coordinates, coordinates),
     size=st.tuples(st.integers(1, 300), st.integers(1, 200)),
     room=st.tuples(st.integers(0, 300), st.integers(0, 200)),
-    taken=st.lists(st.tuples(*[st.integers(0, 300)] * 4), max_size=5),
+    obstacles=st.lists(st.tuples(*[st.integers(0, 300)] * 4), max_size=5),
 )
-def test_a_tag_is_placed_inside_the_image(box, size, room, taken):
+def test_a_tag_is_inside_the_image_and_off_the_obstacles(box, size, room, obstacles):
     image_size = (size[0] + room[0], size[1] + room[1])
-    x1, y1, x2, y2 = place_tag(box, size, image_size, np.array(taken).reshape(-1, 4))
+    place = place_tag(box, size, image_size, np.array(obstacles).reshape(-1, 4))
+    if place is None:
+        assert obstacles
+        return
+    x1, y1, x2, y2 = place
     assert (x2 - x1, y2 - y1) == size
     assert x1 >= 0
     assert y1 >= 0
     assert x2 <= image_size[0]
     assert y2 <= image_size[1]
+    for left, top, right, bottom in obstacles:
+        assert x2 <= left or x1 >= right or y2 <= top or y1 >= bottom or right <= left or bottom <= top
 
 
 def test_a_tag_is_above_its_box_or_inside_if_there_is_no_room():
-    taken = np.empty((0, 4))
-    assert place_tag((100, 100, 200, 200), (50, 20), (300, 300), taken) == (100, 80, 150, 100)
-    assert place_tag((100, 5, 200, 200), (50, 20), (300, 300), taken) == (100, 0, 150, 20)
+    none = np.empty((0, 4))
+    assert place_tag((100, 100, 200, 200), (50, 20), (300, 300), none) == (100, 80, 150, 100)
+    assert place_tag((100, 5, 200, 200), (50, 20), (300, 300), none) == (100, 0, 150, 20)
+
+
+def test_a_tag_is_below_or_next_to_a_box_that_it_must_not_cover():
+    box = (100, 5, 130, 25)
+    assert place_tag(box, (50, 20), (300, 300), np.array([box])) == (100, 25, 150, 45)
+    assert place_tag(box, (50, 20), (300, 40), np.array([box])) == (130, 5, 180, 25)
+    assert place_tag(box, (50, 20), (140, 40), np.array([box])) == (50, 5, 100, 25)
+    assert place_tag(box, (50, 30), (60, 40), np.array([[0, 0, 60, 40]])) is None
+
+
+def test_boxes_are_small_compared_with_the_tag():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 100, 100], [5, 5, 5, 90]])
+    assert small_boxes(boxes, (20, 10)).tolist() == boxes[[0, 2]].tolist()
+    assert small_boxes(boxes, (2, 2)).tolist() == boxes[[2]].tolist()
+    assert small_boxes(boxes, (100, 100)).tolist() == boxes.tolist()
+
+
+tiny = st.tuples(st.integers(0, 180), st.integers(0, 130), st.integers(4, 20), st.integers(4, 20), st.integers(0, 2))
+
+
+@given(st.lists(tiny, max_size=30))
+def test_tags_never_cover_a_small_box(rows):
+    labels = class_labels(NAMES)
+    image = np.zeros((150, 200, 3), np.uint8)
+    detections = np.array([(x, y, x + w, y + h, 0.9, label) for x, y, w, h, label in rows]).reshape(-1, 6)
+    with_tags, without = draw_detections(image, detections, labels), draw_detections(image, detections, None)
+    for x, y, w, h, _ in rows:
+        assert np.array_equal(with_tags[y : y + h, x : x + w], without[y : y + h, x : x + w])
+
+
+def test_a_small_box_gets_a_smaller_tag_and_none_if_there_is_no_place(labels):
+    def tag_height(side, size=1000):
+        image = np.zeros((size, size, 3), np.uint8)
+        box = [size / 2, size / 2, size / 2 + side, size / 2 + side, 0.9, 0]
+        drawn = draw_detections(image, np.array([box]), labels)
+        return (drawn != draw_detections(image, np.array([box]), None)).any((1, 2)).sum()
+
+    assert tag_height(400) == tag_height(100)
+    assert 0 < tag_height(20) < 0.75 * tag_height(400)
+    full = np.array([[x, y, x + 20, y + 20, 0.9, 0] for x in range(0, 100, 20) for y in range(0, 100, 20)])
+    image = np.zeros((100, 100, 3), np.uint8)
+    assert np.array_equal(draw_detections(image, full, labels), draw_detections(image, full, None))
+
+
+def test_the_line_width_can_be_chosen_but_lines_of_small_boxes_stay_thin():
+    image = np.zeros((400, 400, 3), np.uint8)
+    large, small = [[100, 100, 300, 300, 0.9, 0]], [[100, 100, 110, 110, 0.9, 0]]
+    line = draw_detections(image, np.array(large), None, line_width=9)[200, :, 2] == 255
+    assert line.sum() == 2 * 9
+    assert np.array_equal(
+        draw_detections(image, np.array(small), None, line_width=9), draw_detections(image, np.array(small), None)
+    )
 
 
 def test_tags_of_identical_boxes_do_not_overlap():

@@ -22,6 +22,7 @@ from utils.config import read_config
 from utils.dataset.images import read_image
 from utils.dataset.lists import list_images
 from utils.detect.run import FrameDetector, Thresholds
+from utils.postprocess import MAX_DETECTIONS
 from utils.runtimes.loading import load_runtime
 
 pytestmark = pytest.mark.slow
@@ -140,7 +141,7 @@ def small(export, tmp_path_factory):
 def python_detector(data, weights, conf=0.3, iou=0.4):
     config = read_config(data)
     runtime = load_runtime(weights, config, "cpu")
-    return FrameDetector(runtime, (config.width, config.height), Thresholds(conf, iou))
+    return FrameDetector(runtime, (config.width, config.height), Thresholds(conf, iou, MAX_DETECTIONS))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 
 import cv2
@@ -14,11 +15,12 @@ import torch
 from PIL import Image
 
 from model.detector import Detector
+from tests.detect.test_video import FakeCapture
 from tests.helpers.random_detector import add_description
 from utils import cli
 from utils.dataset.images import read_image
 from utils.dataset.labels import parse_labels
-from utils.detect import sources
+from utils.detect import sources, video
 
 RELEASED = "coco2017-0.241078ap-model.pth"
 NAMES = ("猫", "hot dog/bun", "собака")
@@ -246,6 +248,67 @@ def test_weights_of_another_data_file_are_refused(run, toy, images, tmp_path):
     assert re.search(r"w\.pth: .*anchors .*other\.data", err)
 
 
+def test_classes_can_be_given_by_name(run, images, tmp_path):
+    status, _, _ = run("--img", images / "gray.png", "--classes", "собака,0", "--conf", 0, "--json", "x.json")
+    assert status == 0
+    content = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert content["classes"] == [0, 2]
+    assert {detection["class"] for detection in content["frames"][0]["detections"]} <= {0, 2}
+
+
+def test_labels_can_be_hidden_and_the_line_width_chosen(run, tmp_path):
+    plain = np.full((480, 640, 3), 128, np.uint8)
+    Image.fromarray(plain).save(tmp_path / "gray.png")
+    changed = []
+    for options in ((), ("--hide-labels",), ("--hide-labels", "--line-width", 1)):
+        status, _, errors = run("--img", "gray.png", "--max-det", 1, *options)
+        assert status == 0
+        assert ("--font" in errors) == (not options)  # no warning about characters that are not drawn
+        changed.append((read_image(tmp_path / "test_result.png") != plain).any(2).sum())
+    assert changed[0] > changed[1] > changed[2] > 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--img", "gone.jpg"), ("--weights", "gone.pth"), ("--data", "gone.data"), ("--font", "gone")]
+)
+def test_a_missing_input_is_reported_without_importing_pytorch(toy, images, repo, option, value):
+    inputs = {"--img": images / "gray.png", "--weights": toy / "toy.pth", "--data": toy / "toy.data", option: value}
+    arguments = [str(part) for item in inputs.items() for part in item]
+    code = (
+        f"import runpy, sys; sys.modules['torch'] = None; sys.argv[0] = {str(repo / 'test.py')!r}; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {value}: ")
+
+
+def test_a_stream_that_drops_gives_one_video_and_no_password_anywhere(run, tmp_path, monkeypatch):
+    class Stream(FakeCapture):
+        def __init__(self, url):
+            opened.append(url)
+            super().__init__([np.zeros((48, 64, 3), np.uint8)] * 4, opened=len(opened) <= 3)
+
+    opened = []
+    monkeypatch.setattr(video, "_GIVE_UP", 0.3)
+    monkeypatch.setattr(video, "_WAITS", (0.05, 0.1))
+    monkeypatch.setattr(sources.cv2, "VideoCapture", Stream)
+    status, output, errors = run("--img", "rtsp://me:geheim@cam/live?key=geheim", "--txt", "--json", "x.json")
+    monkeypatch.undo()
+    assert status == 1
+    assert "opened rtsp://cam/live again 3 times" in output
+    assert len([line for line in errors.splitlines() if line.startswith("warning: rtsp://cam/live: ")]) == 4
+    folder = tmp_path / "runs/test/cam_live"
+    capture = cv2.VideoCapture(str(folder / "cam_live.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 12
+    assert len(list((folder / "labels").iterdir())) == 12
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert [record["frame"] for record in json.loads(text)["frames"]] == list(range(12))
+    assert set(opened) == {"rtsp://me:geheim@cam/live?key=geheim"}
+    assert "geheim" not in output + errors + text + "".join(map(str, tmp_path.rglob("*")))
+
+
 def test_a_run_without_detections(run, images, tmp_path):
     status, output, _ = run("--img", images / "gray.png", "--conf", 1, "--txt")
     assert status == 0
@@ -322,12 +385,18 @@ def test_show_without_a_display_is_a_warning(run, images, tmp_path, monkeypatch)
         (["--img", "987"], 2, "error: camera 987: "),
         (["--img", "a.png", "--classes", "3"], 2, "error: --classes: expected class ids from 0 to 2, got 3"),
         (["--img", "a.png", "--classes=-1"], 2, "error: --classes: expected class ids from 0 to 2, got -1"),
-        (["--img", "a.png", "--classes", "x"], 2, "argument --classes: expected class ids such as 0,2, got 'x'"),
+        (["--img", "a.png", "--classes", "собак"], 2, "error: --classes: expected class ids or names, got 'собак'; "),
+        (["--img", "a.png", "--line-width", "0"], 2, "argument --line-width: expected"),
         (["--img", "a.png", "--device", "cuda:77"], 2, "error: --device cuda:77: "),
         (["--img", "a.png", "--device", "toaster"], 2, "error: --device toaster: "),
         (["--img", "a.png", "--weights", "gone.pth"], 2, "error: gone.pth: "),
         (["--img", "a.png", "--weights", "text.md"], 2, "error: text.md: "),
         (["--img", "a.png", "--data", "gone.data"], 2, "error: gone.data: "),
+        (["--img", "a.png", "--font", "gone.ttf"], 2, "error: gone.ttf: cannot read"),
+        (["--img", "rtsp:/x"], 2, "error: rtsp:"),
+        (["--img", "htp://x/a.jpg"], 2, "error: htp:"),
+        (["--img", "http://127.0.0.1:1/a.jpg"], 1, "error: http://127.0.0.1:1/a.jpg: cannot download"),
+        (["--img", "rtsp://127.0.0.1:1/x"], 2, "error: rtsp://127.0.0.1:1/x: expected a video or stream"),
         (["--img", "a.png", "--font", "text.md"], 2, "error: text.md: expected a TrueType or OpenType font"),
         (["--img", "a.png", "--output", "a.png/x"], 2, "error: a.png/x: "),
         (["--img", "a.png", "--json", "empty"], 2, "error: empty: "),
@@ -360,6 +429,8 @@ def test_help_shows_all_options_and_an_example(run_script):
         "--max-det",
         "--device",
         "--classes",
+        "--hide-labels",
+        "--line-width",
         "--json",
         "--txt",
         "--crop",

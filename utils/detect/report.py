@@ -19,6 +19,9 @@ def format_report(summary: Summary) -> str:
     lines = [detection_table(summary.last, summary.class_names) if source.single else count_table(summary)]
     if source.failed:
         lines.append(f"skipped {len(source.failed)} of {source.length} images, which could not be read")
+    if source.drops:
+        times = "once" if source.drops == 1 else f"{source.drops} times"
+        lines.append(f"opened {source.origin} again {times}, because it gave no more frames")
     times = ", ".join(f"{step} {seconds / frames * 1e3:.1f} ms" for step, seconds in summary.seconds.items())
     mean = f" (mean of {frames})" if frames > 1 else ""
     lines += ["", f"model   {summary.model}", f"device  {summary.device}", f"time    {times}{mean}"]

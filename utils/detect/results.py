@@ -13,7 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.detect.sources import Frame, ImageSource, VideoSource
+from utils.detect.sources import ImageSource
+from utils.detect.video import Frame, VideoSource
 from utils.errors import RunError
 from utils.files import atomic_path, new_folder, write_text
 
@@ -34,6 +35,8 @@ class OutputOptions:
     json: str | None = None  # path of a JSON file with all detections
     show: bool = False  # in a window
     font: str | None = None  # path of a font for class names
+    hide_labels: bool = False  # draw boxes without class names and scores
+    line_width: int | None = None  # of the boxes, in pixels; None: depends on the size of the image
 
 
 class ResultWriter(contextlib.ExitStack):

@@ -16,15 +16,16 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.boxes import frame_to_image
-from utils.config import read_config
+from utils.config import Config, read_config
+from utils.detect.classes import select_classes
 from utils.detect.results import OutputOptions, ResultWriter
-from utils.detect.sources import Frame, ImageSource, VideoSource, open_source
+from utils.detect.sources import ImageSource, open_source
+from utils.detect.video import Frame, VideoSource
 from utils.detect.window import open_window
-from utils.errors import InputError, RunError
+from utils.errors import RunError
 from utils.plots.draw import draw_detections
-from utils.plots.fonts import class_labels
-from utils.postprocess import MAX_DETECTIONS
-from utils.runtimes.loading import load_runtime
+from utils.plots.fonts import check_font, class_labels
+from utils.runtimes.weights_path import check_weights_path
 
 if TYPE_CHECKING:
     from utils.runtimes.base import Runtime
@@ -36,7 +37,7 @@ class Thresholds:
 
     conf: float  # detections have a higher score
     iou: float  # if two boxes of a class have a higher IoU, only the one with the higher score is kept
-    max_det: int = MAX_DETECTIONS  # at most this many detections per image, the best ones
+    max_det: int  # at most this many detections per image, the best ones
     classes: tuple[int, ...] | None = None  # class ids; None: all
 
 
@@ -106,8 +107,27 @@ class FrameDetector:
         }
 
 
+def _check_files(data: str | None, weights: str, font: str | None) -> Config | None:
+    """Read the .data file, and check that the other files exist.
+
+    Raises:
+        InputError: a file is missing or of another kind.
+    """
+    config = read_config(data) if data else None
+    check_weights_path(weights)
+    if font:
+        check_font(font)
+    return config
+
+
 def detect(
-    image_source: str, weights: str, data: str | None, device: str, thresholds: Thresholds, options: OutputOptions
+    image_source: str,
+    weights: str,
+    data: str | None,
+    device: str,
+    thresholds: Thresholds,
+    options: OutputOptions,
+    classes: str | None = None,
 ) -> Summary:
     """Detect in every frame of a source, and write and show the results.
 
@@ -118,32 +138,35 @@ def detect(
         device: as for `utils.runtimes.loading.select_device`.
         thresholds: select the detections.
         options: what to write and show.
+        classes: as for `utils.detect.classes.select_classes`; None: those of `thresholds`.
 
     Raises:
         InputError: an option or an input file cannot be used.
         RunError: no frame could be read, or a result could not be written.
     """
-    config = read_config(data) if data else None
+    config = _check_files(data, weights, options.font)
     with open_source(image_source) as source:
+        # Here, so that missing inputs are reported before PyTorch is imported, which takes seconds.
+        from utils.runtimes.loading import load_runtime
+
         runtime = load_runtime(weights, config, device)
         config = config or runtime.info
-        for class_id in thresholds.classes or ():
-            if not 0 <= class_id < config.classes:
-                raise InputError(f"--classes: expected class ids from 0 to {config.classes - 1}, got {class_id}")
+        if classes is not None:
+            thresholds = dataclasses.replace(thresholds, classes=select_classes(classes, config.class_names))
         detector = FrameDetector(runtime, (config.width, config.height), thresholds)
-        labels = class_labels(config.class_names, options.font)
+        labels = None if options.hide_labels else class_labels(config.class_names, options.font)
         window = open_window(source.name) if options.show else None
         count = "1 class" if config.classes == 1 else f"{config.classes} classes"
         model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {count})"
         summary = Summary(source, config.class_names, model, runtime.device_name)
-        # A camera has no last frame: Ctrl-C ends the run and keeps the results.
+        # A camera or stream has no last frame: Ctrl-C ends the run and keeps the results.
         interruptible = contextlib.suppress(KeyboardInterrupt) if source.endless else contextlib.nullcontext()
         unit = " images" if source.fps is None else " frames"
         progress = tqdm(source, total=source.length, unit=unit, disable=True if source.single else None)
         with ResultWriter(options, source, config.class_names) as writer, progress as frames, interruptible:
             for frame in frames:
                 detections, seconds = detector(frame.image)
-                drawn = draw_detections(frame.image, detections, labels)
+                drawn = draw_detections(frame.image, detections, labels, options.line_width)
                 writer.write(frame, detections, drawn)
                 summary.add(frame, detections, seconds)
                 if window is not None and not window.show(drawn, wait=source.fps is None):

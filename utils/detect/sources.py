@@ -1,4 +1,4 @@
-"""Sources of images: image files, a video file, a camera.
+"""Sources of images: image files, a video file, a camera, a network address.
 
 A source can be iterated over once:
 
@@ -9,45 +9,22 @@ A source can be iterated over once:
 
 from __future__ import annotations
 
+import functools
 import glob
 import itertools
-import math
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from utils.dataset.images import is_image_name, read_image
 from utils.dataset.lists import list_images
-from utils.errors import InputError, warn
-
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp", ".ogv"}
-    | {".gif"}
-)
-
-_DEFAULT_FPS = 30.0  # for cameras that do not report their rate
-_MAX_FPS = 1000.0
-_MIN_COMPLETE = 0.9  # fraction of the frame count in the header; a video with fewer frames may be damaged
-
-# Problems with a video are reported here, so FFmpeg does not have to log them.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-
-class Frame(NamedTuple):
-    """One image."""
-
-    origin: str  # path of the image or video, or the name of the camera
-    index: int | None  # in a video, from 0
-    stem: str  # name of its results: a relative path with `/`, without a suffix
-    image: np.ndarray  # [H, W, 3] uint8, BGR
-    read_seconds: float
+from utils.detect.address import Address, decode_image, download_image, parse_address
+from utils.detect.video import VIDEO_SUFFIXES, Frame, LiveSource, VideoSource, frame_count, warn_above_progress
+from utils.errors import InputError
 
 
 class ImageSource:
@@ -57,13 +34,21 @@ class ImageSource:
         paths: of the images.
         name: of the folder for the results.
         single: whether the user gave the path of one image.
+        read: decodes the image at a path.
     """
 
     fps = None
     endless = False
+    drops = 0
 
-    def __init__(self, paths: Sequence[Path], name: str, single: bool = False) -> None:
-        self.paths, self.name, self.single = paths, name, single
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        name: str,
+        single: bool = False,
+        read: Callable[[str | Path], np.ndarray] = read_image,
+    ) -> None:
+        self.paths, self.name, self.single, self._read = paths, name, single, read
         self.length = len(paths)
         self.failed: list[str] = []  # paths
 
@@ -73,76 +58,40 @@ class ImageSource:
     def __exit__(self, *_: object) -> None:
         pass
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether an image could not be read."""
+        return bool(self.failed)
+
     def __iter__(self) -> Iterator[Frame]:
         for path, stem in zip(self.paths, unique_stems(self.paths), strict=True):
             start = time.perf_counter()
             try:
-                image = read_image(path)
+                image = self._read(path)
             except InputError as error:
-                # Otherwise the warning would be on the line of the progress bar.
-                with tqdm.external_write_mode(file=sys.stderr):
-                    warn(f"{error}; skipped")
                 self.failed.append(str(path))
+                warn_above_progress(f"{error}; skipped", len(self.failed))
                 continue
             yield Frame(str(path), None, stem, image, time.perf_counter() - start)
 
 
-class VideoSource:
-    """Frames of a video file or of a camera.
-
-    Args:
-        capture: an opened video or camera.
-        origin: path of the video, or the name of the camera.
-        endless: True for a camera, which has no last frame.
-    """
-
-    single = False
-    failed = ()
-
-    def __init__(self, capture: cv2.VideoCapture, origin: str, endless: bool = False) -> None:
-        self.capture, self.origin, self.endless = capture, origin, endless
-        self.name = PurePath(origin).stem
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        # Cameras and damaged headers give 0, NaN or impossible values.
-        self.fps = fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else _DEFAULT_FPS
-        length = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        # An estimate in some formats; None if it is unknown.
-        self.length = int(length) if math.isfinite(length) and length > 0 and not endless else None
-
-    def __enter__(self) -> VideoSource:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.capture.release()
-
-    def __iter__(self) -> Iterator[Frame]:
-        for index in itertools.count():
-            start = time.perf_counter()
-            decoded, image = self.capture.read()
-            if not decoded:
-                break
-            seconds = time.perf_counter() - start
-            if image.ndim == 2:  # some drivers give gray frames
-                image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-            yield Frame(self.origin, index, f"{self.name}-{index:06}", image, seconds)
-        if index == 0:
-            raise InputError(f"{self.origin}: expected a video, got a file whose first frame cannot be decoded")
-        if self.length and index < _MIN_COMPLETE * self.length:
-            warn(f"{self.origin}: ends after {index} of {self.length} frames; it may be damaged")
-
-
 def open_source(text: str) -> ImageSource | VideoSource:
-    """Open an image, a folder, a list file, a video, a glob, or a camera given by its index.
+    """Open an image, a folder, a list file, a video, a glob, a camera given by its index, or a network address.
 
     Raises:
-        InputError: no image is found, or the video or camera cannot be opened.
+        InputError: no image is found, or the video, camera or address cannot be opened.
+        RunError: an image cannot be downloaded.
     """
     path = Path(text)
+    address = parse_address(text)
+    if address is not None:
+        return _open_address(address)
     if text.isascii() and text.isdigit() and not path.exists():
-        capture, name = cv2.VideoCapture(int(text)), f"camera{text}"
+        open_capture, name = functools.partial(cv2.VideoCapture, int(text)), f"camera{text}"
+        capture = open_capture()
         if not capture.isOpened():
             raise InputError(f"camera {text}: cannot be opened; is it connected, and not used by another program?")
-        return VideoSource(capture, name, endless=True)
+        return LiveSource(capture, name, name, open_capture)
     if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
         if not path.exists():
             raise InputError(f"{path}: cannot read: no such file")
@@ -154,6 +103,19 @@ def open_source(text: str) -> ImageSource | VideoSource:
     if path.is_file() and (is_image_name(path) or cv2.haveImageReader(str(path))):
         return ImageSource([path], source_name(path), single=True)
     return ImageSource(list_images(text), source_name(path))
+
+
+def _open_address(address: Address) -> ImageSource | VideoSource:
+    if address.is_image:
+        content = download_image(address)  # now, so that an error comes before the network is loaded
+        return ImageSource([address.shown], address.name, single=True, read=functools.partial(decode_image, content))
+    open_capture = functools.partial(cv2.VideoCapture, address.url)
+    capture = open_capture()
+    if not capture.isOpened():
+        raise InputError(f"{address.shown}: expected a video or stream, OpenCV cannot open this address")
+    if address.is_video_file or frame_count(capture):
+        return VideoSource(capture, address.shown, address.name)
+    return LiveSource(capture, address.shown, address.name, open_capture)
 
 
 def source_name(path: str | Path) -> str:

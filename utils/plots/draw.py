@@ -25,41 +25,42 @@ _MIN_LINE_WIDTH = 2  # pixels; the lines of small boxes are thinner
 _FONT_SIZE = 0.026
 _MIN_FONT_SIZE = 13  # pixels, in images with enough room
 _MIN_READABLE_SIZE = 9  # pixels; if a tag of this size does not fit into the image, its text is shortened
+_BOX_FONT_SIZE = 0.35  # at most this fraction of the square root of the box's area, for small boxes
+_SMALLEST_FONT = 0.6  # of the font size of large boxes
+_SMALL_BOX = 8  # a box is small for a tag if its area is less than this many times that of the tag
 
 _PALETTE_LEVELS = 13  # per color channel
 _LIGHTNESS = (42, 92)  # CIELAB, 0 to 100
 _MIN_CHROMA = 40  # CIELAB; colors with less look gray
 
 
-def draw_detections(image: np.ndarray, detections: np.ndarray, labels: Sequence[ClassLabel]) -> np.ndarray:
+def draw_detections(
+    image: np.ndarray, detections: np.ndarray, labels: Sequence[ClassLabel] | None, line_width: int | None = None
+) -> np.ndarray:
     """Draw a box and a tag for each detection on a copy of an image, the first detection on top.
+
+    A tag never covers a small box or another tag. It is left out if there is no place for it at its box.
 
     Args:
         image: [H, W, 3] uint8, BGR.
         detections: [n, 6] (x1, y1, x2, y2, score, class id) in pixels, inside the image, best first. A score of NaN
             is not drawn.
-        labels: one per class.
+        labels: one per class; None: no tags.
+        line_width: in pixels; None: depends on the size of the image. The lines of small boxes are thinner.
 
     Returns:
         [H, W, 3] uint8, BGR.
     """
     drawn = image.copy()
-    height, width = image.shape[:2]
-    scale = math.sqrt(width * height)
-    line_width = max(_MIN_LINE_WIDTH, round(_LINE_WIDTH * scale))
-    font_size = max(_MIN_FONT_SIZE, round(_FONT_SIZE * scale))
-    rows = np.asarray(detections, dtype=float).reshape(-1, 6).tolist()
-    for *box, _, class_id in reversed(rows):
+    scale = math.sqrt(image.shape[0] * image.shape[1])
+    line_width = line_width or max(_MIN_LINE_WIDTH, round(_LINE_WIDTH * scale))
+    rows = np.asarray(detections, dtype=float).reshape(-1, 6)
+    for *box, _, class_id in reversed(rows.tolist()):
         _draw_box(drawn, box, class_color(int(class_id)), line_width)
-    tags, taken = [], np.empty((len(rows), 4), int)
-    for *box, score, class_id in rows:
-        text = "" if math.isnan(score) else f" {score:.2f}"
-        tag = _fit_tag(labels[int(class_id)], text, font_size, (width, height))
-        if tag is not None:
-            place = place_tag(box, (tag.width, tag.height), (width, height), taken[: len(tags)])
-            taken[len(tags)] = place
-            tags.append((tag, place, class_color(int(class_id))))
-    for tag, (x1, y1, x2, y2), color in reversed(tags):
+    if labels is None:
+        return drawn
+    font_size = max(_MIN_FONT_SIZE, round(_FONT_SIZE * scale))
+    for tag, (x1, y1, x2, y2), color in reversed(_place_tags(rows, labels, font_size, image.shape[1::-1])):
         drawn[y1:y2, x1:x2] = _render(tag, color)
     return drawn
 
@@ -107,29 +108,71 @@ def contrast_color(color: Color) -> Color:
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
 
 
-def place_tag(box: Sequence[float], size: tuple[int, int], image_size: tuple[int, int], taken: np.ndarray) -> Box:
-    """Choose the place of a tag: at its box and inside the image, where it covers the least of the tags in `taken`.
+def place_tag(
+    box: Sequence[float], size: tuple[int, int], image_size: tuple[int, int], obstacles: np.ndarray
+) -> Box | None:
+    """Choose the place of a tag: the first one at its box and inside the image that overlaps no obstacle.
 
     Args:
         box: (x1, y1, x2, y2) of the detection in pixels.
         size: (width, height) of the tag, at most those of the image.
         image_size: (width, height).
-        taken: [m, 4] (x1, y1, x2, y2) of the tags that are placed already.
+        obstacles: [m, 4] (x1, y1, x2, y2).
+
+    Returns:
+        The place; None if there is none.
     """
     x1, y1, x2, y2 = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
     width, height = size
-    least_covered, chosen = math.inf, None
-    for top in (y1 - height, y1, y2, y2 - height):  # above the box, inside, below, inside at the bottom
-        for left in (x1, x2 - width):
-            corner = max(0, min(left, image_size[0] - width)), max(0, min(top, image_size[1] - height))
-            place = (*corner, corner[0] + width, corner[1] + height)
-            overlap = np.minimum(place[2:], taken[:, 2:]) - np.maximum(place[:2], taken[:, :2])
-            covered = overlap.clip(0).prod(1).sum()
-            if covered == 0:  # usually true for the first place
-                return place
-            if covered < least_covered:
-                least_covered, chosen = covered, place
-    return chosen
+    right, bottom = x2 - width, y2 - height
+    corners = (
+        *((x1, y1 - height), (right, y1 - height), (x1, y1), (right, y1)),  # above the box, inside at the top
+        *((x1, y2), (right, y2), (x1, bottom), (right, bottom)),  # below, inside at the bottom
+        *((x2, y1), (x1 - width, y1), (x2, bottom), (x1 - width, bottom)),  # next to the box
+    )
+    for left, top in corners:
+        left, top = max(0, min(left, image_size[0] - width)), max(0, min(top, image_size[1] - height))
+        place = (left, top, left + width, top + height)
+        if not _overlaps(place, obstacles).any():
+            return place
+    return None
+
+
+def small_boxes(boxes: np.ndarray, tag_size: tuple[int, int]) -> np.ndarray:
+    """Select the boxes [n, 4] (x1, y1, x2, y2) of which a tag of (width, height) would hide a large part."""
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return boxes[areas < _SMALL_BOX * tag_size[0] * tag_size[1]]
+
+
+def _overlaps(place: Box, boxes: np.ndarray) -> np.ndarray:
+    """Return for each box [n, 4] whether it has an area in common with `place`."""
+    x1, y1, x2, y2 = place
+    return (boxes[:, 0] < x2) & (boxes[:, 2] > x1) & (boxes[:, 1] < y2) & (boxes[:, 3] > y1)
+
+
+def _place_tags(
+    rows: np.ndarray, labels: Sequence[ClassLabel], font_size: int, image_size: tuple[int, int]
+) -> list[tuple[_Tag, Box, Color]]:
+    """Choose layout and place of the tags of detections [n, 6], best first, in a large and then a small font."""
+    boxes = np.hstack((np.floor(rows[:, :2]), np.ceil(rows[:, 2:4])))
+    smallest = max(_MIN_READABLE_SIZE, round(_SMALLEST_FONT * font_size))
+    placed, taken = [], np.empty((len(rows), 4))
+    for *box, score, class_id in rows.tolist():
+        score_text = "" if math.isnan(score) else f" {score:.2f}"
+        side = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+        wanted = max(smallest, min(font_size, round(_BOX_FONT_SIZE * side)))
+        for size in dict.fromkeys((wanted, smallest)):
+            tag = _fit_tag(labels[int(class_id)], score_text, size, image_size)
+            if tag is None:
+                break
+            tag_size = (tag.width, tag.height)
+            obstacles = np.vstack((small_boxes(boxes, tag_size), taken[: len(placed)]))
+            place = place_tag(box, tag_size, image_size, obstacles)
+            if place is not None:
+                taken[len(placed)] = place
+                placed.append((tag, place, class_color(int(class_id))))
+                break
+    return placed
 
 
 def _draw_box(image: np.ndarray, box: Sequence[float], color: Color, line_width: int) -> None:

@@ -43,10 +43,24 @@ def class_labels(names: Sequence[str], font: str | Path | None = None) -> list[C
             incomplete.append(name)
     if incomplete:
         warn(
-            f"{len(incomplete)} of {len(names)} class names have characters that the font cannot draw (the first: "
+            f"the font lacks characters of {len(incomplete)} of {len(names)} class names (the first: "
             f"{incomplete[0]!r}); test.py --font FILE draws them with another font, for example Noto Sans CJK"
         )
     return labels
+
+
+def check_font(path: str | Path) -> None:
+    """Check that Pillow can load a font.
+
+    Raises:
+        InputError: `path` does not exist or is not a font file.
+    """
+    try:
+        Path(path).open("rb").close()
+        load_font(str(path), 20)  # Pillow refuses bitmap fonts, which have only one size
+    except OSError as error:
+        reason = f"cannot read: {error.strerror}" if error.strerror else "expected a TrueType or OpenType font"
+        raise InputError(f"{path}: {reason}") from error
 
 
 def drawable(text: str, font: str | Path | None = None) -> str:
@@ -84,8 +98,8 @@ def _characters(path: str) -> frozenset[int]:
     """Return the code points that a font has."""
     from matplotlib.ft2font import FT2Font
 
+    check_font(path)
     try:
-        load_font(path, 20)  # Pillow refuses bitmap fonts, which have only one size
         return frozenset(FT2Font(path).get_charmap())
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(f"{path}: expected a TrueType or OpenType font") from error

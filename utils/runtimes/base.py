@@ -92,6 +92,11 @@ class Runtime:
         return time.perf_counter()
 
 
+def cpu_name(threads: int | None) -> str:
+    """Name the CPU and its threads for messages; None: no number."""
+    return f"cpu ({threads} thread{'' if threads == 1 else 's'})" if threads else "cpu"
+
+
 class ExportedRuntime(Runtime):
     """A model exported by pytorch2onnx.py. It runs on the CPU with `threads` threads; None: all cores."""
 
@@ -99,7 +104,7 @@ class ExportedRuntime(Runtime):
 
     def __init__(self, info: ModelInfo, threads: int | None) -> None:
         self.info, self.precision = info, info.precision
-        self.device_name = f"cpu ({threads} threads)" if threads else "cpu"
+        self.device_name = cpu_name(threads)
 
 
 def split_maps(maps: Iterable[torch.Tensor], anchor_num: int) -> DetectorOutput:

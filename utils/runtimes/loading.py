@@ -10,6 +10,7 @@ from utils.config import Config
 from utils.errors import InputError
 from utils.runtimes.base import ExportedRuntime, Runtime
 from utils.runtimes.device import select_device
+from utils.runtimes.weights_path import check_weights_path
 from utils.weights.checkpoint import load_detector
 
 
@@ -25,9 +26,11 @@ def load_runtime(
         threads: CPU threads; None: the default of the runtime.
 
     Raises:
-        InputError: the file does not match `config` or needs one, or this machine has no such device.
+        InputError: there is no such weights file, it does not match `config` or needs one, or this machine has no
+            such device.
         RunError: a package is missing.
     """
+    check_weights_path(weights)
     runtime = _load_exported(weights, threads)
     if runtime is None:
         from utils.runtimes.torch_runtime import TorchRuntime
@@ -54,6 +57,4 @@ def _load_exported(weights: str | Path, threads: int | None) -> ExportedRuntime 
         from utils.runtimes.ncnn_runtime import NcnnRuntime
 
         return NcnnRuntime(weights, threads)
-    if suffix == ".bin":
-        raise InputError(f"{weights}: expected the .ncnn.param file of these weights")
     return None

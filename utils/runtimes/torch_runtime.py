@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from model.detector import Detector, DetectorOutput
 from utils.config import Config
 from utils.memory import keep_freed_memory
-from utils.runtimes.base import Runtime
+from utils.runtimes.base import Runtime, cpu_name
 from utils.weights.description import ModelDescription
 
 MAX_BATCHES_AT_ONCE = 4  # each needs about 200 MB with 16 images
@@ -44,7 +44,7 @@ class TorchRuntime(Runtime):
     def device_name(self) -> str:
         if self.device.type == "cuda":
             return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
-        return f"{self.device} ({torch.get_num_threads()} threads)" if self.device.type == "cpu" else str(self.device)
+        return cpu_name(torch.get_num_threads()) if self.device.type == "cpu" else str(self.device)
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
         pixels = torch.as_tensor(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)

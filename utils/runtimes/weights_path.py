@@ -1,0 +1,54 @@
+"""Check the path of a weights file without importing PyTorch, which takes seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from utils.errors import InputError
+from utils.files import read_text
+from utils.text import list_names
+
+_EXPECTED = "a .pth, .onnx or .ncnn.param file"
+_PARAM_SUFFIX = ".ncnn.param"
+# Files of other programs, or that belong to a model. Files with any other suffix are read as PyTorch weights.
+_OTHER_FORMATS = frozenset(
+    {".tflite", ".engine", ".trt", ".xml", ".pb", ".h5", ".keras", ".safetensors", ".mlmodel", ".mnn", ".rknn"}
+    | {".json", ".data", ".names", ".py", ".zip"}
+)
+# As in utils/weights/download.py, which imports PyTorch.
+_MANIFEST = Path(__file__).resolve().parents[2] / "modelzoo" / "manifest.json"
+
+
+def check_weights_path(path: str | Path) -> None:
+    """Check that a weights file exists, or can be downloaded, and that its suffix is one that a runtime reads.
+
+    Raises:
+        InputError: it does not.
+    """
+    name = os.fspath(path)
+    suffix = Path(name).suffix.lower()
+    if suffix == ".bin" or (suffix == ".param" and not name.endswith(_PARAM_SUFFIX)):
+        param = name.removesuffix(Path(name).suffix).removesuffix(".ncnn") + _PARAM_SUFFIX
+        found = "; that file exists" if os.path.exists(param) else ""
+        raise InputError(f"{name}: expected {param}, the file that pytorch2onnx.py --ncnn writes{found}")
+    if suffix in _OTHER_FORMATS:
+        raise InputError(f"{name}: expected {_EXPECTED}, got a {suffix} file")
+    if os.path.isdir(name):
+        raise InputError(f"{name}: expected {_EXPECTED}, got a folder{_hint(Path(name))}")
+    if not os.path.exists(name) and (suffix in (".onnx", ".param") or not _is_released(Path(name).name)):
+        raise InputError(f"{name}: expected {_EXPECTED}, but it does not exist{_hint(Path(name).parent)}")
+
+
+def _hint(folder: Path) -> str:
+    """Name the weights in a folder, or nothing if there are none."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith((".pth", ".pt", ".onnx", _PARAM_SUFFIX)))
+    except OSError:
+        names = []
+    return f"; {folder} has {list_names(names)}" if names else ""
+
+
+def _is_released(name: str) -> bool:
+    return any(entry["name"] == name for entry in json.loads(read_text(_MANIFEST)))
