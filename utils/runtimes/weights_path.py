@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from utils.errors import InputError
-from utils.files import read_text
 from utils.text import list_names
+from utils.weights.download import read_manifest
 
 _EXPECTED = "a .pth, .onnx or .ncnn.param file"
 _PARAM_SUFFIX = ".ncnn.param"
@@ -17,8 +16,6 @@ _OTHER_FORMATS = frozenset(
     {".tflite", ".engine", ".trt", ".xml", ".pb", ".h5", ".keras", ".safetensors", ".mlmodel", ".mnn", ".rknn"}
     | {".json", ".data", ".names", ".py", ".zip"}
 )
-# As in utils/weights/download.py, which imports PyTorch.
-_MANIFEST = Path(__file__).resolve().parents[2] / "modelzoo" / "manifest.json"
 
 
 def check_weights_path(path: str | Path) -> None:
@@ -37,7 +34,7 @@ def check_weights_path(path: str | Path) -> None:
         raise InputError(f"{name}: expected {_EXPECTED}, got a {suffix} file")
     if os.path.isdir(name):
         raise InputError(f"{name}: expected {_EXPECTED}, got a folder{_hint(Path(name))}")
-    if not os.path.exists(name) and (suffix in (".onnx", ".param") or not _is_released(Path(name).name)):
+    if not os.path.exists(name) and (suffix in (".onnx", ".param") or Path(name).name not in read_manifest()):
         raise InputError(f"{name}: expected {_EXPECTED}, but it does not exist{_hint(Path(name).parent)}")
 
 
@@ -48,7 +45,3 @@ def _hint(folder: Path) -> str:
     except OSError:
         names = []
     return f"; {folder} has {list_names(names)}" if names else ""
-
-
-def _is_released(name: str) -> bool:
-    return any(entry["name"] == name for entry in json.loads(read_text(_MANIFEST)))

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import torch.hub
-
 from utils.errors import RunError
 from utils.files import check_writable, read_text
 
@@ -43,6 +41,8 @@ def obtain(path: str | Path, manifest: Path = MANIFEST, timeout: float = TIMEOUT
         RunError: the download failed, or it is not the listed file; no file is left at `path`.
         InputError: the folder cannot be written to.
     """
+    import torch.hub  # takes seconds; `read_manifest` is also used before PyTorch is needed
+
     path = Path(path)
     listed = None if path.exists() else read_manifest(manifest).get(path.name)
     if listed is None:
