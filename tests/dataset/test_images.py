@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from utils.dataset.images import IMAGE_SUFFIXES, image_size, is_image_name, read_image
+from utils.dataset.images import IMAGE_SUFFIXES, image_size, is_image_name, is_rotated, read_image
 from utils.dataset.lists import list_images
 from utils.errors import InputError
 
@@ -82,6 +82,7 @@ def test_orientation_is_applied(tmp_path, suffix, orientation):
     Image.fromarray(gradient).save(path, exif=exif)
     height, width = read_image(path).shape[:2]
     assert image_size(path) == (width, height)
+    assert is_rotated(path) == (orientation != 1)
     if suffix != ".tif":  # OpenCV 5 reads rotated TIFF files from memory only
         check_reading(path)
         assert (width, height) == ((60, 80) if orientation >= 5 else (80, 60))
@@ -92,6 +93,25 @@ def test_invalid_orientation(tmp_path):
     exif[0x0112] = 99
     Image.fromarray(gradient).save(tmp_path / "a.jpg", exif=exif)
     assert check_reading(tmp_path / "a.jpg").shape == (60, 80, 3)
+    assert not is_rotated(tmp_path / "a.jpg")
+
+
+def xmp(orientation):
+    """An XMP packet with this orientation."""
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="{orientation}"/>'
+        "</rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_orientation_in_xmp_only_is_not_applied(tmp_path, suffix, orientation):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(gradient).save(path, xmp=xmp(orientation))
+    assert check_reading(path).shape == (60, 80, 3)
+    assert not is_rotated(path)
 
 
 def test_real_photographs(shared):
@@ -149,7 +169,7 @@ def test_data_appended_by_cameras_is_ignored(tmp_path, tail):
 def test_file_that_is_not_an_image(tmp_path, capfd, content, name):
     path = tmp_path / name
     path.write_bytes(content)
-    for read in (read_image, image_size):
+    for read in (read_image, image_size, is_rotated):
         with pytest.raises(InputError) as raised:
             read(path)
         assert str(raised.value).startswith(f"{path}: expected an image, ")
@@ -157,7 +177,7 @@ def test_file_that_is_not_an_image(tmp_path, capfd, content, name):
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize("read", [read_image, image_size])
+@pytest.mark.parametrize("read", [read_image, image_size, is_rotated])
 def test_unreadable_file(tmp_path, read):
     with pytest.raises(InputError) as raised:
         read(tmp_path / "gone.jpg")

@@ -117,7 +117,16 @@ def rewrite(path, content):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
 
 
+def replace(path, content):
+    """Write other content of the same length, and restore the modification time, as unpacking an archive does."""
+    status = path.stat()
+    path.write_text(content, encoding="utf-8")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
 CHANGES = {
+    "label replaced": lambda folder: replace(folder / "a.txt", "1 .5 .5 .1 .1\n1 .25 .5 .1 .1\n"),
     "label edited": lambda folder: rewrite(folder / "a.txt", "1 .5 .5 .1 .1\n1 .25 .5 .1 .1\n"),
     "label longer": lambda folder: (folder / "a.txt").write_text("0 .5 .5 .1 .1\n" * 3, encoding="utf-8"),
     "label removed": lambda folder: (folder / "a.txt").unlink(),

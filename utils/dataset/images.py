@@ -5,9 +5,11 @@ three channels in BGR order, EXIF orientation applied. Gray, palette, 16-bit and
 (alpha is dropped).
 """
 
+import contextlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -21,6 +23,7 @@ SUFFIX_TEXT = " ".join(sorted(IMAGE_SUFFIXES))
 
 _SUFFIXES = tuple(IMAGE_SUFFIXES)
 _EXIF_ORIENTATION = 0x0112
+_ORIENTATIONS = range(1, 9)
 _ROTATED = (5, 6, 7, 8)  # orientations that exchange width and height
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
@@ -68,20 +71,51 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing or not an image.
     """
+    with _open_header(path) as image:
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            # PIL has already rotated the size of some TIFF files; this is the stored size.
+            width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+        else:
+            width, height = image.size
+        return (height, width) if _orientation(image) in _ROTATED else (width, height)
+
+
+def is_rotated(path: str | Path) -> bool:
+    """Whether an image has an EXIF orientation other than 1: it is displayed, and decoded, rotated or mirrored.
+
+    Raises:
+        InputError: as `image_size`.
+    """
+    with _open_header(path) as image:
+        return _orientation(image) != 1
+
+
+@contextlib.contextmanager
+def _open_header(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image with PIL to read its header.
+
+    Raises:
+        InputError: the file is missing or not an image; also if the block raises an error.
+    """
     try:
         with Image.open(path) as image:
-            if isinstance(image, TiffImagePlugin.TiffImageFile):
-                # PIL has already rotated the size of some TIFF files; this is the stored size.
-                width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
-            else:
-                width, height = image.size
-            rotated = image.getexif().get(_EXIF_ORIENTATION) in _ROTATED
+            yield image
     except OSError as error:
         reason = f"cannot read: {error.strerror}" if error.strerror else "expected an image, got an unknown format"
         raise InputError(f"{path}: {reason}") from error
     except Exception as error:  # PIL raises SyntaxError, ValueError, struct.error and others on damaged headers
         raise InputError(f"{path}: expected an image, got a damaged header") from error
-    return (height, width) if rotated else (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1…8. An orientation in XMP does not count: OpenCV does not apply it, `getexif` reads it."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        orientation = image.tag_v2.get(_EXIF_ORIENTATION)
+    else:
+        exif = Image.Exif()
+        exif.load(image.info.get("exif", b""))
+        orientation = exif.get(_EXIF_ORIENTATION)
+    return orientation if orientation in _ORIENTATIONS else 1
 
 
 def _is_truncated(data: np.ndarray) -> bool:

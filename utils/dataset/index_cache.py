@@ -18,7 +18,7 @@ from utils.files import atomic_path
 if TYPE_CHECKING:
     from utils.dataset.index import DatasetIndex
 
-CACHE_VERSION = 1  # increase it when the content of an index, or the way label lines are parsed, changes
+CACHE_VERSION = 2  # increase it when the content of an index, or the way label lines are parsed, changes
 
 
 def cache_path(source: str | Path) -> Path | None:
@@ -32,7 +32,7 @@ def cache_path(source: str | Path) -> Path | None:
 
 
 def file_keys(images: Sequence[str], labels: Sequence[str | None]) -> tuple[str, str]:
-    """Digests of the image files, and of image and label files: image paths, sizes and modification times."""
+    """Digests of the image files, and of image and label files: image paths, sizes and times."""
     digest = hashlib.sha256("\0".join(_absolute_paths(images)).encode("utf-8", "surrogateescape"))
     digest.update(_file_states(images).tobytes())
     image_key = digest.hexdigest()
@@ -51,16 +51,19 @@ def _absolute_paths(paths: Sequence[str]) -> list[str]:
 
 
 def _file_states(paths: Sequence[str | None]) -> np.ndarray:
-    """[2·N] int64, size in bytes and modification time in ns of each file, -1 for missing files."""
+    """[3·N] int64: size in bytes, modification and change time in ns of each file; -1 for missing files.
+
+    The change time tells apart files that were replaced by others of the same size and modification time, for example
+    from an archive.
+    """
     states = []
     for path in paths:
-        size = time = -1
+        state = (-1, -1, -1)
         if path is not None:
             with contextlib.suppress(OSError, ValueError):
-                state = os.stat(path)
-                size, time = state.st_size, state.st_mtime_ns
-        states.append(size)
-        states.append(time)
+                found = os.stat(path)
+                state = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        states += state
     return np.array(states, np.int64)
 
 
