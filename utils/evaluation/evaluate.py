@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.dataset.coco_json import coco_content, image_ids
+from utils.dataset.coco_json import category_ids, coco_content, image_ids
 from utils.dataset.index import DatasetIndex
 from utils.errors import warn
 from utils.evaluation.coco import CocoMetrics, coco_metrics, coco_results
@@ -42,7 +42,8 @@ def compute_metrics(
     """
     # A file that is not an image has no size. Its labels still count, as false negatives.
     index = dataclasses.replace(index, sizes=np.where(index.sizes > 0, index.sizes, frame_size))
-    results = coco_results(detections, image_ids(index.images), frame_size, index.sizes)
+    ids = image_ids(index.images), category_ids(class_names)
+    results = coco_results(detections, *ids, frame_size, index.sizes)
     truth = coco_content(index, class_names, index.source.parent)
     return Evaluation(
         detections=detections,
