@@ -53,7 +53,8 @@ def main(options):
         written.append(options.json)
     if options.save_detections:
         write_text(options.save_detections, json.dumps(evaluation.results) + "\n")
-        written.append(f"{options.save_detections}: {describe_ids(index.images, config.class_names)}")
+        print(f"\n{options.save_detections}: {describe_ids(index.images, config.class_names)}")
+        written.append(options.save_detections)
     if options.plots:
         from utils.plots.fonts import class_labels
 

@@ -449,7 +449,7 @@ BAD_INPUTS = {
     "image is empty": (_write("val/008.png", b""), r"SET/val/008\.png: expected an image"),
     "image cut short": (_cut, r"SET/val/008\.jpg: expected an image.*JPEG"),
     "label file is not text": (_write("val/008.txt", b"0 0.5 \xe4"), r"SET/val/008\.txt: expected UTF-8 text"),
-    "no weights": (_remove("w.pth"), r"SET/w\.pth: .*No such file"),
+    "no weights": (_remove("w.pth"), r"SET/w\.pth: expected .*not exist"),
     "empty weights": (_write("w.pth", b""), r"SET/w\.pth: expected .*empty file"),
     "weights are text": (_write("w.pth", b"W" * 999), r"SET/w\.pth: expected "),
     "other classes": (_other_classes, r"SET/w\.pth: .*5.*SET/small\.data.*2"),
