@@ -40,6 +40,7 @@ class DatasetIndex:
     sizes: np.ndarray  # [N, 2] int64, (width, height) in pixels; 0, 0 for files that are not images
     polygons: int  # label lines with polygons, converted to boxes
     scores: int  # label lines with a score, which is dropped
+    keypoints: int  # label lines with keypoints, which are dropped
     image_key: str = field(repr=False)  # digest of paths, sizes and times of the images
 
     def __len__(self) -> int:
@@ -136,6 +137,7 @@ def _scan(files: _Files, classes: int | None) -> tuple[DatasetIndex, list[InputE
         sizes=np.array([size for size, _, _ in entries], np.int64).reshape(-1, 2),
         polygons=sum(parsed.polygons for _, parsed, _ in entries),
         scores=sum(parsed.scores for _, parsed, _ in entries),
+        keypoints=sum(parsed.keypoints for _, parsed, _ in entries),
         image_key=files.image_key,
     )
     return index, [problem for _, _, problems in entries for problem in problems]
@@ -206,5 +208,6 @@ def label_notes(index: DatasetIndex) -> list[str]:
     notes = (
         (index.polygons, "polygons; their bounding boxes are used"),
         (index.scores, "boxes with a score; the score is not used"),
+        (index.keypoints, "boxes with keypoints; the keypoints are not used"),
     )
     return [f"{count} label lines are {text}" for count, text in notes if count]
