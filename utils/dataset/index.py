@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -17,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.dataset.images import image_size
-from utils.dataset.index_cache import cache_path, file_keys, read_cache, write_cache
+from utils.dataset.index_cache import absolute_paths, cache_path, file_keys, read_cache, write_cache
 from utils.dataset.labels import ParsedLabels, find_labels, parse_labels
 from utils.dataset.lists import PathList, list_entries, list_images, list_path
 from utils.errors import InputError, warn
@@ -192,8 +193,24 @@ def _max_class(labels: list[np.ndarray]) -> float:
     return np.concatenate([np.empty((0, 5)), *labels])[:, 0].max(initial=-1)
 
 
+def shared_labels(index: DatasetIndex) -> list[str]:
+    """Describe the label files that belong to several images, one text per label file."""
+    pairs = [pair for pair in zip(index.label_files, index.images.names, strict=True) if pair[0] is not None]
+    label_files = absolute_paths([label_file for label_file, _ in pairs])
+    if len(set(label_files)) == len(label_files):
+        return []
+    images = defaultdict(dict)  # label file → its images, each once
+    for label_file, image in zip(label_files, absolute_paths([image for _, image in pairs]), strict=True):
+        images[label_file][image] = None
+    return [f"{label} has the labels of {' and '.join(names)}" for label, names in images.items() if len(names) > 1]
+
+
 def warn_about_labels(index: DatasetIndex) -> None:
-    """Warn about missing label files, polygons and scores."""
+    """Warn about missing and shared label files, polygons, scores and keypoints."""
+    shared = shared_labels(index)
+    if shared:
+        more = f" (and {len(shared) - 1} more such label files)" if len(shared) > 1 else ""
+        warn(f"{index.source}: {shared[0]}{more}")
     if index.missing_labels:
         warn(
             f"{index.source}: {index.missing_labels} of {len(index)} images have no label file and count as images "

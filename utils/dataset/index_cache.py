@@ -33,14 +33,15 @@ def cache_path(source: str | Path) -> Path | None:
 
 def file_keys(images: Sequence[str], labels: Sequence[str | None]) -> tuple[str, str]:
     """Digests of the image files, and of image and label files: image paths, sizes and times."""
-    digest = hashlib.sha256("\0".join(_absolute_paths(images)).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256("\0".join(absolute_paths(images)).encode("utf-8", "surrogateescape"))
     digest.update(_file_states(images).tobytes())
     image_key = digest.hexdigest()
     digest.update(_file_states(labels).tobytes())
     return image_key, digest.hexdigest()
 
 
-def _absolute_paths(paths: Sequence[str]) -> list[str]:
+def absolute_paths(paths: Sequence[str]) -> list[str]:
+    """Make paths absolute, without `.` and `..`; each folder is resolved once."""
     folders, absolute = {}, []
     for path in paths:
         folder, separator, name = path.rpartition(os.sep)
