@@ -49,6 +49,11 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
             Finding(ERROR, f"{key}: damaged images", [image.damage for image in decoded[key] if image.damage]),
             Finding(ERROR, f"{key}: malformed labels", [str(problem) for problem in problems]),
             Finding(ERROR, f"{key}: label files of several images", shared_labels(index)),
+            Finding(
+                WARNING,
+                f"{key}: images with an EXIF rotation; their labels must be for the rotated image, as it is displayed",
+                [str(path) for path, image in zip(paths, decoded[key], strict=True) if image.rotated],
+            ),
             Finding(WARNING, f"{key}: images without label file, used as background", list(map(str, missing))),
         ]
     findings += find_identical(sets, decoded)
