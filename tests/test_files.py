@@ -63,6 +63,16 @@ def test_read_text_refuses(tmp_path, make, message):
     assert str(caught.value) == f"{path}: {message}"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_read_text_names_utf16(tmp_path, encoding):
+    path = tmp_path / "x.txt"
+    path.write_bytes("\ufeffa.jpg\r\n".encode(encoding))
+    with pytest.raises(InputError) as caught:
+        read_text(path)
+    assert str(caught.value).startswith(f"{path}: expected UTF-8 text")
+    assert "UTF-16" in str(caught.value)
+
+
 def test_read_text_with_a_name_that_is_too_long(tmp_path):
     with pytest.raises(InputError, match="cannot read: File name too long"):
         read_text(tmp_path / ("x" * 300))

@@ -1,5 +1,6 @@
 """Reading text files, resolving paths that files name, and writing files atomically."""
 
+import codecs
 import contextlib
 import os
 import tempfile
@@ -18,9 +19,10 @@ def read_text(path: Path | str) -> str:
     try:
         return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: expected UTF-8 text, got byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        ) from error
+        message = f"{path}: expected UTF-8 text, got byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            message += "; this is UTF-16, as PowerShell writes it: save the file as UTF-8 (Out-File -Encoding utf8)"
+        raise InputError(message) from error
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror}") from error
 

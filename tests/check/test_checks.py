@@ -99,6 +99,25 @@ def test_identical_images_and_leakage(data, tmp_path):
     assert copy.replace(f"{tmp_path}/", "") == "val/rotated.jpg ≈ train/7.png (rotated by 90°)"
 
 
+def test_a_label_file_of_two_images_is_an_error(data, tmp_path):
+    Image.open(tmp_path / "train/3.png").rotate(90).save(tmp_path / "train/3.bmp")
+    with (tmp_path / "train.txt").open("a", encoding="utf-8") as file:
+        file.write("train/3.bmp\n")
+    report = check(data)
+    (line,) = items(report, "train: label files of several images")
+    assert all(str(tmp_path / f"train/3.{suffix}") in line for suffix in ("txt", "png", "bmp"))
+    assert report.count(ERROR) == 1
+
+
+def test_images_with_an_exif_rotation(data, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(tmp_path / "train/3.png").save(tmp_path / "train/3.png", exif=exif)
+    report = check(data)
+    assert items(report, "train: images with an EXIF rotation") == [str(tmp_path / "train/3.png")]
+    assert report.count(ERROR) == 0
+
+
 def test_unusual_boxes(data, tmp_path):
     lines = [
         "0 0.5 0.5 0.03 0.5",  # 2.9×32 pixels: too small, and without a matching anchor

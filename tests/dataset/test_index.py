@@ -269,6 +269,19 @@ def test_polygons_and_scores_cause_one_warning_each(source, capsys):
         assert scores.startswith(f"warning: {source}: 1 label lines are boxes with a score")
 
 
+def test_a_label_file_of_two_images_causes_a_warning(source, capsys):
+    write_image(source.parent / "a.png", seed=9)
+    source.write_text("a.jpg\nimages/c.bmp\n./a.png\na.jpg\n", encoding="utf-8")
+    for _ in range(2):
+        load_index(source)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"warning: {source}: ")
+        assert all(str(source.parent / name) in line for name in ("a.txt", "a.jpg", "a.png"))
+    source.write_text("a.jpg\na.jpg\n", encoding="utf-8")
+    load_index(source)
+    assert capsys.readouterr().err == ""
+
+
 def test_malformed_line(source):
     (source.parent / "a.txt").write_text("0 .5 .5 .1 .1\n0 .5\n0\n", encoding="utf-8")
     with pytest.raises(InputError) as raised:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from utils.check.decode import decode_images
 from utils.check.duplicates import find_identical, find_similar
 from utils.config import Config
-from utils.dataset.index import label_notes, scan_dataset
+from utils.dataset.index import label_notes, scan_dataset, shared_labels
 from utils.dataset.lists import list_images
 from utils.dataset.statistics import ERROR, WARNING, DatasetStatistics, Finding, compute_statistics, find_mistakes
 from utils.errors import InputError
@@ -48,6 +48,12 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
             Finding(ERROR, f"{key}: unreadable images", [image.error for image in decoded[key] if image.error]),
             Finding(ERROR, f"{key}: damaged images", [image.damage for image in decoded[key] if image.damage]),
             Finding(ERROR, f"{key}: malformed labels", [str(problem) for problem in problems]),
+            Finding(ERROR, f"{key}: label files of several images", shared_labels(index)),
+            Finding(
+                WARNING,
+                f"{key}: images with an EXIF rotation; their labels must be for the rotated image, as it is displayed",
+                [str(path) for path, image in zip(paths, decoded[key], strict=True) if image.rotated],
+            ),
             Finding(WARNING, f"{key}: images without label file, used as background", list(map(str, missing))),
         ]
     findings += find_identical(sets, decoded)

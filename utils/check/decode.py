@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from utils.dataset.images import read_image
+from utils.dataset.images import is_rotated, read_image
 from utils.errors import InputError, RunError
 
 CHUNK = 16  # images that a process gets at a time
@@ -34,6 +34,7 @@ class DecodedImage(NamedTuple):
     error: str | None  # why it cannot be decoded
     damage: str | None  # the decoder's messages if it decoded a damaged file anyway
     thumbnail: np.ndarray  # [THUMBNAIL²] float16 from `make_thumbnail`
+    rotated: bool = False  # whether its EXIF orientation rotates or mirrors it
 
 
 def decode_images(images: Sequence[Path], workers: int | None = None) -> list[DecodedImage]:
@@ -63,6 +64,7 @@ def _start_worker() -> None:
 def _decode(path: Path) -> DecodedImage:
     try:
         image = read_image(path)
+        rotated = is_rotated(path)
     except InputError as error:
         _read_messages()
         return DecodedImage(None, str(error), None, np.zeros(THUMBNAIL**2, np.float16))
@@ -70,7 +72,7 @@ def _decode(path: Path) -> DecodedImage:
     digest.update(image.data)
     messages = [line for line in _read_messages() if not any(word in line.lower() for word in _HARMLESS)]
     damage = f"{path}: {'; '.join(messages)}" if messages else None
-    return DecodedImage(digest.digest(), None, damage, make_thumbnail(image))
+    return DecodedImage(digest.digest(), None, damage, make_thumbnail(image), rotated)
 
 
 def _read_messages() -> list[str]:

@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -17,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.dataset.images import image_size
-from utils.dataset.index_cache import cache_path, file_keys, read_cache, write_cache
+from utils.dataset.index_cache import absolute_paths, cache_path, file_keys, read_cache, write_cache
 from utils.dataset.labels import ParsedLabels, find_labels, parse_labels
 from utils.dataset.lists import PathList, list_entries, list_images, list_path
 from utils.errors import InputError, warn
@@ -40,6 +41,7 @@ class DatasetIndex:
     sizes: np.ndarray  # [N, 2] int64, (width, height) in pixels; 0, 0 for files that are not images
     polygons: int  # label lines with polygons, converted to boxes
     scores: int  # label lines with a score, which is dropped
+    keypoints: int  # label lines with keypoints, which are dropped
     image_key: str = field(repr=False)  # digest of paths, sizes and times of the images
 
     def __len__(self) -> int:
@@ -136,6 +138,7 @@ def _scan(files: _Files, classes: int | None) -> tuple[DatasetIndex, list[InputE
         sizes=np.array([size for size, _, _ in entries], np.int64).reshape(-1, 2),
         polygons=sum(parsed.polygons for _, parsed, _ in entries),
         scores=sum(parsed.scores for _, parsed, _ in entries),
+        keypoints=sum(parsed.keypoints for _, parsed, _ in entries),
         image_key=files.image_key,
     )
     return index, [problem for _, _, problems in entries for problem in problems]
@@ -190,8 +193,24 @@ def _max_class(labels: list[np.ndarray]) -> float:
     return np.concatenate([np.empty((0, 5)), *labels])[:, 0].max(initial=-1)
 
 
+def shared_labels(index: DatasetIndex) -> list[str]:
+    """Describe the label files that belong to several images, one text per label file."""
+    pairs = [pair for pair in zip(index.label_files, index.images.names, strict=True) if pair[0] is not None]
+    label_files = absolute_paths([label_file for label_file, _ in pairs])
+    if len(set(label_files)) == len(label_files):
+        return []
+    images = defaultdict(dict)  # label file → its images, each once
+    for label_file, image in zip(label_files, absolute_paths([image for _, image in pairs]), strict=True):
+        images[label_file][image] = None
+    return [f"{label} has the labels of {' and '.join(names)}" for label, names in images.items() if len(names) > 1]
+
+
 def warn_about_labels(index: DatasetIndex) -> None:
-    """Warn about missing label files, polygons and scores."""
+    """Warn about missing and shared label files, polygons, scores and keypoints."""
+    shared = shared_labels(index)
+    if shared:
+        more = f" (and {len(shared) - 1} more such label files)" if len(shared) > 1 else ""
+        warn(f"{index.source}: {shared[0]}{more}")
     if index.missing_labels:
         warn(
             f"{index.source}: {index.missing_labels} of {len(index)} images have no label file and count as images "
@@ -206,5 +225,6 @@ def label_notes(index: DatasetIndex) -> list[str]:
     notes = (
         (index.polygons, "polygons; their bounding boxes are used"),
         (index.scores, "boxes with a score; the score is not used"),
+        (index.keypoints, "boxes with keypoints; the keypoints are not used"),
     )
     return [f"{count} label lines are {text}" for count, text in notes if count]

@@ -33,14 +33,15 @@ def cache_path(source: str | Path) -> Path | None:
 
 def file_keys(images: Sequence[str], labels: Sequence[str | None]) -> tuple[str, str]:
     """Digests of the image files, and of image and label files: image paths, sizes and times."""
-    digest = hashlib.sha256("\0".join(_absolute_paths(images)).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256("\0".join(absolute_paths(images)).encode("utf-8", "surrogateescape"))
     digest.update(_file_states(images).tobytes())
     image_key = digest.hexdigest()
     digest.update(_file_states(labels).tobytes())
     return image_key, digest.hexdigest()
 
 
-def _absolute_paths(paths: Sequence[str]) -> list[str]:
+def absolute_paths(paths: Sequence[str]) -> list[str]:
+    """Make paths absolute, without `.` and `..`; each folder is resolved once."""
     folders, absolute = {}, []
     for path in paths:
         folder, separator, name = path.rpartition(os.sep)
@@ -75,7 +76,7 @@ def write_cache(path: Path, index: DatasetIndex, key: str) -> None:
         "counts": np.array([len(labels) for labels in index.labels], np.int64),
         "labels": np.concatenate([np.empty((0, 5), np.float32), *index.labels]),
         "sizes": index.sizes,
-        "notes": np.array([index.missing_labels, index.polygons, index.scores], np.int64),
+        "notes": np.array([index.missing_labels, index.polygons, index.scores, index.keypoints], np.int64),
     }
     with contextlib.suppress(InputError, OSError), atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -89,15 +90,15 @@ def read_cache(path: Path, key: str, count: int) -> dict | None:
         count: number of images.
 
     Returns:
-        The fields `labels`, `sizes`, `polygons` and `scores` of a DatasetIndex; None if the cache is missing,
-        outdated or damaged.
+        The fields `labels`, `sizes`, `polygons`, `scores` and `keypoints` of a DatasetIndex; None if the cache is
+        missing, outdated or damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             if file["version"] != CACHE_VERSION or file["key"] != key:
                 return None
             counts, labels, sizes, notes = (file[name] for name in ("counts", "labels", "sizes", "notes"))
-        _, polygons, scores = notes.tolist()
+        _, polygons, scores, keypoints = notes.tolist()
         is_valid = (
             counts.shape == (count,)
             and sizes.shape == (count, 2)
@@ -111,4 +112,4 @@ def read_cache(path: Path, key: str, count: int) -> dict | None:
     ends = np.cumsum(counts).tolist()
     starts = [0, *ends[:-1]]
     labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
-    return {"labels": labels, "sizes": sizes, "polygons": polygons, "scores": scores}
+    return {"labels": labels, "sizes": sizes, "polygons": polygons, "scores": scores, "keypoints": keypoints}

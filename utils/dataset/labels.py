@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.dataset.label_layout import Layout, choose_layout
 from utils.text import shorten
 
 # How far a box may extend beyond the image, as a fraction of it: the rounding error of three decimals. It is clipped.
@@ -26,6 +27,7 @@ class ParsedLabels(NamedTuple):
     problems: list[tuple[int, str]]  # (line number from 1, what was expected and read) of the other lines
     polygons: int  # lines with polygons, converted to boxes
     scores: int  # lines with a score after the box, which is dropped
+    keypoints: int  # lines with keypoints after the box, which are dropped
 
 
 def label_candidates(image: str) -> list[str]:
@@ -76,45 +78,71 @@ def _list_names(folder: str) -> frozenset[str]:
 def parse_labels(text: str, classes: int | None = None) -> ParsedLabels:
     """Parse the content of a label file; blank lines are skipped, values are separated by any white space.
 
-    A polygon (class and three or more points, as some tools export objects) becomes its bounding box. A line with six
-    values is a box with a score, as detections are written; the score is dropped.
+    A line with six values is a box with a score, as detections are written. Longer lines are polygons, which become
+    their bounding boxes, or boxes with keypoints; `choose_layout` decides. Scores and keypoints are dropped.
 
     Args:
         classes: number of classes; None accepts every class from 0.
     """
-    rows, problems = [], []
-    polygons = scores = 0
+    lines, rows, problems = [], [], []
     for line_number, line in enumerate(text.split("\n"), 1):
         values = line.split()
         if not values:
             continue
         try:
-            rows.append(_parse_line(values, classes))
+            lines.append((line_number, line, *_parse_values(values, classes)))
+        except ValueError as error:
+            problems.append((line_number, f"{error}: {shorten(line.strip(), _SHOWN)!r}"))
+    long_rows = [row for *_, row in lines if len(row) > 5]
+    layout = choose_layout(long_rows) if long_rows else None
+    counts = {"polygon": 0, "keypoints": 0, "score": 0}
+    for line_number, line, class_id, row in lines:
+        try:
+            rows.append((class_id, *_clip_box(*_to_box(row, layout))))
         except ValueError as error:
             problems.append((line_number, f"{error}: {shorten(line.strip(), _SHOWN)!r}"))
         else:
-            polygons += len(values) > 6
-            scores += len(values) == 6
-    return ParsedLabels(np.array(rows, np.float32).reshape(-1, 5), problems, polygons, scores)
+            if len(row) > 4:
+                counts["score" if len(row) == 5 else layout or "polygon"] += 1
+    problems.sort()
+    labels = np.array(rows, np.float32).reshape(-1, 5)
+    return ParsedLabels(labels, problems, counts["polygon"], counts["score"], counts["keypoints"])
 
 
-def _parse_line(values: list[str], classes: int | None) -> tuple[float, ...]:
-    """Convert the values of one line to (class, cx, cy, w, h).
+def _parse_values(values: list[str], classes: int | None) -> tuple[float, list[float]]:
+    """Convert the values of one line to the class and the numbers after it.
 
     Raises:
         ValueError: with what was expected and what was read.
     """
-    count = len(values)
-    if count < 5 or (count > 6 and count % 2 == 0):
-        raise ValueError(f'expected "class cx cy w h", got {count} value{"s" if count != 1 else ""}')
-    class_id, *coordinates = (_parse_number(value) for value in values)
+    if len(values) < 5:
+        raise ValueError(f'expected "class cx cy w h", got {len(values)} value{"s" if len(values) != 1 else ""}')
+    class_id, *row = (_parse_number(value) for value in values)
     if class_id != int(class_id) or class_id < 0 or (classes is not None and class_id >= classes):
         limit = f"0…{classes - 1}" if classes is not None else "0 or more"
         raise ValueError(f"expected class {limit}, got {values[0]}")
-    if count == 6 and not 0 <= coordinates.pop() <= 1:
+    if len(row) == 5 and not 0 <= row[4] <= 1:
         raise ValueError(f"expected a score 0…1 as the sixth value, got {values[5]}")
-    box = _polygon_to_box(coordinates) if count > 6 else coordinates
-    return (class_id, *_clip_box(*box))
+    return class_id, row
+
+
+def _to_box(row: list[float], layout: Layout | None) -> Sequence[float]:
+    """Convert the numbers after the class to (cx, cy, w, h); `layout` is that of the file's long lines.
+
+    Raises:
+        ValueError: the line does not have this layout.
+    """
+    if len(row) <= 5 or layout == "keypoints":
+        return row[:4]
+    if layout == "track":
+        raise ValueError('expected "class cx cy w h", got 7 values, with a score and a track id')
+    if len(row) % 2:
+        raise ValueError(f'expected "class cx cy w h", got {len(row) + 1} values')
+    box = _polygon_to_box(row)
+    if layout is None:
+        _clip_box(*box)
+        raise ValueError(f"expected long lines that are all polygons or all keypoints, got {len(row) + 1} values")
+    return box
 
 
 def _parse_number(text: str) -> float:
