@@ -1,6 +1,7 @@
 """The .data file: what is read, and what is said about every kind of bad one."""
 
 import dataclasses
+import re
 import string
 from pathlib import Path
 
@@ -309,7 +310,9 @@ def test_no_file(tmp_path, make, message):
         ("batchsize=3", "unknown key 'batchsize' ignored; the nearest known key is 'batch_size'"),
         ("lr_rate=3", "unknown key 'lr_rate' ignored; the nearest known key is 'learning_rate'"),
         ("Names=x", "unknown key 'Names' ignored; the nearest known key is 'names'"),
-        ("=x", "unknown key '' ignored; the nearest known key is 'model_name'"),
+        ("=x", "unknown key '' ignored"),
+        ("模型=3", "unknown key '模型' ignored"),
+        ("fliplr=0.5", "unknown key 'fliplr' ignored"),
     ],
 )
 def test_unknown_keys_are_warned_about(write, capsys, line, warning):
@@ -318,11 +321,20 @@ def test_unknown_keys_are_warned_about(write, capsys, line, warning):
     assert capsys.readouterr().err == f"warning: {path}:1: {warning}\n"
 
 
-def test_unknown_key_unlike_any_other(write, capsys):
-    path = write("\n".join(["模型=3", *lines()]))
-    read_config(path)
-    warning = f"warning: {path}:1: unknown key '模型' ignored; the nearest known key is "
-    assert capsys.readouterr().err.startswith(warning)
+def test_many_unknown_keys_cause_ten_warnings(write, capsys):
+    read_config(write("\n".join([*(f"key{number}=3" for number in range(300)), *lines()])))
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 10
+    assert "more" in warnings[-1]
+
+
+def test_a_data_file_of_darknet_is_not_one_of_this_project(tmp_path, capsys):
+    """As exported by CVAT: it has no anchors."""
+    path = tmp_path / "obj.data"
+    path.write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n", encoding="utf-8")
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: .*import_dataset\.py {re.escape(str(tmp_path))} "):
+        read_config(path)
+    assert not capsys.readouterr().err
 
 
 # Names
@@ -368,6 +380,17 @@ def test_bad_names_in_a_data_file(write, tmp_path):
     with pytest.raises(InputError) as caught:
         read_config(write("\n".join(lines()), names="a\n\nb\n"))
     assert str(caught.value) == f"{tmp_path / 'small.names'}:2: expected a class name, got a blank line"
+
+
+def test_a_name_twice_causes_a_warning(write, tmp_path, capsys):
+    path = write("\n".join(lines(classes=4)))
+    (tmp_path / "small.names").write_text("cat\ndog\ncat\ncat\n", encoding="utf-8")
+    assert read_config(path).class_names == ("cat", "dog", "cat", "cat")
+    warnings = capsys.readouterr().err.splitlines()
+    assert [re.search(r"small\.names:(\d): class (\d) .*class (\d)", line).groups() for line in warnings] == [
+        ("3", "2", "0"),
+        ("4", "3", "0"),
+    ]
 
 
 # Properties

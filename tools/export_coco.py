@@ -40,8 +40,8 @@ def main(options: argparse.Namespace) -> int:
             image_size(index.images[position])
         except InputError as error:
             problems.append(error)
-    for problem in problems:
-        warn(f"dropped: {problem}")
+    for count, problem in enumerate(problems, 1):
+        warn(f"dropped: {problem}", count)
     if not readable.any():
         raise InputError(f"{source}: none of its {len(index)} images can be read")
     root = options.root or (source if source.is_dir() else source.parent)

@@ -53,6 +53,11 @@ def read_config(path: Path | str) -> Config:
     values = {key: _parse(path, key, *entry) for key, entry in entries.items()}
     values.setdefault("pre_weights", None)
     missing = [key for key in _PARSERS if key not in values]
+    if values.keys() <= {"classes", "train", "names", "pre_weights"} and entries:
+        raise InputError(
+            f"{path}: expected a .data file with anchors and training settings, got one of darknet; "
+            f"python3 tools/import_dataset.py {path.parent} --output data/NAME makes a .data file of this data set"
+        )
     if missing:
         raise InputError(f"{path}: missing key {', '.join(repr(key) for key in missing)}")
 
@@ -81,12 +86,12 @@ def read_config(path: Path | str) -> Config:
         fail("names", f"a file with one class name per line, in the working directory or in {path.parent}")
     class_names = read_names(values["names"])
     if len(class_names) != values["classes"]:
-        fail("classes", f"{len(class_names)}, the number of lines in {values['names']}")
+        fail("classes", f"{len(class_names)}, because {values['names']} has {len(class_names)} class names")
     return Config(path=path, class_names=class_names, **values)
 
 
 def read_names(path: Path | str) -> tuple[str, ...]:
-    """Read class names, one per line. Blank lines at the end are ignored.
+    """Read class names, one per line. Blank lines at the end are ignored. Warns about a name that occurs twice.
 
     Raises:
         InputError: no names, or a blank line between names.
@@ -95,12 +100,16 @@ def read_names(path: Path | str) -> tuple[str, ...]:
     for line, name in enumerate(names, 1):
         if not name:
             raise InputError(f"{path}:{line}: expected a class name, got a blank line")
+    repeated = [line for line, name in enumerate(names, 1) if name in names[: line - 1]]
+    for count, line in enumerate(repeated, 1):
+        first = names.index(names[line - 1]) + 1
+        warn(f"{path}:{line}: class {line - 1} has the name of class {first - 1}, {names[line - 1]!r}", count)
     return tuple(names)
 
 
 def _read_entries(path: Path) -> dict[str, tuple[int, str]]:
     """Return {key: (line number, text of the value)} in the order of the file."""
-    entries = {}
+    entries, unknown = {}, 0
     for line_number, line in enumerate(read_text(path).split("\n"), 1):
         line = line.strip()
         if not line or line[0] in "#[":
@@ -110,8 +119,11 @@ def _read_entries(path: Path) -> dict[str, tuple[int, str]]:
         if not separator:
             raise InputError(f"{path}:{line_number}: expected key=value, got {line!r}")
         if key not in _PARSERS:
-            near = difflib.get_close_matches(key, _PARSERS, n=1, cutoff=0)[0] if key else "model_name"
-            warn(f"{path}:{line_number}: unknown key {key!r} ignored; the nearest known key is {near!r}")
+            unknown += 1
+            near = difflib.get_close_matches(key, _PARSERS, n=1)
+            hint = f"; the nearest known key is {near[0]!r}" if near else ""
+            if key not in _DARKNET_KEYS:
+                warn(f"{path}:{line_number}: unknown key {key!r} ignored{hint}", unknown)
             continue
         if key in entries:
             raise InputError(f"{path}:{line_number}: {key}: second entry, the first is on line {entries[key][0]}")
@@ -192,6 +204,8 @@ def _to_float(text: str) -> float:
         return math.nan
     return value if math.isfinite(value) else math.nan
 
+
+_DARKNET_KEYS = ("valid", "backup", "eval", "results", "top")  # of darknet's .data files, not used here
 
 _PARSERS: dict[str, Callable[[str], object]] = {
     "model_name": _parse_name,

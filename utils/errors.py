@@ -2,6 +2,8 @@
 
 import sys
 
+MAX_WARNINGS = 10  # of a kind
+
 
 class InputError(ValueError):
     """The user's input cannot be used: a file, a line in it, an option. Exit status 2.
@@ -14,6 +16,13 @@ class RunError(RuntimeError):
     """The input was valid but the run failed: disk full, loss not finite, no network. Exit status 1."""
 
 
-def warn(message: str) -> None:
-    """Print one `warning: …` line to standard error; standard output is for results."""
-    print(f"warning: {message}", file=sys.stderr)
+def warn(message: str, count: int = 1) -> None:
+    """Print one `warning: …` line to standard error; standard output is for results.
+
+    Args:
+        message: the text.
+        count: of the warnings of this kind so far, with this one. Only the first ones are printed.
+    """
+    if count <= MAX_WARNINGS:
+        more = " (more such warnings are not shown)" if count == MAX_WARNINGS else ""
+        print(f"warning: {message}{more}", file=sys.stderr)

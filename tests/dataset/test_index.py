@@ -266,7 +266,7 @@ def test_polygons_and_scores_cause_one_warning_each(source, capsys):
         load_index(source)
         polygons, scores = capsys.readouterr().err.splitlines()
         assert polygons.startswith(f"warning: {source}: 2 label lines are polygons")
-        assert scores.startswith(f"warning: {source}: 1 label lines are boxes with a score")
+        assert scores.startswith(f"warning: {source}: 1 label lines are boxes with a sixth value")
 
 
 def test_a_label_file_of_two_images_causes_a_warning(source, capsys):

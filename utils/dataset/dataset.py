@@ -99,7 +99,8 @@ class DetectionDataset(Dataset):
                     raise
                 if not self._reported[candidate]:
                     self._reported[candidate] = True
-                    warn(f"{error}; {'replaced by a black image' if self.corrupt == 'blank' else 'skipped'}")
+                    handling = "replaced by a black image" if self.corrupt == "blank" else "skipped"
+                    warn(f"{error}; {handling}", count=int(self._reported.sum()))
                 if self.corrupt == "blank":
                     return np.zeros((self.height, self.width, 3), np.uint8), labels
         raise InputError(f"{self.index.source}: none of its {len(self)} images can be read")

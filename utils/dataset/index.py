@@ -224,7 +224,7 @@ def label_notes(index: DatasetIndex) -> list[str]:
     """Describe how label lines were changed, one text per kind of change."""
     notes = (
         (index.polygons, "polygons; their bounding boxes are used"),
-        (index.scores, "boxes with a score; the score is not used"),
+        (index.scores, "boxes with a sixth value; it is taken for a score (not for an angle) and not used"),
         (index.keypoints, "boxes with keypoints; the keypoints are not used"),
     )
     return [f"{count} label lines are {text}" for count, text in notes if count]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from utils.anchors import MATCH_RATIO, box_sizes
+from utils.anchors import MATCH_RATIO, box_sizes, cluster, fit
 from utils.boxes import side_ratio
 from utils.dataset.index import DatasetIndex
-from utils.errors import warn
+from utils.errors import InputError, warn
 from utils.text import shorten
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ MIN_BOXES = {"train": 100, "val": 20}  # per class; with fewer, training or the 
 NOTABLE_SHARE = 0.01  # of all boxes; fewer doubtful boxes cause no warning
 ERROR, WARNING = "error", "warning"
 
+_ANCHOR_SAMPLE = 2000  # boxes
 _MAX_WARNING = 160  # characters of an item that a warning quotes
 _HANDLING = {"train": "skipped", "val": "replaced by black images; their objects count as false negatives"}
 
@@ -97,13 +98,16 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
         for path, labels in zip(index.images, index.labels, strict=True)
         if (extra := len(labels) - len(np.unique(labels, axis=0)))
     ]
+    # The anchors belong to the training set.
+    better = key == "train" and statistics.unmatched.mean() > NOTABLE_SHARE and _has_better_anchors(statistics, config)
+    advice = "; genanchors.py computes new anchors that match more" if better else ""
     doubtful = [
         f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) are {text}"
         for mask, text in (
             (statistics.too_small, f"smaller than {MIN_VISIBLE} pixels at input size, too small to detect"),
             (
                 statistics.unmatched,
-                f"not within a factor of {MATCH_RATIO:g} of any anchor; genanchors.py computes new ones",
+                f"not within a factor of {MATCH_RATIO:g} of any anchor{advice}",
             ),
         )
         if mask.sum() > NOTABLE_SHARE * boxes
@@ -114,6 +118,17 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
         Finding(WARNING, f"{key}: same line twice in a label file", repeated),
         Finding(WARNING, f"{key}: boxes", doubtful),
     ]
+
+
+def _has_better_anchors(statistics: DatasetStatistics, config: Config) -> bool:
+    """Whether k-means on a sample of the boxes finds anchors that match clearly more boxes."""
+    sizes, current = statistics.sizes, np.array(config.anchors).reshape(-1, 2)
+    sample = np.random.default_rng(0).choice(sizes, min(len(sizes), _ANCHOR_SAMPLE), replace=False)
+    try:
+        anchors = cluster(sample, len(current), restarts=2)
+    except InputError:  # too few boxes
+        return False
+    return fit(sizes, anchors).recall > fit(sizes, current).recall + NOTABLE_SHARE
 
 
 def warn_about_dataset(key: str, index: DatasetIndex, config: Config) -> None:

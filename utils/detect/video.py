@@ -21,7 +21,6 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp", ".ogv"}
     | {".gif"}
 )
-_MAX_WARNINGS = 10  # of one kind
 
 _DEFAULT_FPS = 30.0  # for cameras that do not report their rate
 _MAX_FPS = 1000.0
@@ -144,13 +143,6 @@ def frame_count(capture: cv2.VideoCapture) -> int | None:
 
 
 def warn_above_progress(message: str, count: int = 1) -> None:
-    """Print a warning; without this, it would be on the line of the progress bar.
-
-    Args:
-        message: the text.
-        count: of the warnings of this kind so far, with this one. Only the first ones are printed.
-    """
-    if count > _MAX_WARNINGS:
-        return
+    """Print a warning as `warn` does; without this, it would be on the line of the progress bar."""
     with tqdm.external_write_mode(file=sys.stderr):
-        warn(message + (" (more such warnings are not shown)" if count == _MAX_WARNINGS else ""))
+        warn(message, count)
