@@ -102,10 +102,15 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
     better = key == "train" and statistics.unmatched.mean() > NOTABLE_SHARE and _has_better_anchors(statistics, config)
     advice = "; genanchors.py computes new anchors that match more" if better else ""
     doubtful = [
-        f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) are {text}"
-        for mask, text in (
-            (statistics.too_small, f"smaller than {MIN_VISIBLE} pixels at input size, too small to detect"),
+        Finding(WARNING, f"{key}: {kind}", [f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) are {text}"])
+        for kind, mask, text in (
             (
+                "boxes too small",
+                statistics.too_small,
+                f"smaller than {MIN_VISIBLE} pixels at input size, too small to detect",
+            ),
+            (
+                "boxes without anchor",
                 statistics.unmatched,
                 f"not within a factor of {MATCH_RATIO:g} of any anchor{advice}",
             ),
@@ -116,7 +121,7 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
         Finding(WARNING, f"{key}: classes without boxes", [", ".join(without_boxes)] if without_boxes else []),
         Finding(WARNING, f"{key}: classes with fewer than {MIN_BOXES[key]} boxes", [", ".join(rare)] if rare else []),
         Finding(WARNING, f"{key}: same line twice in a label file", repeated),
-        Finding(WARNING, f"{key}: boxes", doubtful),
+        *doubtful,
     ]
 
 
