@@ -10,6 +10,8 @@ from tests.helpers.dataset_files import write_data, write_image
 from tests.helpers.random_detector import save_random_weights
 from utils.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = sorted(path.stem for path in (REPO / "benchmarks").glob("*.py") if path.stem != "result_file")
 
 

@@ -11,6 +11,8 @@ from tests.helpers.random_detector import save_random_weights
 from tests.scripts.test_pytorch2onnx import export
 from utils import cli
 
+pytestmark = pytest.mark.slow
+
 HEADER = ["model", "runtime", "precision", "KB", "AP50", "AP", "ms,", "1", "thr.", "ms,", "2", "thr."]
 
 

@@ -18,6 +18,8 @@ from utils.evaluation.evaluate import compute_metrics
 from utils.runtimes.loading import load_runtime
 from utils.weights.checkpoint import load_weights
 
+pytestmark = pytest.mark.slow
+
 REPO = Path(__file__).resolve().parents[2]
 CARDS = (REPO / "modelzoo" / "README.md").read_text(encoding="utf-8")
 NAMES = sorted(path.name for path in (REPO / "modelzoo").glob("*-352.pth"))

@@ -22,6 +22,8 @@ from tests.helpers.dataset_files import write_data, write_image
 from tests.helpers.random_detector import add_description, save_random_weights
 from utils import cli
 
+pytestmark = pytest.mark.slow
+
 PLOTS = {"precision_recall.png", "f1.png", "confusion_matrix.png", "worst.jpg"}
 SIZES = ((64, 48), (96, 64), (40, 80), (120, 90), (33, 31), (200, 50), (64, 64))
 

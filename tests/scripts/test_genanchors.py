@@ -10,6 +10,8 @@ import pytest
 from utils.anchors import fit, format_anchors
 from utils.config import read_config
 
+pytestmark = pytest.mark.slow
+
 # The original's file format: `w,h` pairs with two decimals on line 1, the average IoU with six decimals on line 2.
 FORM = re.compile(r"\d+\.\d\d,\d+\.\d\d(, \d+\.\d\d,\d+\.\d\d)*\n[01]\.\d{6}\n")
 

@@ -24,6 +24,8 @@ from utils.runtimes.loading import load_runtime
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import read_param
 
+pytestmark = pytest.mark.slow
+
 CASES = [((96, 64), ("cat",)), ((96, 64), ("猫", "dog", "cow")), ((128, 160), ("cat",)), ((128, 160), ("a", "b", "c"))]
 
 

@@ -22,6 +22,8 @@ from utils.dataset.images import read_image
 from utils.dataset.labels import parse_labels
 from utils.detect import sources, video
 
+pytestmark = pytest.mark.slow
+
 RELEASED = "coco2017-0.241078ap-model.pth"
 NAMES = ("猫", "hot dog/bun", "собака")
 DATA = """[name]

@@ -16,6 +16,8 @@ from model.detector import Detector
 from tests.helpers.training_files import assert_equal, results, write_shapes
 from utils.errors import InputError, RunError
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 6
 
 

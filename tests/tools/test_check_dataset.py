@@ -10,6 +10,8 @@ from tests.helpers.checked_sets import check, write_good_sets
 from tests.helpers.dataset_files import write_data, write_image
 from utils.dataset.images import read_image
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "tools/check_dataset.py"
 
 

@@ -24,6 +24,8 @@ from utils.dataset.index import load_index
 from utils.dataset.labels import find_labels
 from utils.dataset.lists import list_images
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "tools/import_dataset.py"
 
 
