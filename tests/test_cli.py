@@ -183,3 +183,8 @@ def test_warnings_go_to_standard_error(capsys):
     warn("3 label files are missing")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "warning: 3 label files are missing\n")
+
+
+def test_control_characters_in_messages_are_escaped(capsys):
+    warn("names:3: got 'a\x1b[2J'\nfake: line")
+    assert capsys.readouterr().err == "warning: names:3: got 'a\\x1b[2J'\\nfake: line\n"

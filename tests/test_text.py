@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.text import align_columns, display_width
+from utils.text import align_columns, display_width, printable
 
 
 @pytest.mark.parametrize(("text", "width"), [("", 0), ("abc", 3), ("größe", 5), ("安全帽", 6), ("e\u0301", 1)])
@@ -20,3 +20,18 @@ def test_columns_are_aligned(rows):
     for row, line in zip(rows, lines, strict=True):
         assert line.startswith(row[0])
         assert "".join(row).replace(" ", "") == line.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("größe 安全帽 👷🏽‍♀️ \\", "größe 安全帽 👷🏽‍♀️ \\"),
+        ("a\x1b[31mred", "a\\x1b[31mred"),
+        ("a\rb\nc\td\0", "a\\rb\\nc\\td\\x00"),
+        ("\x9b2J", "\\x9b2J"),
+        ("gnp.\u202ecat", "gnp.\\u202ecat"),
+    ],
+)
+def test_control_characters_are_escaped(text, expected):
+    assert printable(text) == expected
+    assert align_columns([[text, "1"]]) == f"{expected}  1"

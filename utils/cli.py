@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from utils.errors import InputError, RunError
+from utils.text import printable
 
 
 def parser(description: str, examples: Sequence[str]) -> argparse.ArgumentParser:
@@ -59,7 +60,7 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
 def _report(error: BaseException, message: str, debug: bool, status: int) -> int:
     if debug:
         traceback.print_exception(error)
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return status
 
 

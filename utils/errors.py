@@ -2,6 +2,8 @@
 
 import sys
 
+from utils.text import printable
+
 MAX_WARNINGS = 10  # of a kind
 
 
@@ -25,4 +27,4 @@ def warn(message: str, count: int = 1) -> None:
     """
     if count <= MAX_WARNINGS:
         more = " (more such warnings are not shown)" if count == MAX_WARNINGS else ""
-        print(f"warning: {message}{more}", file=sys.stderr)
+        print(f"warning: {printable(message)}{more}", file=sys.stderr)

@@ -1,7 +1,16 @@
 """Text for messages: tables with aligned columns, shortened texts and lists."""
 
+import re
 import unicodedata
 from collections.abc import Collection, Sequence
+
+# Control characters, and those that change the direction of the text around them.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Escape control characters, so that a name in a file cannot move the cursor or hide text in a terminal."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def align_columns(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
@@ -11,6 +20,7 @@ def align_columns(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -
         rows: cells, equally many per row; a header is a row.
         left: indices of the left-aligned columns; the others are right-aligned.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -7,7 +7,7 @@ import numpy as np
 from utils.check.checks import Report
 from utils.config import Config
 from utils.dataset.statistics import ERROR, MIN_VISIBLE, WARNING, DatasetStatistics
-from utils.text import align_columns
+from utils.text import align_columns, printable
 
 SHOWN = 10  # lines per finding in the text; JSON has all
 BAR_LENGTH = 40  # characters of the longest bar of a histogram
@@ -70,7 +70,10 @@ def as_text(report: Report, config: Config) -> str:
         *_histogram_tables(sets),
     ]
     for finding in sorted(report.findings, key=lambda finding: finding.level == ERROR):
-        lines = [f"{finding.level}: {finding.kind} ({len(finding.items)})", *map("  {}".format, finding.items[:SHOWN])]
+        lines = [
+            f"{finding.level}: {finding.kind} ({len(finding.items)})",
+            *(f"  {printable(item)}" for item in finding.items[:SHOWN]),
+        ]
         if len(finding.items) > SHOWN:
             lines.append(f"  … and {len(finding.items) - SHOWN} more (--json lists all)")
         parts.append("\n".join(lines))
