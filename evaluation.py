@@ -16,6 +16,7 @@ from utils import cli
 
 def main(options):
     from utils.config import read_config
+    from utils.dataset.coco_json import describe_ids
     from utils.dataset.index import open_list
     from utils.errors import warn
     from utils.evaluation.compare import compare_models
@@ -50,7 +51,7 @@ def main(options):
         written.append(options.json)
     if options.save_detections:
         write_text(options.save_detections, json.dumps(evaluation.results) + "\n")
-        written.append(options.save_detections)
+        written.append(f"{options.save_detections}: {describe_ids(index.images, config.class_names)}")
     if options.plots:
         from utils.plots.fonts import class_labels
 

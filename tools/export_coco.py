@@ -3,8 +3,8 @@
     python3 tools/export_coco.py --data data/mine/mine.data --set val --output mine-val.json
     python3 tools/export_coco.py --list photos/val.txt --names photos/mine.names --output mine-val.json
 
-Images without label file have no objects. Category ids are class ids + 1. Image ids are the file names if all are
-different integers, as in COCO, else 1, 2, 3, …
+Images without label file have no objects. Category ids are COCO's if the classes are COCO's, else class ids + 1. Image
+ids are the file names if all are different integers, as in COCO, else 1, 2, 3, …
 """
 
 import argparse
@@ -18,7 +18,7 @@ def main(options: argparse.Namespace) -> int:
     import json
 
     from utils.config import read_config, read_names
-    from utils.dataset.coco_json import coco_content
+    from utils.dataset.coco_json import coco_content, describe_ids
     from utils.dataset.images import image_size
     from utils.dataset.index import scan_dataset, warn_about_labels
     from utils.dataset.lists import list_path
@@ -52,6 +52,7 @@ def main(options: argparse.Namespace) -> int:
         print(f"dropped: {len(problems)} entries")
     counts = f"{readable.sum()} images, {len(content['annotations'])} boxes, {len(names)} categories"
     print(f"wrote {options.output}: {counts}; the images are in {root}")
+    print(describe_ids(index.images, names))
     return 1 if problems else 0
 
 

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.helpers.measured import FRAME, detections_of, index_of, labels_of, measured_sets
-from utils.dataset.coco_json import coco_content, image_ids
+from utils.dataset.coco_json import category_ids, coco_content, image_ids
 from utils.evaluation.coco import COCO_METRICS, coco_metrics, coco_results
 
 BOX, FAR_BOX = (10, 10, 60, 60), (200, 200, 300, 260)
@@ -23,7 +23,7 @@ NAMES = ("cat", "dog", "cow")
 
 def compute(detections, labels, sizes=None, names=NAMES, **options):
     index = index_of(labels, sizes)
-    results = coco_results(detections, image_ids(index.images), FRAME, index.sizes)
+    results = coco_results(detections, image_ids(index.images), category_ids(names), FRAME, index.sizes)
     return coco_metrics(results, coco_content(index, names, "."), **options)
 
 
@@ -44,7 +44,9 @@ def pycocotools_stats(results, truth, max_det=100):
 @pytest.fixture(scope="module")
 def golden(released):
     index = released.index
-    results = coco_results(released.detections, image_ids(index.images), FRAME, index.sizes)
+    results = coco_results(
+        released.detections, image_ids(index.images), category_ids(released.class_names), FRAME, index.sizes
+    )
     truth = coco_content(index, released.class_names, index.source.parent)
     return results, truth, coco_metrics(results, truth)
 
@@ -94,7 +96,7 @@ def test_pycocotools_reads_the_results_file(golden, tmp_path):
 
 def test_results_contain_image_class_box_and_score():
     results = coco_results(
-        [detections_of(), detections_of((0, 0, 176, 88, 0.5, 2))], [7, 9], FRAME, [(1, 1), (704, 352)]
+        [detections_of(), detections_of((0, 0, 176, 88, 0.5, 2))], [7, 9], [1, 2, 3], FRAME, [(1, 1), (704, 352)]
     )
     assert results == [{"image_id": 9, "category_id": 3, "bbox": [0, 0, 352, 88], "score": 0.5}]
 
@@ -182,7 +184,7 @@ def test_only_the_best_max_det_detections_count(max_det, recall):
 def test_nothing_is_printed_and_no_argument_is_modified(capsys):
     labels = [labels_of((*BOX, 0))]
     truth = coco_content(index_of(labels), NAMES, ".")
-    results = coco_results([detections_of((*BOX, 0.9, 0))], [1], FRAME, [FRAME])
+    results = coco_results([detections_of((*BOX, 0.9, 0))], [1], [1], FRAME, [FRAME])
     before = copy.deepcopy((truth, results))
     coco_metrics(results, truth)
     assert (truth, results) == before
@@ -199,7 +201,7 @@ def test_results_need_not_be_sorted(golden):
 def test_equals_pycocotools(measured, max_det, size):
     detections, labels = measured
     index = index_of(labels, [size] * len(labels))
-    results = coco_results(detections, image_ids(index.images), FRAME, index.sizes)
+    results = coco_results(detections, image_ids(index.images), category_ids(NAMES), FRAME, index.sizes)
     if not results or not sum(map(len, labels)):
         return
     truth = coco_content(index, NAMES, ".")

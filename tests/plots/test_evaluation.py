@@ -32,7 +32,7 @@ def measure(classes, detected=True, labeled=True, names=None):
         for class_id in range(classes)
     ]
     index = index_of(labels)
-    results = coco_results(detections, range(1, classes + 1), FRAME, index.sizes)
+    results = coco_results(detections, range(1, classes + 1), range(1, classes + 1), FRAME, index.sizes)
     coco = coco_metrics(results, coco_content(index, names, "."))
     return coco, confusion_matrix(detections, labels, FRAME, classes), class_labels(names)
 

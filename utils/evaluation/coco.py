@@ -6,7 +6,7 @@ An undefined metric, for example the AP of a class without labels, is NaN.
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,19 +64,23 @@ class CocoMetrics:
 
 
 def coco_results(
-    detections: Iterable[ArrayLike], ids: Iterable[int], frame_size: tuple[int, int], image_sizes: ArrayLike
+    detections: Iterable[ArrayLike],
+    ids: Iterable[int],
+    category_ids: Sequence[int],
+    frame_size: tuple[int, int],
+    image_sizes: ArrayLike,
 ) -> list[dict]:
     """Convert detections to COCO's results format, which `pycocotools.coco.COCO.loadRes` reads.
 
     Args:
         detections: [n, 6] per image, (x1, y1, x2, y2, score, class) in network input pixels.
         ids: image ids, from `utils.dataset.coco_json.image_ids`.
+        category_ids: category id of each class id, from `utils.dataset.coco_json.category_ids`.
         frame_size: (width, height) of the network input in pixels.
         image_sizes: [N, 2], (width, height) in pixels.
 
     Returns:
-        One dict per detection, with image_id, category_id (class id + 1, as in `coco_content`), bbox [x, y, w, h] in
-        image pixels and score.
+        One dict per detection, with image_id, category_id, bbox [x, y, w, h] in image pixels and score.
     """
     scales = np.asarray(image_sizes, np.float64) / frame_size
     results = []
@@ -86,7 +90,7 @@ def coco_results(
         # A thousandth of a pixel is precise enough and halves the file. The metrics use the rounded values too.
         boxes, scores = np.hstack((corner, size)).round(3), rows[:, 4].round(6)
         results += [
-            {"image_id": image_id, "category_id": int(class_id) + 1, "bbox": box, "score": score}
+            {"image_id": image_id, "category_id": category_ids[int(class_id)], "bbox": box, "score": score}
             for box, score, class_id in zip(boxes.tolist(), scores.tolist(), rows[:, 5], strict=True)
         ]
     return results

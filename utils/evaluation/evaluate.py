@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.dataset.coco_json import coco_content, image_ids
+from utils.dataset.coco_json import category_ids, coco_content, image_ids
 from utils.dataset.index import DatasetIndex
 from utils.evaluation.coco import CocoMetrics, coco_metrics, coco_results
 from utils.evaluation.original import OriginalMetrics, original_metrics
@@ -37,7 +37,8 @@ def compute_metrics(
     """
     # A file that is not an image has no size. Its labels still count, as false negatives.
     index = dataclasses.replace(index, sizes=np.where(index.sizes > 0, index.sizes, frame_size))
-    results = coco_results(detections, image_ids(index.images), frame_size, index.sizes)
+    ids = image_ids(index.images), category_ids(class_names)
+    results = coco_results(detections, *ids, frame_size, index.sizes)
     truth = coco_content(index, class_names, index.source.parent)
     return Evaluation(
         detections=detections,
