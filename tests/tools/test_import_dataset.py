@@ -212,3 +212,15 @@ def test_no_objects(run_script, tmp_path):
     result = run_script(SCRIPT, ".", "--output", "out", cwd=tmp_path)
     assert result.returncode == 2
     assert "expected annotations with objects" in result.stderr
+
+
+def test_an_import_without_boxes_fails_and_says_why(run_script, tmp_path):
+    path, content = write_coco(tmp_path)
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    path.write_text(json.dumps(content), encoding="utf-8")
+    result = run_script(SCRIPT, "all.json", "--output", "out", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: all.json: ")
+    assert "--keep-crowds" in result.stderr
+    assert not (tmp_path / "out").exists()
