@@ -51,8 +51,8 @@ if __name__ == "__main__":
         "--origin",
         type=int,
         choices=(0, 1),
-        default=1,
-        help="VOC: 1 if corners are pixels in the box, counted from 1; 0 if they are coordinates from 0",
+        help="VOC: 1 if corners are pixels in the box, counted from 1; 0 if they are coordinates from 0; default: 0 if "
+        "a corner is 0 or boxes have fractions, else 1",
     )
     add("--names", type=Path, help="keep only the classes in this file, in its order")
     add("--name", help="name of the files and the model; default: name of the output folder")

@@ -20,7 +20,15 @@ def test_listed_classes_are_those_of_the_training_set():
 
 def test_classes_that_are_not_listed_are_collected_from_both_sets():
     sets = {"train": annotate(("dog", "cat"), listed=False), "val": annotate(("cat", "bird"), listed=False)}
-    assert choose_classes(sets) == ("bird", "cat", "dog")
+    assert choose_classes(sets) == ("dog", "cat", "bird")
+
+
+def test_classes_that_differ_in_case_only_cause_a_warning(capsys):
+    sets = {"train": annotate(("Helmet", "head"), listed=False), "val": annotate(("helmet", "head"), listed=False)}
+    assert choose_classes(sets) == ("Helmet", "head", "helmet")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'Helmet'" in line
+    assert "'helmet'" in line
 
 
 @pytest.mark.parametrize("listed", [True, False])

@@ -62,3 +62,16 @@ def test_real_boxes_differ_by_half_a_pixel_at_most(shared, tmp_path):
         boxes = np.hstack((labels[:, 1:3] - labels[:, 3:] / 2, labels[:, 1:3] + labels[:, 3:] / 2))
         assert (np.abs(boxes - corners) * np.tile(size, 2)).max() <= 0.5 + 1e-3
         assert not np.isnan(boxes).any()
+
+
+@pytest.mark.parametrize(
+    ("corners", "left", "noted"),
+    [((1, 1, 32, 24), 0, False), ((0, 0, 32, 24), 0, True), ((8.5, 1, 32, 24), 8.5, True)],
+)
+def test_corners_decide_the_origin(corners, left, noted, tmp_path):
+    write_voc(tmp_path / "a.xml", [("cat", corners, False)])
+    problems = Problems()
+    options = ImportOptions(tmp_path, tmp_path / "out")
+    annotations = voc.read(options.sets["train"], options, problems)
+    assert annotations.images[0].boxes[0].corners[0] == left
+    assert [("--origin 1" in note) for note in problems.notes] == [True] * noted

@@ -177,18 +177,18 @@ def test_voc(run_script, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "1 difficult boxes" in result.stdout
     config = read_config(tmp_path / "out/out.data")
-    assert config.class_names == ("cat & co", "dog")
+    assert config.class_names == ("dog", "cat & co")
     train, val = (load_index(path, classes=2) for path in (config.train, config.val))
     by_name = {image.name: labels.tolist() for image, labels in zip(train.images, train.labels, strict=True)}
-    assert by_name == {"2007_1.jpg": [[1, 0.25, 0.25, 0.5, 0.5]], "photo.png": [[0, 0.5, 0.5, 1, 1]], "empty.jpg": []}
+    assert by_name == {"2007_1.jpg": [[0, 0.25, 0.25, 0.5, 0.5]], "photo.png": [[1, 0.5, 0.5, 1, 1]], "empty.jpg": []}
     assert list(val.images) == [tmp_path / "out/images/val/sub/zwei drei.JPEG"]
-    assert val.labels[0].tolist() == [[1, 0.5, 0.5, 0.5, 0.5]]
+    assert val.labels[0].tolist() == [[0, 0.5, 0.5, 0.5, 0.5]]
 
     options = ("--images", "VOC/JPEGImages", "--keep-difficult", "--place", "copy")
     result = run_script(SCRIPT, "VOC/Annotations", *lists, *options, "--output", "all", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     index = load_index(read_config(tmp_path / "all/all.data").train)
-    assert sorted(index.labels[0].tolist()) == [[0, 0.75, 0.75, 0.5, 0.5], [1, 0.25, 0.25, 0.5, 0.5]]
+    assert sorted(index.labels[0].tolist()) == [[0, 0.25, 0.25, 0.5, 0.5], [1, 0.75, 0.75, 0.5, 0.5]]
 
 
 def test_voc_problems_are_listed(run_script, tmp_path):
@@ -214,3 +214,15 @@ def test_no_objects(run_script, tmp_path):
     result = run_script(SCRIPT, ".", "--output", "out", cwd=tmp_path)
     assert result.returncode == 2
     assert "expected annotations with objects" in result.stderr
+
+
+def test_an_import_without_boxes_fails_and_says_why(run_script, tmp_path):
+    path, content = write_coco(tmp_path)
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    path.write_text(json.dumps(content), encoding="utf-8")
+    result = run_script(SCRIPT, "all.json", "--output", "out", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: all.json: ")
+    assert "--keep-crowds" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,13 +1,15 @@
 """Annotations as all readers return them, and the choice of the class names."""
 
+import itertools
 import textwrap
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.config import read_names
-from utils.errors import InputError
+from utils.errors import InputError, warn
 
 
 class Box(NamedTuple):
@@ -36,16 +38,20 @@ class Annotations(NamedTuple):
 
 @dataclass
 class Problems:
-    """Entries that an import drops, changes or skips."""
+    """Entries that an import drops, changes or skips, and what it had to decide."""
 
     dropped: list[str] = field(default_factory=list)  # one line per broken entry
-    changed: list[str] = field(default_factory=list)  # one line per box that is cut to its image
+    changed: list[str] = field(default_factory=list)  # one line per box or image that is not taken as it is
+    notes: list[str] = field(default_factory=list)  # one line per decision about a whole set
     skipped: Counter[str] = field(default_factory=Counter)  # {kind of entry that the options exclude: count}
 
     @property
-    def example(self) -> str:
-        """The first dropped entry, as the end of an error message."""
-        return f", for example {self.dropped[0]}" if self.dropped else ""
+    def reasons(self) -> str:
+        """What was skipped and dropped, as the end of an error message."""
+        parts = [f"{count} {kind} skipped" for kind, count in self.skipped.items()]
+        if self.dropped:
+            parts.append(f"{len(self.dropped)} entries dropped, for example {self.dropped[0]}")
+        return "".join(f"; {part}" for part in parts)
 
 
 def choose_classes(sets: dict[str, Annotations], names: Path | None = None) -> tuple[str, ...]:
@@ -54,16 +60,14 @@ def choose_classes(sets: dict[str, Annotations], names: Path | None = None) -> t
     Args:
         sets: {"train": …, "val": …}, the training set first, all of the same format.
         names: file of the class names to keep, in its order; without it, the classes that the training set lists,
-            or all classes that occur, sorted, if the format has no list of classes.
+            or all classes in the order in which they occur, if the format has no list of classes.
 
     Raises:
         InputError: a class in `names` that no set has, or a listed class that the training set does not have.
     """
-    found = {
-        key: annotations.class_names or {box.class_name for image in annotations.images for box in image.boxes}
-        for key, annotations in sets.items()
-    }
-    known = set().union(*found.values())
+    found = {key: annotations.class_names or _occurring_classes(annotations) for key, annotations in sets.items()}
+    known = tuple(dict.fromkeys(itertools.chain(*found.values())))
+    _warn_about_case(known)
     if names:
         chosen = read_names(names)
         for name in chosen:
@@ -71,11 +75,23 @@ def choose_classes(sets: dict[str, Annotations], names: Path | None = None) -> t
                 raise InputError(f"{names}: class {name!r} is not in the annotations: {_join(known)}")
         return chosen
     if sets["train"].class_names is None:
-        return tuple(sorted(known))
-    if extra := known.difference(found["train"]):
+        return known
+    if extra := set(known).difference(found["train"]):
         raise InputError(f"the val set has classes that the train set does not have: {_join(extra)}")
     return sets["train"].class_names
 
 
-def _join(names: set[str]) -> str:
+def _occurring_classes(annotations: Annotations) -> Iterable[str]:
+    return dict.fromkeys(box.class_name for image in annotations.images for box in image.boxes)
+
+
+def _warn_about_case(names: Iterable[str]) -> None:
+    spellings = {}
+    for name in names:
+        first = spellings.setdefault(name.casefold(), name)
+        if first != name:
+            warn(f"the classes {first!r} and {name!r} differ in upper and lower case only")
+
+
+def _join(names: Iterable[str]) -> str:
     return textwrap.shorten(", ".join(map(repr, sorted(names))), 200, placeholder=" …")

@@ -4,20 +4,20 @@ Format: https://cocodataset.org/#format-data. A box is [x, y, width, height] in 
 corner.
 """
 
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems
+from utils.convert.coco_entries import parse, polygon_box, read_entries, show
 from utils.convert.options import ImportOptions, SetSource
-from utils.errors import InputError
-from utils.files import read_text
-from utils.text import shorten
+from utils.errors import InputError, warn
 
 TITLE = "a COCO JSON file"
 OPTIONS = ("keep_crowds",)
 
-_LARGEST = 1e9  # pixels; larger numbers are mistakes
+_LAYOUT_SAMPLE = 10_000  # boxes that show whether they are given by two corners
+_ROUNDING = 1.01  # factor for areas, and pixels for borders
 
 
 def recognize(source: Path) -> bool:
@@ -31,110 +31,128 @@ def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotat
     The classes are all categories in the order of their ids, which need not be contiguous.
 
     Raises:
-        InputError: not JSON, not the structure of COCO, or a broken category.
+        InputError: not JSON, not the structure of COCO, a broken category, or boxes that are given by two corners.
     """
     path = part.source
-    content = _parse(path)
-    names = _category_names(path, content)
-    images = {}
-    for where, entry in _entries(path, content, "images", problems.dropped):
-        size = (entry.get("width"), entry.get("height"))
-        image = AnnotatedImage((entry["file_name"],), size if None not in size else None, [], where)
-        if images.setdefault(entry["id"], image) is not image:
-            problems.dropped.append(
-                f"{where}: id: expected a unique id, got that of {images[entry['id']].file_names[0]}"
-            )
-    for where, entry in _entries(path, content, "annotations", problems.dropped):
+    content = parse(path)
+    names = _category_names(path, content, problems)
+    images = _read_images(path, content, problems)
+    _fill_boxes(path, content, problems)
+    layouts = {}  # {(image, bbox): (fits as x, y, width, height; fits as x1, y1, x2, y2)}
+    for where, entry in read_entries(path, content, "annotations", problems.dropped):
         image, class_name = images.get(entry["image_id"]), names.get(entry["category_id"])
-        if image is None or class_name is None:
-            key = "image_id" if image is None else "category_id"
-            problems.dropped.append(f"{where}: {key}: expected one that is listed, got {_shorten(entry[key])}")
-        elif entry.get("iscrowd") and not options.keep_crowds:
-            problems.skipped["crowd boxes (--keep-crowds keeps them)"] += 1
+        if image is None:
+            problems.dropped.append(f"{where}: image_id: expected the id of an image, got {show(entry['image_id'])}")
+        elif class_name is None:
+            got = show(entry["category_id"])
+            problems.dropped.append(f"{where}: category_id: expected the id of a category, got {got}")
+        elif (entry["iscrowd"] or entry["ignore"]) and not options.keep_crowds:
+            problems.skipped["boxes marked with iscrowd or ignore (--keep-crowds keeps them)"] += 1
         else:
             x, y, width, height = entry["bbox"]
             image.boxes.append(Box(class_name, (x, y, x + width, y + height), where))
+            if image.size and len(layouts) < _LAYOUT_SAMPLE:
+                layouts[(image.where, x, y, width, height)] = _possible_layouts(entry, image.size)
+    _check_layout(path, Counter(layouts.values()))
     return Annotations(list(images.values()), tuple(names.values()))
 
 
-def _parse(path: Path) -> dict:
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: expected JSON: {error.msg} at column {error.colno}") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: expected COCO JSON, got lists that are nested too deep") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a COCO JSON object, got a {type(content).__name__}")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            got = f"a {type(content[key]).__name__}" if key in content else "no such key"
-            raise InputError(f"{path}: {key}: expected a list, got {got}")
-        if not content[key] and key != "annotations":
-            raise InputError(f"{path}: {key}: expected at least one, got an empty list")
-    return content
-
-
-def _category_names(path: Path, content: dict) -> dict[int | str, str]:
+def _category_names(path: Path, content: dict, problems: Problems) -> dict[int | str, str]:
     """Return {category id: name} in the order of the ids."""
-    names, broken = {}, []
-    for where, entry in _entries(path, content, "categories", broken):
+    broken = []
+    categories = list(read_entries(path, content, "categories", broken))
+    root = _find_root(path, content, [entry for _, entry in categories])
+    names = {}
+    for where, entry in categories:
         name = " ".join(entry["name"].split())
+        if entry is root:
+            problems.notes.append(f"{where}: {name!r} is not a class: it only groups the others, and no box has it")
+            continue
         if entry["id"] in names or name in names.values():
-            broken.append(f"{where}: expected a unique id and name, got {_shorten(entry)}")
+            broken.append(f"{where}: expected a unique id and name, got {show(entry)}")
         names[entry["id"]] = name
     if broken:
         raise InputError(broken[0])
-    # The format says that ids are integers; strings are accepted and sorted after them.
+    # The format says that ids are integers; other texts are accepted and sorted after them.
     return dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
-def _entries(path: Path, content: dict, key: str, dropped: list[str]) -> Iterator[tuple[str, dict]]:
-    """Yield (where, entry) for the valid entries of a list; add the others to `dropped`."""
-    for position, entry in enumerate(content[key]):
-        where = f"{path}: {key}[{position}]"
-        if not isinstance(entry, dict):
-            dropped.append(f"{where}: expected an object, got {_shorten(entry)}")
-            continue
-        if _is_id(entry.get("id")) and key != "categories":
-            where = f"{path}: {key[:-1]} id {entry['id']}"
-        for name, (is_valid, expected) in _FIELDS[key].items():
-            if not is_valid(entry.get(name)):
-                dropped.append(f"{where}: {name}: expected {expected}, got {_shorten(entry.get(name))}")
-                break
-        else:
-            yield where, entry
+def _find_root(path: Path, content: dict, categories: Sequence[dict]) -> dict | None:
+    """Return the category that Roboflow adds as the parent of all others, if no annotation has it."""
+    groups = {entry.get("supercategory") for entry in categories if isinstance(entry.get("supercategory"), str)}
+    for root in categories:
+        if root["id"] == 0 and root.get("supercategory") == "none" and root["name"] in groups:
+            annotations = read_entries(path, content, "annotations", [])
+            return None if any(entry["category_id"] == 0 for _, entry in annotations) else root
+    return None
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
+def _read_images(path: Path, content: dict, problems: Problems) -> dict[int | str, AnnotatedImage]:
+    """Return {image id: image without boxes}."""
+    entries = list(read_entries(path, content, "images", problems.dropped))
+    ends = Counter(_parts(name)[-1] for name in {entry["file_name"] for _, entry in entries})
+    images = {}
+    for where, entry in entries:
+        name, size = entry["file_name"], (entry["width"], entry["height"])
+        image = AnnotatedImage(_possible_names(name, ends), size if None not in size else None, [], where)
+        first = images.setdefault(entry["id"], image)
+        if first is not image:
+            problems.dropped.append(f"{where}: id: expected a unique id, got that of {show(first.file_names[0])}")
+    return images
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+def _parts(name: str) -> list[str]:
+    return name.replace("\\", "/").split("/")
 
 
-def _is_number(value: object) -> bool:
-    """Return whether a value can be a coordinate; NaN and infinity cannot."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+def _possible_names(name: str, ends: Counter[str]) -> tuple[str, ...]:
+    """Return the name, then its ends: many programs write the folders of the annotator's computer or of a server.
+
+    Images whose last part is that of another image must be where the file says, or one could be taken for the other.
+    """
+    parts = _parts(name)
+    if ends[parts[-1]] > 1:
+        return (name,)
+    return (name, *("/".join(parts[start:]) for start in range(1, len(parts)) if ".." not in parts[start:]))
 
 
-def _is_side(value: object) -> bool:
-    return value is None or (_is_number(value) and value > 0)
+def _fill_boxes(path: Path, content: dict, problems: Problems) -> None:
+    """Give annotations that have polygons but no box the bounding box of the polygons."""
+    count = 0
+    for entry in content["annotations"]:
+        if isinstance(entry, dict) and not entry.get("bbox"):
+            box = polygon_box(entry.get("segmentation"))
+            if box:
+                entry["bbox"] = box
+                count += 1
+    if count:
+        problems.notes.append(f"{path}: {count} annotations without bbox get the bounding box of their segmentation")
 
 
-def _is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+def _possible_layouts(entry: dict, size: tuple[float, float]) -> tuple[bool, bool]:
+    """Return whether a bbox fits into its image as x, y, width, height, and whether it fits as x1, y1, x2, y2."""
+    a, b, c, d = entry["bbox"]
+    right, bottom = (side + _ROUNDING for side in size)
+    inside = min(a, b) >= -_ROUNDING
+    fits_corners = inside and a < c <= right and b < d <= bottom
+    area = entry.get("area")
+    if fits_corners and isinstance(area, (int, float)):
+        fits_corners = area <= (c - a) * (d - b) * _ROUNDING
+    return inside and a + c <= right and b + d <= bottom, fits_corners
 
 
-_ID, _SIDE = (_is_id, "an id"), (_is_side, "a number above 0")
-# {list: {field of its entries: (check, expected value in words)}}
-_FIELDS = {
-    "categories": {"id": _ID, "name": (_is_name, "a name")},
-    "images": {"id": _ID, "file_name": (_is_name, "a file name"), "width": _SIDE, "height": _SIDE},
-    "annotations": {"image_id": _ID, "category_id": _ID, "bbox": (_is_box, "the numbers [x, y, width, height]")},
-}
+def _check_layout(path: Path, layouts: Counter[tuple[bool, bool]]) -> None:
+    """Check that the boxes are not given by two corners, a common mistake.
 
-
-def _shorten(value: object) -> str:
-    return shorten(json.dumps(value, ensure_ascii=False), 60)
+    Raises:
+        InputError: most boxes leave their image as x, y, width, height, but nearly all fit as two corners.
+    """
+    total = layouts.total()
+    as_corners = layouts[True, True] + layouts[False, True]
+    outside = layouts[False, True] + layouts[False, False]
+    if total < 2 or as_corners < 0.95 * total:
+        return
+    expected = f"{path}: bbox: expected [x, y, width, height]"
+    if outside > total / 2:
+        raise InputError(f"{expected}, got corners [x1, y1, x2, y2]: {as_corners} of {total} boxes fit only like that")
+    warn(f"{expected}, but {as_corners} of {total} boxes would also fit as corners [x1, y1, x2, y2]; check the boxes")

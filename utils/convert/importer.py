@@ -18,7 +18,8 @@ from utils.convert.annotations import Problems, choose_classes
 from utils.convert.darknet import write_dataset
 from utils.convert.locate import LabeledImage, find_images, label_images, split_images
 from utils.convert.options import FORMATS, ImportOptions
-from utils.errors import InputError, warn
+from utils.convert.output_names import separate_names
+from utils.errors import InputError, RunError, warn
 from utils.files import write_text
 from utils.text import align_columns
 
@@ -33,23 +34,29 @@ def import_dataset(options: ImportOptions) -> int:
 
     Raises:
         InputError: the annotations or the images cannot be used, or an option does not fit the format.
+        RunError: no box is left.
     """
     reader = choose_format(options)
     problems = Problems()
     annotations = {key: reader.read(part, options, problems) for key, part in options.sets.items()}
     class_names = choose_classes(annotations, options.names)
     if not class_names:
-        raise InputError(f"{options.source}: expected annotations with objects, found none{problems.example}")
+        raise InputError(f"{options.source}: expected annotations with objects, found none{problems.reasons}")
     sets = {}
     for key, part in options.sets.items():
         folder, paths = find_images(annotations[key].images, part.image_folders)
         print(f"{key}: {part.source} is {reader.TITLE}; its images are in {folder}")
         sets[key] = label_images(annotations[key].images, paths, folder, class_names, problems)
+    for note in dict.fromkeys(problems.notes):
+        print(f"note: {note}")
+    if any(sets.values()) and not any(image.labels for images in sets.values() for image in images):
+        raise RunError(f"{options.source}: no box is left{problems.reasons}")
     if options.split is not None:
         print(f"split at random: {options.split:g} for train, seed {options.seed}")
         sets["train"], sets["val"] = split_images(sets["train"], options.split, options.seed)
     if not sets["train"]:
-        raise InputError(f"{options.source}: no image is left to train on{problems.example}")
+        raise InputError(f"{options.source}: no image is left to train on{problems.reasons}")
+    sets = separate_names(sets, options.place, problems)
     print(_count_table(sets, class_names))
     path = write_dataset(sets, class_names, options)
     _report_problems(problems, options.output / "problems.txt")
@@ -95,7 +102,10 @@ def _count_table(sets: dict[str, list[LabeledImage]], class_names: Sequence[str]
         ["images", *(len(images) for images in sets.values())],
         ["images without boxes", *(sum(not image.labels for image in images) for images in sets.values())],
         ["boxes", *(counter.total() for counter in boxes)],
-        *([name, *(counter[class_id] for counter in boxes)] for class_id, name in enumerate(class_names)),
+        *(
+            [f"{class_id} {name}", *(counter[class_id] for counter in boxes)]
+            for class_id, name in enumerate(class_names)
+        ),
     ]
     return align_columns([list(map(str, row)) for row in rows])
 
@@ -107,5 +117,6 @@ def _report_problems(problems: Problems, path: Path) -> None:
     if lines:
         for line in lines[:SHOWN]:
             warn(line)
-        write_text(path, "\n".join(lines) + "\n")
-        print(f"dropped: {len(problems.dropped)} entries, cut: {len(problems.changed)} boxes; {path} lists them")
+        # Names of files need not be valid UTF-8.
+        write_text(path, "\n".join(lines).encode("utf-8", "backslashreplace").decode() + "\n")
+        print(f"dropped: {len(problems.dropped)} entries, changed: {len(problems.changed)}; {path} lists them")

@@ -14,6 +14,7 @@ from utils.convert.annotations import AnnotatedImage, Problems
 from utils.dataset.images import image_size, is_image_name
 from utils.errors import InputError
 from utils.files import find_path
+from utils.text import shorten
 
 EDGE_TOLERANCE = 1.0  # pixels a box may extend beyond its image without a message: annotators round
 ASPECT_TOLERANCE = 0.02  # an image may have been resized after it was annotated, but not stretched
@@ -38,16 +39,17 @@ def find_images(images: Sequence[AnnotatedImage], folders: Sequence[Path]) -> tu
     """
     for folder in filter(Path.is_dir, folders):
         paths = [_find_image(image, folder) for image in images]
-        if not images or any(path.is_file() for path in paths):
+        if not images or any(map(os.path.isfile, paths)):
             return folder, paths
-    places, names = ", ".join(map(str, folders)), ", ".join(image.file_names[0] for image in images[:2])
+    places, names = ", ".join(map(str, folders)), ", ".join(_show(image.file_names[0]) for image in images[:2])
     raise InputError(f"{places}: expected the images ({names}, …), found none of {len(images)}; use --images FOLDER")
 
 
 def _find_image(image: AnnotatedImage, folder: Path) -> Path:
     """Return the first possible path that exists, else the first one; `..` is resolved in the text only."""
     candidates = [Path(os.path.normpath(find_path(name, [folder]))) for name in image.file_names]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    # Unlike Path.is_file, os.path.isfile is False if a name is too long.
+    return next(filter(os.path.isfile, candidates), candidates[0])
 
 
 def label_images(
@@ -69,35 +71,38 @@ def label_images(
         problems: new problems are added to it.
     """
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
-    taken = {}  # path without suffix: image
-    labeled = []
+    labeled = {}  # path: LabeledImage
     with ThreadPoolExecutor() as pool:
         sizes = pool.map(_measure, images, paths, itertools.repeat(folder))
         for image, path, size in tqdm(zip(images, paths, sizes, strict=True), "images", len(images), disable=None):
-            stem = path.with_suffix("")
             if isinstance(size, str):
                 problems.dropped.append(f"{image.where}: {size}")
-            elif stem in taken:
-                problems.dropped.append(f"{image.where}: {path} would have the same label file as {taken[stem]}")
+                continue
+            if path in labeled:
+                problems.changed.append(f"{image.where}: {path} is annotated again; its boxes are added to the others")
             else:
-                taken[stem] = path
-                labels = _label_boxes(image, image.size or size, class_ids, problems)
-                labeled.append(LabeledImage(path, path.relative_to(folder), labels))
-    return labeled
+                labeled[path] = LabeledImage(path, path.relative_to(folder), [])
+            other = find_path(image.file_names[-1], [folder])
+            if os.path.isfile(other) and not os.path.samefile(other, path):
+                problems.changed.append(f"{image.where}: {path} is taken as its image, but {other} exists too")
+            _add_labels(labeled[path].labels, image, image.size or size, class_ids, problems)
+    return list(labeled.values())
 
 
 def _measure(image: AnnotatedImage, path: Path, folder: Path) -> tuple[int, int] | str:
     """Return the size of an image file in pixels, or why the image cannot be used."""
-    if not path.is_file():
-        return f"image not found: {path}"
+    if not os.path.isfile(path):
+        return f"image not found: {_show(path)}"
     if not path.is_relative_to(os.path.normpath(folder)):
         return f"image {path} is not inside {folder}"
-    if not is_image_name(path) or "\n" in str(path) or "\r" in str(path):
+    if not is_image_name(path) or not _is_line(str(path)):
         return f"expected a file name that a list of images can contain, got {path.name!r}"
     try:
         size = image_size(path)
     except InputError as error:
         return str(error)
+    if not all(size):
+        return f"expected an image with pixels, but {path} has {_format_size(size)}"
     if image.size is not None:
         x_scale, y_scale = size[0] / image.size[0], size[1] / image.size[1]
         # Sizes are rounded to a pixel, which changes the ratio of small images.
@@ -106,22 +111,34 @@ def _measure(image: AnnotatedImage, path: Path, folder: Path) -> tuple[int, int]
     return size
 
 
-def _label_boxes(
-    image: AnnotatedImage, size: tuple[float, float], class_ids: dict[str, int], problems: Problems
-) -> list[Label]:
-    labels = []
+def _is_line(text: str) -> bool:
+    """Return whether a text can be a line of a UTF-8 file; a lone surrogate cannot."""
+    return text == text.encode("utf-8", "ignore").decode() and not {"\n", "\r"}.intersection(text)
+
+
+def _add_labels(
+    labels: list[Label],
+    image: AnnotatedImage,
+    size: tuple[float, float],
+    class_ids: dict[str, int],
+    problems: Problems,
+) -> None:
+    """Convert the boxes of an image of (width, height) pixels, and add those that `labels` does not have."""
+    known = set(labels)
     for box in image.boxes:
-        label, excess = clip_box(box.corners, size)
+        fractions, excess = clip_box(box.corners, size)
         corners = " ".join(f"{value:g}" for value in box.corners)
         if box.class_name not in class_ids:
             problems.skipped[f"boxes of class {box.class_name!r}, which is not in --names"] += 1
-        elif min(label[2:]) < MIN_SIDE:
+        elif min(fractions[2:]) < MIN_SIDE:
             problems.dropped.append(f"{box.where}: box {corners} has no area inside the image of {_format_size(size)}")
+        elif (label := (class_ids[box.class_name], *fractions)) in known:
+            problems.changed.append(f"{box.where}: box {corners} of class {box.class_name!r} is there twice, kept once")
         else:
-            labels.append((class_ids[box.class_name], *label))
+            known.add(label)
+            labels.append(label)
             if excess > EDGE_TOLERANCE:
                 problems.changed.append(f"{box.where}: box {corners} cut to the image of {_format_size(size)}")
-    return labels
 
 
 def clip_box(corners: tuple[float, ...], size: tuple[float, float]) -> tuple[tuple[float, ...], float]:
@@ -137,6 +154,11 @@ def clip_box(corners: tuple[float, ...], size: tuple[float, float]) -> tuple[tup
     top, bottom = (min(max(y, 0.0), height) / height for y in (y1, y2))
     excess = max(-x1, -y1, x2 - width, y2 - height, 0.0)
     return ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top), excess
+
+
+def _show(path: str | Path) -> str:
+    """Return a path from an annotation for a message: one line that is not too long."""
+    return shorten(str(path).replace("\n", "\\n").replace("\r", "\\r"), 300)
 
 
 def _format_size(size: tuple[float, float]) -> str:

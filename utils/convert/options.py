@@ -50,7 +50,7 @@ class ImportOptions:
     split: float | None = None  # share of the training set
     keep_crowds: bool = False
     keep_difficult: bool = False
-    origin: int = 1  # coordinate of the first pixel
+    origin: int | None = None  # coordinate of the first pixel, None: decide by the corners
     names: Path | None = None
     name: str | None = None  # None: name of the output folder
     place: str = "link"  # one of PLACES

@@ -1,11 +1,14 @@
 """Read a folder of Pascal VOC XML files, one per image.
 
 Format: the VOC2012 development kit, section 8. An object has a <name>, <difficult> and a <bndbox>: xmin, ymin,
-xmax, ymax are the first and last pixels inside the box, counted from 1.
+xmax, ymax are the first and last pixels inside the box, counted from 1. Other programs write coordinates from 0, with
+fractions, or a <polygon> with x1, y1, x2, y2, … instead of the box.
 """
 
 import math
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from tqdm import tqdm
@@ -15,11 +18,23 @@ from utils.convert.options import ImportOptions, SetSource
 from utils.dataset.images import IMAGE_SUFFIXES
 from utils.errors import InputError
 from utils.files import read_text
+from utils.text import shorten
 
 TITLE = "a folder of VOC XML files"
 OPTIONS = ("train_list", "val_list", "keep_difficult", "origin")
 
+# Coordinates from 0 have fractions in most boxes; VOC2012, which counts pixels from 1, has them in a few by mistake.
+_FRACTION_SHARE = 0.01
 _SUFFIXES = sorted(IMAGE_SUFFIXES, key=lambda suffix: (suffix != ".jpg", suffix))
+
+
+class _Object(NamedTuple):
+    """One object as its file describes it."""
+
+    class_name: str
+    corners: tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
+    is_polygon: bool  # the corners are those of a polygon: coordinates from 0
+    where: str
 
 
 def recognize(source: Path) -> bool:
@@ -37,16 +52,49 @@ def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotat
     files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.xml"))}
     if not files:
         raise InputError(f"{folder}: expected a folder of VOC XML files, found no .xml file")
-    images = []
-    for name in tqdm(_read_list(part.image_list) if part.image_list else files, "annotations", disable=None):
-        if name not in files:
-            problems.dropped.append(f"{folder / name}.xml: file not found, but {part.image_list} lists it")
+    found = []
+    for entry in tqdm(_read_list(part.image_list) if part.image_list else files, "annotations", disable=None):
+        name = next((name for name in _listed_names(entry) if name in files), None)
+        if name is None:
+            problems.dropped.append(f"{folder / entry}.xml: file not found, but {part.image_list} lists it")
             continue
         try:
-            images.append(_read_file(files[name], name, options, problems))
+            found.append(_read_file(files[name], name, options, problems))
         except InputError as error:
             problems.dropped.append(str(error))
-    return Annotations(images, None)
+    objects = [item for _, objects in found for item in objects]
+    if count := sum(item.is_polygon for item in objects):
+        problems.notes.append(f"{folder}: {count} objects without <bndbox> get the bounding box of their <polygon>")
+    origin = options.origin
+    if origin is None:
+        origin = _find_origin([item for item in objects if not item.is_polygon], folder, problems)
+    return Annotations(
+        [image._replace(boxes=[_to_box(item, origin) for item in items]) for image, items in found], None
+    )
+
+
+def _find_origin(objects: Sequence[_Object], folder: Path, problems: Problems) -> int:
+    """Return the coordinate of the first pixel, 0 or 1, for all files of a set."""
+    at_zero = [item for item in objects if any(0 <= value < 1 for value in item.corners)]
+    fractions = [item for item in objects if any(value % 1 for value in item.corners)]
+    if at_zero:
+        first, reason = at_zero[0], f"{len(at_zero)} of {len(objects)} boxes have a corner at 0"
+    elif len(fractions) > _FRACTION_SHARE * len(objects):
+        first, reason = fractions[0], f"{len(fractions)} of {len(objects)} boxes have fractions"
+    else:
+        return 1
+    problems.notes.append(
+        f"{folder}: corners are read as coordinates from 0, because {reason} (first {first.where}); --origin 1 reads "
+        "them as pixels counted from 1"
+    )
+    return 0
+
+
+def _to_box(item: _Object, origin: int) -> Box:
+    left, top, right, bottom = item.corners
+    # Pixel 1 spans 0…1: its left edge is one less than its coordinate, its right edge equals it.
+    shift = 0 if item.is_polygon else origin
+    return Box(item.class_name, (left - shift, top - shift, right, bottom), item.where)
 
 
 def _read_list(path: Path) -> list[str]:
@@ -60,34 +108,72 @@ def _read_list(path: Path) -> list[str]:
     return names
 
 
-def _read_file(path: Path, name: str, options: ImportOptions, problems: Problems) -> AnnotatedImage:
-    """Read one XML file; `name` is its path inside the folder of annotations, without .xml."""
+def _listed_names(entry: str) -> tuple[str, ...]:
+    """Return the possible names of the XML file of an entry of a list; some lists name images or XML files."""
+    entry = entry.replace("\\", "/")
+    path = PurePosixPath(entry)
+    if path.suffix.lower() not in (*IMAGE_SUFFIXES, ".xml"):
+        return (entry,)
+    return entry, str(path.with_suffix("")), path.stem
+
+
+def _read_file(
+    path: Path, name: str, options: ImportOptions, problems: Problems
+) -> tuple[AnnotatedImage, list[_Object]]:
+    """Read one XML file, the image without boxes and its objects.
+
+    Args:
+        path: the file.
+        name: its path inside the folder of annotations, without .xml.
+        options: whether difficult objects are kept.
+        problems: broken and skipped objects are added to it.
+
+    Raises:
+        InputError: malformed XML, or not a VOC file.
+    """
     root = _parse(path)
-    boxes = []
+    objects = []
     for position, item in enumerate(root.iter("object"), 1):
+        if not len(item):
+            problems.skipped["empty <object> elements"] += 1
+            continue
         class_name = " ".join((item.findtext("name") or "").split())
         where = f"{path}: object {position}" + (f" ({class_name})" if class_name else "")
         try:
             if not class_name:
                 raise ValueError("expected a <name>, found none")
-            left, top, right, bottom = (_read_number(item, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
+            is_polygon = item.find("bndbox") is None and item.find("polygon") is not None
+            corners = _polygon_corners(item) if is_polygon else _box_corners(item)
         except ValueError as error:
             problems.dropped.append(f"{where}: {error}")
             continue
         if (item.findtext("difficult") or "").strip() == "1" and not options.keep_difficult:
             problems.skipped["difficult boxes (--keep-difficult keeps them)"] += 1
         else:
-            # Pixel 1 spans 0…1: its left edge is one less than its coordinate, its right edge equals it.
-            corners = (left - options.origin, top - options.origin, right, bottom)
-            boxes.append(Box(class_name, corners, where))
+            objects.append(_Object(class_name, corners, is_polygon, where))
     try:
         size = (_read_number(root, "size/width", "0"), _read_number(root, "size/height", "0"))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
-    if min(size) < 0:
-        raise InputError(f"{path}: <size>: expected a width and height above 0, got {size[0]:g} and {size[1]:g}")
+    if any(side and side < 1 for side in size):
+        raise InputError(f"{path}: <size>: expected a width and height of 1 or more, got {size[0]:g} and {size[1]:g}")
     # Some programs write a size of 0.
-    return AnnotatedImage(_image_names(name, root.findtext("filename")), size if all(size) else None, boxes, str(path))
+    names = _image_names(name, root.findtext("filename"))
+    return AnnotatedImage(names, size if all(size) else None, [], str(path)), objects
+
+
+def _box_corners(item: ElementTree.Element) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (_read_number(item, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
+    return left, top, right, bottom
+
+
+def _polygon_corners(item: ElementTree.Element) -> tuple[float, float, float, float]:
+    """Return the bounding box of <polygon>, with the points <x1>, <y1>, <x2>, …"""
+    tags = [element.tag for element in item.find("polygon")]
+    xs, ys = ([_read_number(item, f"polygon/{tag}") for tag in tags if tag.startswith(axis)] for axis in "xy")
+    if len(xs) != len(ys) or len(xs) < 3:
+        raise ValueError(f"<polygon>: expected three or more points, got {len(xs)} x and {len(ys)} y")
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _parse(path: Path) -> ElementTree.Element:
@@ -112,7 +198,7 @@ def _read_number(element: ElementTree.Element, key: str, default: str = "") -> f
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"<{key.rpartition('/')[2]}>: expected a number, got {text!r}")
+        raise ValueError(f"<{key.rpartition('/')[2]}>: expected a number, got {shorten(text, 60)!r}")
     return value
 
 
