@@ -57,7 +57,7 @@ def read_sizes(folder):
     """Read the box sizes of a training set at 352x352."""
     labels = []
     for line in (folder / "train.txt").read_text(encoding="utf-8").split():
-        (path,) = find_labels([str(folder / line)])
+        (path,) = find_labels([str(folder / line)]).files
         if path:
             labels.append(parse_labels(read_text(path)).labels)
     return box_sizes(labels, 352, 352)

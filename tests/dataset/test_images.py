@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from utils.errors import InputError
 
 def test_image_names():
     assert all(is_image_name(name) for name in ("a.jpg", "a.JPEG", "a.b.Tif", Path("x.y/a.webp")))
-    assert not any(is_image_name(name) for name in ("a", "jpg", "a.jpg.txt", "a.jpg/b", "a.gif", "a.jpg "))
+    assert not any(is_image_name(name) for name in ("a", "jpg", "a.jpg.txt", "a.jpg/b", "a.heic", "a.jpg "))
 
 
 # Pixels and size
@@ -86,6 +87,35 @@ def test_orientation_is_applied(tmp_path, suffix, orientation):
     if suffix != ".tif":  # OpenCV 5 reads rotated TIFF files from memory only
         check_reading(path)
         assert (width, height) == ((60, 80) if orientation >= 5 else (80, 60))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("suffix", [".avif", ".gif", ".bmp", ".jp2", ".ppm"])
+def test_formats_in_which_opencv_applies_no_orientation(tmp_path, suffix, orientation):
+    path = tmp_path / f"a{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    try:
+        Image.fromarray(gradient).save(path, exif=exif)
+    except (OSError, KeyError) as error:
+        pytest.skip(f"this build of Pillow cannot write {suffix}: {error}")
+    assert image_size(path) == read_image(path).shape[1::-1]
+    assert not is_rotated(path)
+
+
+def test_pillow_decodes_what_opencv_cannot(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(gradient).save(path)
+    expected = read_image(path)
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: None)
+    assert np.abs(read_image(path).astype(int) - expected).max() <= 2
+
+
+def test_pixels_without_a_known_range_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.linspace(0, 1, 4800, dtype=np.float32).reshape(60, 80)).save(path)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: .*type F"):
+        read_image(path)
 
 
 def test_invalid_orientation(tmp_path):

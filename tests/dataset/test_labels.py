@@ -188,8 +188,13 @@ def test_label_file_next_to_the_image_is_preferred(tmp_path):
     next_to_it, in_labels = tmp_path / "images" / "a.txt", tmp_path / "labels" / "a.txt"
     for folder in (next_to_it.parent, in_labels.parent):
         folder.mkdir()
-    assert find_labels(images) == [None]
+    assert find_labels(images) == ([None], [])
     in_labels.touch()
-    assert find_labels(images) == [str(in_labels)]
+    assert find_labels(images) == ([str(in_labels)], [])
     next_to_it.touch()
-    assert find_labels(images) == [str(next_to_it)]
+    assert find_labels(images) == ([str(next_to_it)], [(str(next_to_it), str(in_labels))])
+
+
+def test_a_label_file_with_an_upper_case_suffix(tmp_path):
+    (tmp_path / "IMG_1.TXT").touch()
+    assert find_labels([str(tmp_path / "IMG_1.JPG")]).files == [str(tmp_path / "IMG_1.TXT")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.dataset_files import write_image
 from utils.dataset.images import IMAGE_SUFFIXES
-from utils.dataset.lists import PathList, list_images
+from utils.dataset.lists import PathList, list_entries, list_images
 from utils.errors import InputError
 
 # Lists
@@ -91,9 +91,9 @@ def test_home_folder(folder, monkeypatch):
         ("# a.jpg\n\n", "{path}: expected paths of images, one per line, found none"),
         (
             "a.jpg\na.txt\n",
-            "{path}:2: expected the path of an image (.bmp .jpeg .jpg .png .tif .tiff .webp), got 'a.txt'",
+            "{path}:2: expected the path of an image (.avif .bmp",
         ),
-        ("a.jpg\n\na.jpg 0\n", "{path}:3: expected the path of an image (.bmp"),
+        ("a.jpg\n\na.jpg 0\n", "{path}:3: expected the path of an image (.avif"),
         ("jpg\n", "{path}:1: expected the path of an image"),
         ("a/b.jpg/\n", "{path}:1: expected the path of an image"),
         ("x" * 1000, "{path}:1: expected the path of an image"),
@@ -163,8 +163,14 @@ def test_folder_named_like_a_pattern(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("empty", "{path}: expected images (.bmp .jpeg .jpg .png .tif .tiff .webp) in this folder"),
-        ("empty/*.jpg", "{path}: expected images (.bmp .jpeg .jpg .png .tif .tiff .webp)"),
+        (
+            "empty",
+            "{path}: expected images (.avif .bmp",
+        ),
+        (
+            "empty/*.jpg",
+            "{path}: expected images (.avif .bmp",
+        ),
         ("gone.txt", "{path}: expected a list of images, a folder, a glob or an image"),
         ("gone/", "{path}: expected a list of images, a folder, a glob or an image"),
     ],
@@ -188,3 +194,33 @@ def test_path_list():
     assert Path("c.jpg") in paths
     with pytest.raises(IndexError):
         paths[3]
+
+
+def test_folders_behind_links_are_searched_once(tmp_path):
+    make_files(tmp_path / "elsewhere", "b.jpg")
+    make_files(tmp_path / "set" / "sub", "a.jpg")
+    (tmp_path / "set" / "more").symlink_to("../elsewhere")
+    (tmp_path / "set" / "again").symlink_to("../elsewhere")
+    (tmp_path / "set" / "sub" / "loop").symlink_to("..")
+    names = [path.relative_to(tmp_path / "set").as_posix() for path in list_images(tmp_path / "set")]
+    assert names == ["again/b.jpg", "sub/a.jpg"]
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path, capsys):
+    make_files(tmp_path, "a.jpg", "b.HEIC", "c.mp4", "d.txt", "e.xml")
+    assert len(list_images(tmp_path)) == 1
+    assert capsys.readouterr().err.endswith(": b.HEIC, c.mp4\n")
+
+
+def test_a_name_that_begins_like_a_comment(tmp_path):
+    make_files(tmp_path, "#1.jpg", "2.jpg")
+    path = tmp_path / "list.txt"
+    path.write_text("#1.jpg\n#2.jpg\n2.jpg\n# 2.jpg\n", encoding="utf-8")
+    assert [image.name for image in list_images(path)] == ["#1.jpg", "2.jpg"]
+    assert [number for number, _ in list_entries(path)] == [1, 3]
+
+
+def make_files(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()

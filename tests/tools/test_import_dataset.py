@@ -41,7 +41,7 @@ def test_coco_round_trip(place, run_script, tmp_path):
     assert config.val is None
     images = list_images(config.train)
     assert [image.is_symlink() for image in images] == [place == "link"] * len(NAMES)
-    assert None not in find_labels(list(map(str, images)))
+    assert None not in find_labels(list(map(str, images))).files
     index = load_index(config.train, classes=3)
     assert (len(index), index.missing_labels) == (len(NAMES), 0)
     sizes = box_sizes(index.labels, 352, 352)

@@ -18,13 +18,24 @@ from PIL import Image, TiffImagePlugin
 
 from utils.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+    | {".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pbm"}  # of a .gif, the first image
+)
 SUFFIX_TEXT = " ".join(sorted(IMAGE_SUFFIXES))
+
+# Images and videos that users have in their folders and that cannot be read.
+OTHER_SUFFIXES = frozenset(
+    {".heic", ".heif", ".jxl", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".psd", ".svg", ".tga"}
+    | {".exr", ".hdr", ".ico", ".pdf", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".wmv", ".mts"}
+)
 
 _SUFFIXES = tuple(IMAGE_SUFFIXES)
 _EXIF_ORIENTATION = 0x0112
 _ORIENTATIONS = range(1, 9)
 _ROTATED = (5, 6, 7, 8)  # orientations that exchange width and height
+_WITH_ORIENTATION = ("JPEG", "MPO", "PNG", "WEBP", "TIFF")  # formats in which OpenCV applies it
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of PIL, with 8 bits per channel or less
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
@@ -60,9 +71,28 @@ def read_image(path: str | Path) -> np.ndarray:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         except cv2.error as error:
             raise InputError(f"{path}: OpenCV cannot decode this image: {error.err}") from error
+        if image is None:
+            image = _decode_with_pillow(path, data)
     if image is None:
         raise InputError(f"{path}: expected an image, got {_describe(data)}")
     return image
+
+
+def _decode_with_pillow(path: str | Path, data: np.ndarray) -> np.ndarray | None:
+    """Decode a format that this build of OpenCV lacks; None if PIL cannot decode it either.
+
+    Raises:
+        InputError: the pixels are numbers of which it is unknown what is white.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            mode = image.mode
+            pixels = np.asarray(image.convert("RGB")) if mode in _MODES else None
+    except Exception:  # PIL raises many types on damaged data
+        return None
+    if pixels is None:
+        raise InputError(f"{path}: expected 8 or 16 bits per channel, got pixels of type {mode}; save it as PNG")
+    return np.ascontiguousarray(pixels[..., ::-1])
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -109,6 +139,8 @@ def _open_header(path: str | Path) -> Iterator[Image.Image]:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1…8. An orientation in XMP does not count: OpenCV does not apply it, `getexif` reads it."""
+    if image.format not in _WITH_ORIENTATION:
+        return 1
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         orientation = image.tag_v2.get(_EXIF_ORIENTATION)
     else:

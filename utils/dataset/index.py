@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import functools
 import os
 import signal
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from utils.dataset.images import image_size
 from utils.dataset.index_cache import absolute_paths, cache_path, file_keys, read_cache, write_cache
-from utils.dataset.labels import ParsedLabels, find_labels, parse_labels
+from utils.dataset.labels import ParsedLabels, find_labels, label_candidates, parse_labels
 from utils.dataset.lists import PathList, list_entries, list_images, list_path
 from utils.errors import InputError, warn
 from utils.files import read_text
@@ -27,6 +28,7 @@ from utils.files import read_text
 if TYPE_CHECKING:
     from utils.config import Config
 
+MAX_COMPARED = 1000  # images with two label files
 MIN_IMAGES_PER_PROCESS = 500  # fewer are read faster than another process starts
 
 
@@ -122,7 +124,13 @@ class _Files(NamedTuple):
 
 def _find_files(source: str | Path) -> _Files:
     images = list_images(source)
-    label_files = find_labels(images.names)
+    label_files, hidden = find_labels(images.names)
+    differing = sum(not filecmp.cmp(*pair, shallow=False) for pair in hidden[:MAX_COMPARED])
+    if differing:
+        warn(
+            f"{source}: {differing} images have two label files with different content; "
+            f"{hidden[0][0]} is used, not {hidden[0][1]}"
+        )
     return _Files(Path(source), images, label_files, *file_keys(images.names, label_files))
 
 
@@ -212,9 +220,11 @@ def warn_about_labels(index: DatasetIndex) -> None:
         more = f" (and {len(shared) - 1} more such label files)" if len(shared) > 1 else ""
         warn(f"{index.source}: {shared[0]}{more}")
     if index.missing_labels:
+        first = index.images.names[index.label_files.index(None)]
+        places = " or ".join(label_candidates(first))
         warn(
             f"{index.source}: {index.missing_labels} of {len(index)} images have no label file and count as images "
-            "without objects"
+            f"without objects; the first one would be {places}"
         )
     for note in label_notes(index):
         warn(f"{index.source}: {note}")

@@ -40,23 +40,35 @@ def label_candidates(image: str) -> list[str]:
     return [os.path.join(candidate, name) for candidate in _label_folders(folder)]
 
 
-def find_labels(images: Sequence[str]) -> list[str | None]:
-    """For each image the first of its `label_candidates` that exists, or None."""
+class FoundLabels(NamedTuple):
+    """The label files of a list of images."""
+
+    files: list[str | None]  # per image; None: there is none
+    hidden: list[tuple[str, str]]  # (label file that is used, another one of the same image)
+
+
+def find_labels(images: Sequence[str]) -> FoundLabels:
+    """Find for each image the first of its `label_candidates` that exists; the suffix may also be `.TXT`."""
     listings = {}  # image folder: (path prefix, names of the files) of each of its label folders
-    labels = []
+    labels, hidden = [], []
     for image in images:
         folder, separator, name = image.rpartition(os.sep)
         if folder not in listings:
             listings[folder] = [(place + separator, _list_names(place)) for place in _label_folders(folder)]
-        name = f"{name.rpartition('.')[0]}.txt"
-        for prefix, names in listings[folder]:
-            if name in names:
-                labels.append(prefix + name)
-                break
-        else:
+        stem = name.rpartition(".")[0]
+        found = [
+            prefix + name
+            for prefix, names in listings[folder]
+            for name in (f"{stem}.txt", f"{stem}.TXT")
+            if name in names
+        ]
+        if not found:
             # Missing, or different case on a file system that ignores case.
-            labels.append(next(filter(os.path.exists, label_candidates(image)), None))
-    return labels
+            found = list(filter(os.path.exists, label_candidates(image)))
+        labels.append(found[0] if found else None)
+        if len(found) > 1:
+            hidden.append((found[0], found[1]))
+    return FoundLabels(labels, hidden)
 
 
 def _label_folders(folder: str) -> tuple[str, ...]:

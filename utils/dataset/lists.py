@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.dataset.images import SUFFIX_TEXT, is_image_name
+from utils.dataset.images import OTHER_SUFFIXES, SUFFIX_TEXT, is_image_name
 from utils.dataset.shapes import draw_missing_set
-from utils.errors import InputError
+from utils.errors import InputError, warn
 from utils.files import find_path, read_text
+from utils.text import list_names
 
 if TYPE_CHECKING:
     from utils.config import Config
@@ -50,8 +51,8 @@ def list_images(source: str | Path) -> PathList:
     """List the images of `source`, in order. The synthetic data set is drawn if `source` is its list and missing.
 
     Args:
-        source: a list file (see `_read_list`), a folder (searched with its subfolders, names sorted, hidden ones
-            skipped), a glob (`**` matches subfolders), or one image.
+        source: a list file (see `_read_list`), a folder (searched with its subfolders, also behind links, names
+            sorted, hidden ones skipped), a glob (`**` matches subfolders), or one image.
 
     Returns:
         Images; those of a list file may not exist, all others do.
@@ -78,18 +79,31 @@ def list_images(source: str | Path) -> PathList:
 
 
 def list_entries(path: str | Path) -> list[tuple[int, str]]:
-    """Line numbers (from 1) and texts of a list file, without blank lines and comments."""
+    """Line numbers (from 1) and texts of a list file, without blank lines and comments.
+
+    A line that begins with `#` is a comment, unless it is the name of an image that exists.
+    """
     lines = [line.strip() for line in read_text(path).split("\n")]
-    return [(line_number, line) for line_number, line in enumerate(lines, 1) if line and line[0] != "#"]
+    bases = _bases(path)
+    return [
+        (line_number, line)
+        for line_number, line in enumerate(lines, 1)
+        if line and (line[0] != "#" or (is_image_name(line) and os.path.exists(find_path(line, bases))))
+    ]
+
+
+def _bases(path: str | Path) -> tuple[str, str]:
+    """Folders that the paths in a list file are relative to."""
+    return os.path.dirname(path), ""
 
 
 def _read_list(path: Path) -> list[str]:
-    """Read a list file: one image per line; blank lines and lines that begin with `#` are skipped.
+    """Read a list file: one image per line; blank lines and comments are skipped.
 
     A path is absolute, or relative to the list file's folder or the working directory. `\\` may replace `/`. A path
     that does not exist is returned relative to the list file's folder.
     """
-    bases = (os.path.dirname(path), "")
+    bases = _bases(path)
     listings = {}  # folder as written in the list: see _list_folders
     images = []
     for line_number, line in list_entries(path):
@@ -131,9 +145,18 @@ def _prefix(folder: str) -> str:
 
 
 def _walk(folder: Path) -> list[str]:
-    images = []
-    for parent, folders, names in os.walk(folder):
+    """Paths of the images in a folder and its subfolders; a folder with several links to it is searched once."""
+    images, others, seen = [], [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if name[0] != ".")
         prefix = _prefix(parent)
-        images += [prefix + name for name in sorted(names) if name[0] != "." and is_image_name(name)]
+        visible = sorted(name for name in names if name[0] != ".")
+        images += [prefix + name for name in visible if is_image_name(name)]
+        others += [name for name in visible if os.path.splitext(name)[1].lower() in OTHER_SUFFIXES]
+    if others:
+        warn(f"{folder}: {len(others)} files are left out, because their format cannot be read: {list_names(others)}")
     return images
