@@ -18,6 +18,8 @@ from model import MAX_SIZE, SCALES, SIZE_MULTIPLE
 from utils.errors import InputError, warn
 from utils.files import find_path, read_text
 
+MODEL_NAME = re.compile(r"\w[\w.-]{0,99}")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -153,7 +155,7 @@ def _parse(path: Path, key: str, line: int, text: str) -> object:
 
 def _parse_name(text: str) -> str:
     """Parse a name that becomes part of file names."""
-    if not re.fullmatch(r"\w[\w.-]{0,99}", text):
+    if not MODEL_NAME.fullmatch(text):
         raise ValueError("at most 100 letters, digits, '.', '_' and '-', not beginning with '.' or '-'")
     return text
 

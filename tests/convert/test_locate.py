@@ -1,7 +1,5 @@
 """Images of annotations, their boxes as labels, and the split."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from tests.helpers.dataset_files import write_image
 from utils.convert.annotations import AnnotatedImage, Box, Problems
 from utils.convert.darknet import format_labels
-from utils.convert.locate import MIN_SIDE, LabeledImage, clip_box, find_images, label_images, split_images
+from utils.convert.locate import MIN_SIDE, clip_box, find_images, label_images
 from utils.dataset.labels import parse_labels
 from utils.errors import InputError
 
@@ -57,14 +55,3 @@ def test_images_are_searched_for_in_folders(tmp_path):
     assert (folder, paths) == (tmp_path / "images", [tmp_path / "images/a.png", tmp_path / "images/b.png"])
     with pytest.raises(InputError, match="--images"):
         find_images(images, [tmp_path / "none", tmp_path])
-
-
-def test_a_split_depends_on_names_and_seed_only():
-    images = [LabeledImage(Path(f"{n}.jpg"), Path(f"{n}.jpg"), []) for n in range(50)]
-    train, val = split_images(images, 0.8, seed=3)
-    assert (len(train), len(val)) == (40, 10)
-    assert sorted(train + val) == sorted(images)
-    assert split_images(images[::-1], 0.8, seed=3) == (train, val)
-    assert split_images(images, 0.8, seed=4) != (train, val)
-    assert [len(part) for part in split_images(images[:2], 0.99, seed=0)] == [1, 1]
-    assert [len(part) for part in split_images(images[:1], 0.5, seed=0)] in ([0, 1], [1, 0])

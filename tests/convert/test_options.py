@@ -34,7 +34,7 @@ def test_folders_that_may_have_the_images(tmp_path):
     [
         ("--width", {"width": 350}),
         ("--height", {"height": 16}),
-        ("--split", {"split": 1.0}),
+        ("--split", {"split": 1.1}),
         ("--split", {"split": 0.0}),
         ("--split", {"split": 0.5, "val": Path("val.json")}),
         ("--split", {"split": 0.5, "train_list": Path("t.txt"), "val_list": Path("v.txt")}),

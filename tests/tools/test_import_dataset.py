@@ -33,7 +33,7 @@ SCRIPT = "tools/import_dataset.py"
 def test_coco_round_trip(place, run_script, tmp_path):
     """Category ids with gaps, unusual names, an image without boxes; from a different working directory."""
     _, content = write_coco(tmp_path)
-    result = run_script(SCRIPT, "all.json", "--output", "out", "--place", place, cwd=tmp_path)
+    result = run_script(SCRIPT, "all.json", "--output", "out", "--place", place, "--split", 1, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "next: python3 tools/check_dataset.py --data out" in result.stdout
     config = read_config(tmp_path / "out/out.data")
@@ -140,7 +140,7 @@ def test_files_of_the_user_are_not_overwritten(run_script, tmp_path):
     [
         ((), "SOURCE, --output"),
         (("all.json", "--output", "out", "--split", "many"), "expected a number, got 'many'"),
-        (("all.json", "--output", "out", "--split", 1), "--split"),
+        (("all.json", "--output", "out", "--split", 0), "--split"),
         (("all.json", "--output", "out", "--names", "none.names"), "none.names: cannot read"),
         (("all.json", "--output", "out", "--place", "hide"), "'hide'"),
         (("all.json", "--output", "out", "--images", "none"), "none: expected the images"),

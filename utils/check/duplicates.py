@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -85,17 +85,31 @@ def find_copies(first: np.ndarray, second: np.ndarray) -> list[Copy]:
     Returns:
         At most one Copy for each of `first`, if the correlation is above MIN_CORRELATION.
     """
-    if not len(second):
-        return []
-    second = second.astype(np.float32).T
     copies = []
+    for start, correlation in correlate(first, second) if len(second) else ():
+        count = correlation.shape[2]
+        flat = correlation.reshape(len(correlation), -1)
+        best = flat.argmax(1)
+        for row in np.flatnonzero(flat.max(1) > MIN_CORRELATION).tolist():
+            view, match = divmod(int(best[row]), count)
+            copies.append(Copy(start + row, match, 90 * (view % 4), view >= 4))
+    return copies
+
+
+def correlate(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Correlate all thumbnails of `first` with all of `second`, some rows at a time.
+
+    Args:
+        first: [n, THUMBNAIL²] from `make_thumbnail`.
+        second: [m, THUMBNAIL²] from `make_thumbnail`.
+
+    Yields:
+        Index of the first row, and the correlations [rows, 8, m] of its eight orientations: four rotations, then the
+        same mirrored.
+    """
+    second = second.astype(np.float32, copy=False).T
     for start in range(0, len(first), BATCH):
         squares = first[start : start + BATCH].astype(np.float32).reshape(-1, THUMBNAIL, THUMBNAIL)
         rotated = np.stack([np.rot90(squares, turns, (1, 2)) for turns in range(4)], 1)
-        views = np.concatenate((rotated, rotated[..., ::-1]), 1)  # [BATCH, 8, THUMBNAIL, THUMBNAIL]
-        correlation = (views.reshape(-1, THUMBNAIL**2) @ second).reshape(len(squares), -1)  # [BATCH, 8·m]
-        best = correlation.argmax(1)
-        for row in np.flatnonzero(correlation.max(1) > MIN_CORRELATION).tolist():
-            view, match = divmod(int(best[row]), second.shape[1])
-            copies.append(Copy(start + row, match, 90 * (view % 4), view >= 4))
-    return copies
+        views = np.concatenate((rotated, rotated[..., ::-1]), 1)  # [rows, 8, THUMBNAIL, THUMBNAIL]
+        yield start, (views.reshape(-1, THUMBNAIL**2) @ second).reshape(len(squares), 8, -1)

@@ -2,7 +2,7 @@
 
 OUTPUT/NAME.data             ready for training
 OUTPUT/NAME.names            class names, one per line
-OUTPUT/NAME-train.txt        list of images; also NAME-val.txt
+OUTPUT/NAME-train.txt        list of images; also NAME-val.txt, and NAME-test.txt if the source has a test set
 OUTPUT/images/train/a/b.jpg  the images, links or copies
 OUTPUT/labels/train/a/b.txt  their labels
 """
@@ -19,23 +19,27 @@ from model import SCALES
 from utils.anchors import box_sizes, cluster, fit, format_anchors
 from utils.convert.locate import Label, LabeledImage
 from utils.convert.options import ImportOptions
-from utils.dataset.labels import label_candidates
+from utils.convert.schedule import plan
+from utils.dataset.labels import find_labels, label_candidates, parse_labels
 from utils.errors import InputError, warn
-from utils.files import write_text
+from utils.files import read_text, write_text
 
 ANCHOR_NUM = 3  # anchors per scale, as in the released checkpoints
 # From the released COCO checkpoint, at its input size; used if a data set has too few boxes for its own anchors.
 COCO_ANCHORS = ((12.64, 19.39), (37.88, 51.48), (55.71, 138.31), (126.91, 78.23), (131.57, 214.55), (279.92, 258.87))
 COCO_INPUT = 352
-MAX_BATCH, MIN_BATCHES = 128, 16  # images per batch at most; batches per epoch at least, if there are enough images
+COORDINATE_TOLERANCE = 1e-6  # fraction of the image by which equal labels may differ
+
+SOURCE_MARK = "# imported from "  # the first line of the .data file, followed by the path of the source
 
 _DATA = """\
+{mark}{source}
 [name]
 model_name={name}
 
 [train-configure]
-epochs=300
-steps=150,250
+epochs={epochs}
+steps={steps[0]},{steps[1]}
 batch_size={batch_size}
 subdivisions=1
 learning_rate=0.001
@@ -55,28 +59,41 @@ names={name}.names
 """
 
 
-def write_dataset(sets: dict[str, list[LabeledImage]], class_names: Sequence[str], options: ImportOptions) -> Path:
+def write_dataset(
+    sets: dict[str, list[LabeledImage]], class_names: Sequence[str], options: ImportOptions
+) -> tuple[Path, str]:
     """Write all files of a data set; sets without images get no list.
 
     Returns:
-        The .data file, which is written last: an interrupted import leaves none.
+        The .data file, which is written last: an interrupted import leaves none; and the value of --place that was
+        used, "link" or "in-place" for "auto".
 
     Raises:
         InputError: labels that would be overwritten, an image in both sets, or an image that cannot be linked.
     """
-    if options.place == "in-place":
-        _check_in_place(sets)
+    unlabeled, place = set(), options.place
+    if place in ("in-place", "auto"):
+        try:
+            unlabeled = _check_in_place(sets, len(class_names))
+        except InputError:
+            if place == "in-place":
+                raise
+            place = "link"
+        else:
+            place = "in-place" if place == "in-place" or not unlabeled else "link"
     for key, images in sets.items():
         if images:
-            lines = _write_images(images, key, options)
+            lines = _write_images(images, key, options.output, place, unlabeled)
             write_text(options.output / f"{options.name}-{key}.txt", "\n".join(lines) + "\n")
     write_text(options.output / f"{options.name}.names", "\n".join(class_names) + "\n")
-    batch_size = MAX_BATCH
-    while batch_size > 1 and batch_size * MIN_BATCHES > len(sets["train"]):
-        batch_size //= 2
+    schedule = plan(len(sets["train"]))
     content = _DATA.format(
+        mark=SOURCE_MARK,
+        source=os.path.realpath(options.source),
         name=options.name,
-        batch_size=batch_size,
+        batch_size=schedule.batch_size,
+        epochs=schedule.epochs,
+        steps=schedule.steps,
         classes=len(class_names),
         width=options.width,
         height=options.height,
@@ -86,30 +103,68 @@ def write_dataset(sets: dict[str, list[LabeledImage]], class_names: Sequence[str
     )
     path = options.output / f"{options.name}.data"
     write_text(path, content)
-    return path
+    return path, place
 
 
-def _check_in_place(sets: dict[str, list[LabeledImage]]) -> None:
-    """Check that no file of the user, and no label file of the other set, would be overwritten."""
-    set_of_image = {}
+def _check_in_place(sets: dict[str, list[LabeledImage]], classes: int) -> set[Path]:
+    """Check that no file of the user, and no label file of the other set, would be overwritten.
+
+    Returns:
+        The images whose labels have to be written. In a folder that has label files with the same labels already, an
+        image without label file needs none if it has no objects.
+    """
+    set_of_image, unlabeled = {}, {}
     for key, images in sets.items():
-        for image in images:
-            for path in label_candidates(os.path.abspath(image.path)):
-                if os.path.exists(path):
-                    raise InputError(f"{path}: this label file exists; --place in-place would overwrite or hide it")
+        files = find_labels([os.path.abspath(image.path) for image in images]).files
+        for image, label_file in zip(images, files, strict=True):
+            if label_file is None:
+                unlabeled[image.path] = image.labels
+            elif not _has_labels(label_file, image.labels, classes):
+                raise InputError(
+                    f"{label_file}: this label file has other labels; --place in-place would overwrite or hide it, "
+                    "--place link does not"
+                )
             if set_of_image.setdefault(image.path, key) != key:
-                raise InputError(f"{image.path}: expected an image of one set, got one in train and val")
+                raise InputError(
+                    f"{image.path}: expected an image of one set, got one in {set_of_image[image.path]} and {key}"
+                )
+    if len(unlabeled) < len(set_of_image):
+        return {path for path, labels in unlabeled.items() if labels}
+    return set(unlabeled)
 
 
-def _write_images(images: Sequence[LabeledImage], key: str, options: ImportOptions) -> list[str]:
-    """Write the labels of one set, place its images, and return the lines of the list of images."""
-    in_place = options.place == "in-place"
+def _has_labels(label_file: str, labels: Sequence[Label], classes: int) -> bool:
+    """Whether a label file has exactly these labels."""
+    parsed = parse_labels(read_text(label_file), classes)
+    rows = np.array(labels).reshape(-1, 5)
+    return (
+        not parsed.problems
+        and parsed.labels.shape == rows.shape
+        and bool(np.abs(parsed.labels - rows).max(initial=0) < COORDINATE_TOLERANCE)
+    )
+
+
+def _write_images(
+    images: Sequence[LabeledImage], key: str, output: Path, place: str, unlabeled: set[Path]
+) -> list[str]:
+    """Write the labels of one set, place its images, and return the lines of the list of images.
+
+    Args:
+        images: the set.
+        key: its name, for example "train".
+        output: folder of the data set.
+        place: "link", "copy" or "in-place".
+        unlabeled: the images whose labels are written if `place` is "in-place".
+    """
+    in_place = place == "in-place"
     lines = []
     for image in tqdm(images, f"writing {key}", disable=None):
         lines.append(os.path.abspath(image.path) if in_place else Path("images", key, image.name).as_posix())
-        target = options.output / lines[-1]
+        if in_place and image.path not in unlabeled:
+            continue
+        target = output / lines[-1]
         if not in_place:
-            _place_image(image.path, target, options.place)
+            _place_image(image.path, target, place)
         # The last candidate is the one under labels/, if there are two. Not written atomically: syncing 100,000 small
         # files takes hours, and the .data file, written last, shows that all are complete.
         label_file = Path(label_candidates(str(target))[-1])

@@ -1,29 +1,26 @@
-"""Import annotations of another format as a darknet data set.
+"""Import annotations of another format as a darknet data set."""
 
-A format is a module of this package, named in `options.FORMATS`, with
-
-    TITLE        description of a source in messages, for example "a COCO JSON file"
-    OPTIONS      the fields of ImportOptions that only some formats have
-    recognize    (source) → whether a file or folder has this format
-    read         (SetSource, ImportOptions, Problems) → Annotations
-"""
-
-import importlib
+import contextlib
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 
 from utils.convert.annotations import Problems, choose_classes
+from utils.convert.archive import extract, is_archive
 from utils.convert.darknet import write_dataset
-from utils.convert.locate import LabeledImage, find_images, label_images, split_images
-from utils.convert.options import FORMATS, ImportOptions
+from utils.convert.formats import find_sets
+from utils.convert.locate import LabeledImage, find_images, label_images
+from utils.convert.options import DEFAULT_SPLIT, ImportOptions
 from utils.convert.output_names import separate_names
+from utils.convert.split import split_images
 from utils.errors import InputError, RunError, warn
 from utils.files import write_text
 from utils.text import align_columns
 
 SHOWN = 20  # problems that are printed; problems.txt has all
+
+_PLACED = {"link": "links to the images", "copy": "copies of the images", "in-place": "the images stay where they are"}
 
 
 def import_dataset(options: ImportOptions) -> int:
@@ -36,14 +33,54 @@ def import_dataset(options: ImportOptions) -> int:
         InputError: the annotations or the images cannot be used, or an option does not fit the format.
         RunError: no box is left.
     """
-    reader = choose_format(options)
     problems = Problems()
-    annotations = {key: reader.read(part, options, problems) for key, part in options.sets.items()}
+    with _extracted(options) as source:
+        sets, class_names = _read_sets(source, options, problems)
+        _add_val(sets, options)
+        if not sets["train"]:
+            raise InputError(f"{options.source}: no image is left to train on{problems.reasons}")
+        sets = separate_names(sets, options.place, problems)
+        print(_count_table(sets, class_names))
+        path, place = write_dataset(sets, class_names, options)
+    _report_problems(problems, options.output / "problems.txt")
+    print(f"wrote {path}, names, lists, labels ({_PLACED[place]})")
+    if "test" in sets:
+        name = f"{options.name}-test.txt"
+        print(f"{options.output / name} is not used for training; to evaluate on it, set val={name} in {path}")
+    print(f"next: python3 tools/check_dataset.py --data {path}")
+    print(f"then: python3 train.py --data {path}")
+    return 1 if problems.dropped else 0
+
+
+@contextlib.contextmanager
+def _extracted(options: ImportOptions) -> Iterator[Path]:
+    """Yield the source; an archive is extracted to OUTPUT/source, which is removed if the import fails."""
+    if not is_archive(options.source):
+        yield options.source
+        return
+    existed = options.output.exists()
+    target = options.output / "source"
+    try:
+        extract(options.source, target)
+        yield target
+    except BaseException:
+        shutil.rmtree(target if existed else options.output, ignore_errors=True)
+        raise
+
+
+def _read_sets(
+    source: Path, options: ImportOptions, problems: Problems
+) -> tuple[dict[str, list[LabeledImage]], tuple[str, ...]]:
+    """Read all sets of a source; return their labeled images and the class names."""
+    reader, parts = find_sets(source, options)
+    if options.split is not None and "val" in parts:
+        raise InputError(f"--split: {options.source} has a val set of its own: {parts['val'].source}")
+    annotations = {key: reader.read(part, options, problems) for key, part in parts.items()}
     class_names = choose_classes(annotations, options.names)
     if not class_names:
         raise InputError(f"{options.source}: expected annotations with objects, found none{problems.reasons}")
     sets = {}
-    for key, part in options.sets.items():
+    for key, part in parts.items():
         folder, paths = find_images(annotations[key].images, part.image_folders)
         print(f"{key}: {part.source} is {reader.TITLE}; its images are in {folder}")
         sets[key] = label_images(annotations[key].images, paths, folder, class_names, problems)
@@ -51,48 +88,17 @@ def import_dataset(options: ImportOptions) -> int:
         print(f"note: {note}")
     if any(sets.values()) and not any(image.labels for images in sets.values() for image in images):
         raise RunError(f"{options.source}: no box is left{problems.reasons}")
-    if options.split is not None:
-        print(f"split at random: {options.split:g} for train, seed {options.seed}")
-        sets["train"], sets["val"] = split_images(sets["train"], options.split, options.seed)
-    if not sets["train"]:
-        raise InputError(f"{options.source}: no image is left to train on{problems.reasons}")
-    sets = separate_names(sets, options.place, problems)
-    print(_count_table(sets, class_names))
-    path = write_dataset(sets, class_names, options)
-    _report_problems(problems, options.output / "problems.txt")
-    images = {"link": "links to the images", "copy": "copies of the images", "in-place": "labels next to the images"}
-    print(f"wrote {path}, names, lists, labels ({images[options.place]})")
-    print(f"next: python3 tools/check_dataset.py --data {path}")
-    return 1 if problems.dropped else 0
+    return sets, class_names
 
 
-def choose_format(options: ImportOptions) -> ModuleType:
-    """Return the module of the format that the options name or that the sources have.
-
-    Raises:
-        InputError: a source in no known format, sources in different formats, or an option of another format.
-    """
-    formats = [importlib.import_module(f"utils.convert.{name}") for name in FORMATS]
-    if options.format:
-        reader = formats[FORMATS.index(options.format)]
-    else:
-        reader, *others = (_recognize(part.source, formats) for part in options.sets.values())
-        if others and others[0] is not reader:
-            raise InputError(f"--val: expected {reader.TITLE} like SOURCE, got {others[0].TITLE}")
-    for option in sorted({option for module in formats for option in module.OPTIONS}.difference(reader.OPTIONS)):
-        if getattr(options, option) != getattr(ImportOptions, option):
-            name = option.replace("_", "-")
-            raise InputError(f"--{name}: does not apply, because {options.source} is {reader.TITLE}")
-    return reader
-
-
-def _recognize(source: Path, formats: Sequence[ModuleType]) -> ModuleType:
-    for module in formats:
-        if module.recognize(source):
-            return module
-    expected = " or ".join(module.TITLE for module in formats)
-    got = "neither" if source.exists() else "nothing at this path"
-    raise InputError(f"{source}: expected {expected}, got {got}")
+def _add_val(sets: dict[str, list[LabeledImage]], options: ImportOptions) -> None:
+    """Move a share of the training set to a val set if the source has none."""
+    share = options.split or DEFAULT_SPLIT
+    if "val" in sets or share == 1:
+        return
+    why = "" if options.split else "no val set; "
+    print(f"{why}split by class: {share:g} for train, the rest for val, seed {options.seed} (--split changes it)")
+    sets["train"], sets["val"] = split_images(sets["train"], share, options.seed)
 
 
 def _count_table(sets: dict[str, list[LabeledImage]], class_names: Sequence[str]) -> str:

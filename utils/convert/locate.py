@@ -1,8 +1,7 @@
-"""Find the image of each annotation, convert its boxes to labels, and split a set in two."""
+"""Find the image of each annotation, and convert its boxes to labels."""
 
 import itertools
 import os
-import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
@@ -163,25 +162,3 @@ def _show(path: str | Path) -> str:
 
 def _format_size(size: tuple[float, float]) -> str:
     return f"{size[0]:g}x{size[1]:g} pixels"
-
-
-def split_images(
-    images: Sequence[LabeledImage], fraction: float, seed: int
-) -> tuple[list[LabeledImage], list[LabeledImage]]:
-    """Split a set into two at random; the result depends on the seed and the file names only.
-
-    Args:
-        images: the set, at least two images for two parts that are not empty.
-        fraction: share of the first part, above 0 and below 1.
-        seed: seed of the shuffle.
-
-    Returns:
-        The two parts, each sorted by name.
-    """
-    ordered = sorted(images, key=lambda image: image.name)
-    random.Random(seed).shuffle(ordered)
-    count = round(fraction * len(ordered))
-    if len(ordered) > 1:
-        count = min(max(count, 1), len(ordered) - 1)
-    first, second = (sorted(part, key=lambda image: image.name) for part in (ordered[:count], ordered[count:]))
-    return first, second

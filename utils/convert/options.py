@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model import SIZE_MULTIPLE
+from utils.config import MODEL_NAME
 from utils.dataset.labels import IMAGE_FOLDERS
 from utils.errors import InputError
 
-FORMATS = ("coco", "voc")  # modules of utils.convert
-PLACES = ("link", "copy", "in-place")
+FORMATS = ("coco", "voc", "yolo")  # modules of utils.convert
+PLACES = ("link", "copy", "in-place", "auto")
+DEFAULT_SPLIT = 0.8  # share of the training set if the source has no val set
 
 
 class SetSource(NamedTuple):
@@ -27,8 +29,11 @@ class SetSource(NamedTuple):
         if self.images:
             return [self.images]
         folder = self.source if self.source.is_dir() else self.source.parent
-        usual = [parent / name for parent in (folder, folder.parent) for name in IMAGE_FOLDERS]
-        return list(dict.fromkeys([folder, *usual, folder.parent]))
+        parents = (folder, folder.parent)
+        usual = [parent / name for parent in parents for name in IMAGE_FOLDERS]
+        # COCO's own: annotations/instances_val2017.json and val2017/.
+        own = [parent / part for parent in (*parents, *usual) for part in self.source.stem.split("_")]
+        return list(dict.fromkeys([folder, *usual, folder.parent, *own]))
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class ImportOptions:
     val_images: Path | None = None  # None: as for the training set
     train_list: Path | None = None
     val_list: Path | None = None
-    split: float | None = None  # share of the training set
+    split: float | None = None  # share of the training set, 1: no val set; None: DEFAULT_SPLIT if there is no val set
     keep_crowds: bool = False
     keep_difficult: bool = False
     origin: int | None = None  # coordinate of the first pixel, None: decide by the corners
@@ -60,18 +65,19 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", Path(os.path.abspath(self.output)).name)
-        # In a .data file a '#' after a blank begins a comment.
-        if not self.name or re.search(r"[/\\\n\r]|(^|\s)#|^\s|\s$", self.name):
-            raise InputError(f"--name: expected a valid file name, got {self.name!r}")
+            folder = Path(os.path.abspath(self.output)).name
+            object.__setattr__(self, "name", re.sub(r"[^\w.-]+", "-", folder).strip("-.")[:100] or "data")
+        if not MODEL_NAME.fullmatch(self.name):
+            expected = "at most 100 letters, digits, '.', '_' and '-'"
+            raise InputError(f"--name: expected a name of {expected}, got {self.name!r}")
         if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
             raise InputError(f"--output: expected a new or empty folder, got {self.output}, which has files")
         for key in ("width", "height"):
             if getattr(self, key) % SIZE_MULTIPLE:
                 raise InputError(f"--{key}: expected a multiple of {SIZE_MULTIPLE}, got {getattr(self, key)}")
         if self.split is not None:
-            if not 0 < self.split < 1:
-                raise InputError(f"--split: expected a number above 0 and below 1, got {self.split:g}")
+            if not 0 < self.split <= 1:
+                raise InputError(f"--split: expected a number above 0 and at most 1, got {self.split:g}")
             if "val" in self.sets:
                 raise InputError("--split: cannot be combined with --val or --val-list, which name the val set")
         if self.val_images and not self.val:
@@ -82,7 +88,11 @@ class ImportOptions:
     @property
     def sets(self) -> dict[str, SetSource]:
         """{"train": SetSource, and "val": SetSource if the options name one}."""
-        sets = {"train": SetSource(self.source, self.images, self.train_list)}
+        return self.sets_of(self.source)
+
+    def sets_of(self, source: Path) -> dict[str, SetSource]:
+        """As `sets`, for annotations that are at another path than `self.source`, for example extracted ones."""
+        sets = {"train": SetSource(source, self.images, self.train_list)}
         if self.val or self.val_list:
-            sets["val"] = SetSource(self.val or self.source, self.val_images or self.images, self.val_list)
+            sets["val"] = SetSource(self.val or source, self.val_images or self.images, self.val_list)
         return sets

@@ -4,7 +4,7 @@ import pytest
 
 from tests.helpers.annotation_files import write_coco, write_voc
 from utils.convert import coco, voc
-from utils.convert.importer import choose_format
+from utils.convert.formats import find_sets
 from utils.convert.options import ImportOptions
 from utils.errors import InputError
 
@@ -17,7 +17,8 @@ def choose(tmp_path):
     def choose(source, **values):
         if "val" in values:
             values["val"] = tmp_path / values["val"]
-        return choose_format(ImportOptions(tmp_path / source, tmp_path / "out", **values))
+        reader, _ = find_sets(tmp_path / source, ImportOptions(tmp_path / source, tmp_path / "out", **values))
+        return reader
 
     return choose
 

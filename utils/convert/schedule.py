@@ -1,0 +1,31 @@
+"""Batch size and epochs for the size of a data set."""
+
+from typing import NamedTuple
+
+# At batch 32, mask (610 images) has an AP50 of 0.592 after 1,159 steps and 0.641 after 3,800, helmet (1,868 images)
+# 0.668 after 1,798 and 0.723 after 4,640. 3,000 steps take about 20 minutes on two CPU cores.
+STEPS = 3000
+BATCH, LARGE_BATCH = 32, 128
+LARGE_SET = 10_000  # images from which LARGE_BATCH is used
+MIN_BATCHES = 8  # per epoch; a smaller set gets smaller batches, but not below MIN_BATCH
+MIN_BATCH = 8  # smaller batches make the statistics of BatchNorm too noisy
+MIN_EPOCHS, MAX_EPOCHS = 30, 300
+
+
+class Schedule(NamedTuple):
+    """How long to train."""
+
+    batch_size: int
+    epochs: int
+    steps: tuple[int, int]  # epochs after which the learning rate is divided by 10 (--recipe original)
+
+
+def plan(images: int) -> Schedule:
+    """Plan about STEPS optimizer steps for a training set of this many images, 1 or more."""
+    batch_size = LARGE_BATCH if images >= LARGE_SET else BATCH
+    while batch_size > MIN_BATCH and batch_size * MIN_BATCHES > images:
+        batch_size //= 2
+    batch_size = min(batch_size, images)
+    epochs = 10 * round(STEPS / (images // batch_size) / 10)
+    epochs = min(max(epochs, MIN_EPOCHS), MAX_EPOCHS)
+    return Schedule(batch_size, epochs, (epochs * 2 // 3, epochs * 7 // 8))

@@ -1,0 +1,199 @@
+"""The files that describe a data set with YOLO labels: data.yaml, obj.data, and lists of class names.
+
+data.yaml of Ultralytics and Roboflow: the keys train, val and test name folders or lists of images, `names` is a list
+or {class id: name}. obj.data of darknet and CVAT: the keys train, valid, names, one `key = value` per line.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from utils.config import read_names
+from utils.errors import InputError, RunError
+from utils.files import find_path, read_text
+from utils.text import list_names, shorten
+
+YAML_SUFFIXES = (".yaml", ".yml")
+# Names of files with class names, in lower case, as labelImg, Roboflow, CVAT, Label Studio and darknet write them.
+_NAME_FILES = re.compile(r"classes\.txt|names\.txt|labels\.txt|predefined_classes\.txt|_darknet\.labels|.+\.names")
+_NOTES = "notes.json"  # Label Studio
+_DARKNET_KEYS = {"train", "valid", "val", "test", "names", "classes", "backup"}
+_SET_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+class Description(NamedTuple):
+    """Content of a data.yaml or obj.data file."""
+
+    path: Path
+    sets: dict[str, list[str]]  # {"train", "val" or "test": its folders or lists of images as they are written}
+    class_names: tuple[str, ...] | None
+    folders: tuple[Path, ...]  # where relative paths may begin
+
+
+def set_of(name: str) -> str | None:
+    """Return the set that a file or folder is named after: "train", "val" or "test"; None if there is no single one.
+
+    `train2017`, `images_train`, `obj_valid_data` and `Validation` name a set; `trainval` and `train_or_test` do not.
+    """
+    words = re.split(r"[^a-z]+", name.lower())
+    found = {_SET_WORDS[word] for word in words if word in _SET_WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
+def read_description(path: Path) -> Description | None:
+    """Read a data.yaml or obj.data file; None for other files, such as the .data files of this project.
+
+    Raises:
+        InputError: not YAML, or class names that cannot be used.
+    """
+    if path.suffix.lower() in YAML_SUFFIXES:
+        return _read_yaml(path)
+    return _read_darknet(path) if path.suffix.lower() == ".data" else None
+
+
+def _read_yaml(path: Path) -> Description | None:
+    try:
+        import yaml
+    except ImportError as error:
+        raise RunError(f"{path}: reading YAML needs the package pyyaml: pip install pyyaml") from error
+    try:
+        # As safe as yaml.safe_load, but all values stay text: a class may be called `no` or `1`.
+        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise InputError(f"{path}:{mark.line + 1 if mark else 1}: expected YAML: {reason}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: expected YAML, got lists that are nested too deep") from error
+    if not isinstance(content, dict) or not content.keys() & {"train", "names"}:
+        return None
+    sets = {}
+    for key, value in content.items():
+        if key in _SET_WORDS and value:
+            values = value if isinstance(value, list) else [value]
+            if not all(isinstance(text, str) and text and "\0" not in text for text in values):
+                raise InputError(f"{path}: {key}: expected the path of a folder or list, got {_shorten(value)}")
+            sets[_SET_WORDS[key]] = values
+    root = content.get("path") if isinstance(content.get("path"), str) else ""
+    folders = (find_moved(root, [path.parent]) or path.parent if root else path.parent, path.parent)
+    return Description(path, sets, _yaml_names(path, content), tuple(dict.fromkeys(folders)))
+
+
+def _yaml_names(path: Path, content: dict) -> tuple[str, ...] | None:
+    """Return the names of a data.yaml in the order of the class ids."""
+    names = content.get("names")
+    if not names:
+        return None
+    if isinstance(names, str) and names not in ("", "~"):
+        names = [name.strip() for name in names.split(",")]
+    if isinstance(names, dict):
+        order = [str(class_id) for class_id in range(len(names))]
+        if set(order) != names.keys():
+            expected = f"class ids 0…{len(names) - 1}, each once"
+            raise InputError(f"{path}: names: expected {expected}, got {_shorten(list(names))}")
+        names = [names[class_id] for class_id in order]
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise InputError(f"{path}: names: expected a list of class names, got {_shorten(names)}")
+    names = tuple(" ".join(name.split()) for name in names)
+    if content.get("nc") not in (None, "", str(len(names))):
+        raise InputError(f"{path}: nc: expected {len(names)}, the number of names, got {content['nc']!r}")
+    _check_unique(names, path)
+    return names
+
+
+def _read_darknet(path: Path) -> Description | None:
+    entries = {}
+    for line in read_text(path).split("\n"):
+        key, separator, value = line.partition("=")
+        if separator and not line.lstrip().startswith(("#", ";")):
+            entries[key.strip().lower()] = value.strip()
+    # The .data files of this project have more keys.
+    if not entries.keys() & {"train", "names"} or entries.keys() - _DARKNET_KEYS - set(_SET_WORDS):
+        return None
+    folders = (path.parent, path.parent.parent)  # paths begin where darknet runs, often the parent folder
+    names = None
+    if text := entries.get("names"):
+        file = find_moved(text, folders)
+        if file is None:
+            raise InputError(f"{path}: names: expected a file with class names, found nothing at {text}")
+        names = read_name_file(file)
+    sets = {_SET_WORDS[key]: [value] for key, value in entries.items() if key in _SET_WORDS and value}
+    return Description(path, sets, names, folders)
+
+
+def find_moved(text: str, folders: Sequence[Path]) -> Path | None:
+    """Find a file or folder whose path was written on another computer or for another working directory.
+
+    A path that begins with `../` is searched inside the folders first: Roboflow writes `../train/images` for
+    `train/images`. If the path does not exist, its longest end that does is taken: `data/obj_train_data/a.jpg` becomes
+    `obj_train_data/a.jpg`.
+    """
+    literal = find_path(text, folders)
+    parts = [part for part in PurePosixPath(text.replace("\\", "/")).parts if part not in ("..", ".", "/")]
+    ends = [Path(folder, *parts[start:]) for start in range(len(parts)) for folder in folders]
+    candidates = [*ends[: len(folders)], literal, *ends] if text.startswith("..") else [literal, *ends]
+    return next((candidate for candidate in candidates if os.path.exists(candidate)), None)
+
+
+def find_name_files(folder: Path) -> list[Path]:
+    """Return the files under a folder that have class names, those nearest to the folder first."""
+    files = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        files += [Path(parent, name) for name in sorted(names) if _NAME_FILES.fullmatch(name.lower())]
+        files += [Path(parent, name) for name in names if name.lower() == _NOTES]
+    # Label Studio writes the same names to classes.txt and notes.json.
+    listed = [file for file in files if file.name.lower() != _NOTES] or files
+    return sorted(listed, key=lambda file: len(file.parts))
+
+
+def read_name_file(path: Path) -> tuple[str, ...]:
+    """Read class names: one per line, or the categories of Label Studio's notes.json.
+
+    Raises:
+        InputError: no names, or a name twice.
+    """
+    if path.name.lower() == _NOTES:
+        try:
+            categories = sorted(json.loads(read_text(path))["categories"], key=lambda category: category["id"])
+            names = tuple(str(category["name"]) for category in categories)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}: expected categories with id and name, as Label Studio writes them") from error
+    else:
+        names = read_names(path)
+    _check_unique(names, path)
+    return names
+
+
+def find_names(folder: Path) -> tuple[tuple[str, ...], Path] | None:
+    """Return the class names that the files under a folder list, and the file; None if there is none.
+
+    Raises:
+        InputError: files that list different names.
+    """
+    found = [(read_name_file(path), path) for path in find_name_files(folder)]
+    for names, path in found[1:]:
+        if names != found[0][0]:
+            raise InputError(
+                f"{path}: expected the class names of {found[0][1]}, {list_names(found[0][0])}, got {list_names(names)}"
+            )
+    return found[0] if found else None
+
+
+def _check_unique(names: Sequence[str], path: Path) -> None:
+    for class_id, name in enumerate(names):
+        if name in names[:class_id]:
+            raise InputError(
+                f"{path}: expected each class name once, got {name!r} for {names.index(name)} and {class_id}"
+            )
+
+
+def _shorten(value: object) -> str:
+    return shorten(json.dumps(value, ensure_ascii=False), 60)
