@@ -43,7 +43,7 @@ def main(options):
     detections = detect_images(runtime, index, config, workers=options.workers, **settings)
     evaluation = compute_metrics(detections, index, (config.width, config.height), config.class_names)
     print(f"\n{metrics_text(evaluation)}", flush=True)
-    if runtime.info is config:  # the model itself does not say what it was made for
+    if runtime.info is config:  # the model does not say what it was made for
         warn_about_mismatch(evaluation, index, weights, config.path)
 
     written = []

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from utils.errors import InputError, RunError
 from utils.text import printable
@@ -38,6 +39,8 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
     # Escape characters of class and file names that the output's encoding lacks.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        if getattr(options, "data", None):
+            options.data = _import_data(options.data)
         status = main(options) or 0
         sys.stdout.flush()
     except (InputError, RunError) as error:
@@ -55,6 +58,22 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
         hint = "" if options.debug else " (this is a bug; --debug shows where)"
         status = _report(error, f"{type(error).__name__}: {error}{hint}", options.debug, 1)
     sys.exit(status)
+
+
+def _import_data(data: str | Path) -> str | Path:
+    """Return the .data file of a value of --data; a folder, data.yaml or obj.data is imported first."""
+    path = Path(data)
+    if path.suffix == ".data" and path.is_file():
+        from utils.convert.yolo_files import read_description
+
+        is_source = read_description(path) is not None
+    else:
+        is_source = path.is_dir() or (path.is_file() and path.suffix.lower() in (".yaml", ".yml"))
+    if not is_source:
+        return data
+    from utils.convert.direct import import_once
+
+    return type(data)(import_once(path))
 
 
 def _report(error: BaseException, message: str, debug: bool, status: int) -> int:

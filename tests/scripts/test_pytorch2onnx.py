@@ -389,7 +389,7 @@ def test_a_truncated_ncnn_model(one, tmp_path):
 
 def test_another_data_file_does_not_fit(one, tmp_path):
     data = write_data(tmp_path)
-    with pytest.raises(InputError, match=f"model.onnx: .* classes 3, {data} has 2"):
+    with pytest.raises(InputError, match=f"model.onnx: .* 3 classes, {data} has 2"):
         load_runtime(one.output, read_config(data))
 
 

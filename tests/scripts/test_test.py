@@ -244,10 +244,11 @@ def test_weights_of_another_data_file_are_refused(run, toy, images, tmp_path):
     shutil.copyfile(toy / "toy.pth", tmp_path / "w.pth")
     add_description(tmp_path / "w.pth", toy / "toy.data")
     other = tmp_path / "other.data"
-    other.write_text(DATA.replace("anchors=10,10", "anchors=10,11").replace("toy.names", str(toy / "toy.names")))
+    (tmp_path / "other.names").write_text("\n".join(reversed(NAMES)), encoding="utf-8")
+    other.write_text(DATA.replace("toy.names", "other.names"))
     status, _, err = run("--data", other, "--weights", "w.pth", "--img", images / "gray.png")
     assert status == 2
-    assert re.search(r"w\.pth: .*anchors .*other\.data", err)
+    assert re.search(r"w\.pth: .*class 0 .*other\.data", err)
 
 
 def test_classes_can_be_given_by_name(run, images, tmp_path):

@@ -82,7 +82,7 @@ def _read_sets(
     sets = {}
     for key, part in parts.items():
         folder, paths = find_images(annotations[key].images, part.image_folders)
-        print(f"{key}: {part.source} is {reader.TITLE}; its images are in {folder}")
+        print(f"{key}: {reader.TITLE}: {part.source}; images in {folder}")
         sets[key] = label_images(annotations[key].images, paths, folder, class_names, problems)
     for note in dict.fromkeys(problems.notes):
         print(f"note: {note}")

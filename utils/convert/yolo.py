@@ -32,7 +32,7 @@ from utils.errors import InputError, warn
 from utils.files import read_text
 from utils.text import list_names, shorten
 
-TITLE = "images with YOLO labels (a folder, data.yaml or obj.data)"
+TITLE = "images with YOLO labels"
 OPTIONS = ()
 
 

@@ -10,6 +10,7 @@ and not an entry, so that `load_state_dict` of every version accepts the file.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import re
@@ -122,7 +123,7 @@ def load_detector(
         manifest: as for `obtain`.
 
     Returns:
-        The detector, and `config` or the description of the weights.
+        The detector, and its description: `config`, but with the anchors that the weights were made for, if known.
 
     Raises:
         InputError: as `load_weights`, or the description of the weights does not fit `config`, or there is neither.
@@ -134,6 +135,8 @@ def load_detector(
         raise InputError(f"--data: expected the .data file of {path}, got none; these weights have no description")
     if config and description:
         description.check_fits(config)
+        same = {name: getattr(config, name) for name in ("path", "class_names", "width", "height")}
+        model = dataclasses.replace(description, **same)
     detector = Detector(model.classes, model.anchor_num)
     _load_exactly(detector, tensors, path, asked_by=model.path)
     return detector.to(device).eval(), model

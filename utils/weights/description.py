@@ -120,12 +120,10 @@ class ModelDescription:
         return cls(path=Path(path), **values)
 
     def differences(self, config: Config | ModelDescription) -> list[str]:
-        """Describe how a .data file differs from this model in classes and anchors, one text per difference."""
-        found = [
-            f"{name} {getattr(self, name)}, {config.path} has {getattr(config, name)}"
-            for name in ("classes", "anchors")
-            if getattr(self, name) != getattr(config, name)
-        ]
+        """Describe how a .data file differs from this model so that both cannot be used together, one text each."""
+        found = []
+        if self.classes != config.classes:
+            found.append(f"{self.classes} classes, {config.path} has {config.classes}")
         names, others = self.class_names, config.class_names
         if names != others and sorted(names) == sorted(others):
             first = next(class_id for class_id, name in enumerate(names) if name != others[class_id])
@@ -133,18 +131,21 @@ class ModelDescription:
         return found
 
     def check_fits(self, config: Config | ModelDescription) -> None:
-        """Check that this model can be used with a .data file, and warn about another input size or class name.
+        """Check that this model can be used with a .data file, and warn about other anchors, size or class names.
 
-        Class names may be translated, but not in another order. Weights may be used at another input size.
+        The model's own anchors are used. Class names may be translated, but not in another order. Weights may be used
+        at another input size.
 
         Raises:
-            InputError: the classes or the anchors differ.
+            InputError: the classes differ.
         """
         found = self.differences(config)
         if found:
             raise InputError(
                 f"{self.path}: was made for {'; '.join(found)}. Use the .data file of its training, or no --data"
             )
+        if self.anchors != config.anchors:
+            warn(f"{self.path}: its own anchors are used, {config.path} has others")
         size, other = f"{self.width}x{self.height}", f"{config.width}x{config.height}"
         if size != other:
             warn(f"{self.path}: was made for {size} pixels, {config.path} has {other}")

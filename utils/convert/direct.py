@@ -1,0 +1,42 @@
+"""What --data accepts besides a .data file: a folder, data.yaml or obj.data, which is imported on first use."""
+
+import os
+import re
+from pathlib import Path
+
+from utils.convert.darknet import SOURCE_MARK
+from utils.convert.importer import import_dataset
+from utils.convert.options import ImportOptions
+from utils.errors import InputError
+from utils.files import read_text
+
+OUTPUT = Path("data")  # in the working directory
+
+
+def import_once(source: Path) -> Path:
+    """Import a data set to data/NAME, or use the import of an earlier run; NAME is the name of its folder.
+
+    Returns:
+        The .data file.
+
+    Raises:
+        InputError: the data set cannot be imported, or data/NAME was made from another one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        command = f"python3 tools/import_dataset.py {source} --output data/NAME"
+        raise InputError(f"--data {source}: several processes cannot import it; import it first: {command}")
+    folder = (source if source.is_dir() else source.parent).resolve()
+    name = re.sub(r"[^\w.-]+", "-", folder.name).strip("-.") or "data"
+    path = OUTPUT / name / f"{name}.data"
+    if not path.exists():
+        import_dataset(ImportOptions(source=source, output=path.parent, place="auto"))
+        print(f"later runs use {path}, also with --data {path}\n", flush=True)
+        return path
+    mark, _, origin = read_text(path).partition("\n")[0].partition(SOURCE_MARK)
+    if mark or folder not in (Path(origin), Path(origin).parent):
+        raise InputError(
+            f"--data {source}: {path} exists and was not made from it; "
+            f"python3 tools/import_dataset.py {source} --output data/ANOTHER imports it under another name"
+        )
+    print(f"using {path}, which was imported from {origin}; to import it again, remove {path.parent}\n", flush=True)
+    return path
