@@ -16,6 +16,8 @@ OUTPUT = Path("data")  # in the working directory
 def import_once(source: Path) -> Path:
     """Import a data set to data/NAME, or use the import of an earlier run; NAME is the name of its folder.
 
+    The folder of an import is also accepted.
+
     Returns:
         The .data file.
 
@@ -27,6 +29,10 @@ def import_once(source: Path) -> Path:
         raise InputError(f"--data {source}: several processes cannot import it; import it first: {command}")
     folder = (source if source.is_dir() else source.parent).resolve()
     name = re.sub(r"[^\w.-]+", "-", folder.name).strip("-.") or "data"
+    if folder == (OUTPUT / name).resolve():
+        if (folder / f"{name}.data").exists():
+            return OUTPUT / name / f"{name}.data"
+        name += "-imported"
     path = OUTPUT / name / f"{name}.data"
     if not path.exists():
         import_dataset(ImportOptions(source=source, output=path.parent, place="auto"))
