@@ -98,23 +98,25 @@ def _to_box(item: _Object, origin: int) -> Box:
 
 
 def _read_list(path: Path) -> list[str]:
-    """Return the names in a list as in ImageSets/Main; lists of one class have a second column: -1, 0 or 1."""
-    names = []
-    for line in filter(None, map(str.strip, read_text(path).split("\n"))):
-        name, _, mark = line.rpartition(" ")
-        names.append(name.strip() if name and mark in ("-1", "0", "1") else line)
-    if not names:
+    """Return the lines of a list as in ImageSets/Main."""
+    lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
+    if not lines:
         raise InputError(f"{path}: expected one name of an XML file per line, without .xml, found none")
-    return names
+    return lines
 
 
 def _listed_names(entry: str) -> tuple[str, ...]:
-    """Return the possible names of the XML file of an entry of a list; some lists name images or XML files."""
+    """Return the possible names of the XML file of an entry of a list.
+
+    Some lists name images or XML files; those of one class have a second column: -1, 0 or 1.
+    """
     entry = entry.replace("\\", "/")
-    path = PurePosixPath(entry)
-    if path.suffix.lower() not in (*IMAGE_SUFFIXES, ".xml"):
-        return (entry,)
-    return entry, str(path.with_suffix("")), path.stem
+    name, _, mark = entry.rpartition(" ")
+    names = [entry, name.strip()] if name.strip() and mark in ("-1", "0", "1") else [entry]
+    for path in map(PurePosixPath, tuple(names)):
+        if path.suffix.lower() in (*IMAGE_SUFFIXES, ".xml"):
+            names += [str(path.with_suffix("")), path.stem]
+    return tuple(names)
 
 
 def _read_file(
