@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from utils.dataset.images import IMAGE_SUFFIXES, image_size, is_image_name, is_rotated, read_image
+from utils.dataset.images import IMAGE_SUFFIXES, image_orientation, image_size, is_image_name, read_image
 from utils.dataset.lists import list_images
 from utils.errors import InputError
 
@@ -83,7 +83,7 @@ def test_orientation_is_applied(tmp_path, suffix, orientation):
     Image.fromarray(gradient).save(path, exif=exif)
     height, width = read_image(path).shape[:2]
     assert image_size(path) == (width, height)
-    assert is_rotated(path) == (orientation != 1)
+    assert image_orientation(path) == orientation
     if suffix != ".tif":  # OpenCV 5 reads rotated TIFF files from memory only
         check_reading(path)
         assert (width, height) == ((60, 80) if orientation >= 5 else (80, 60))
@@ -100,7 +100,7 @@ def test_formats_in_which_opencv_applies_no_orientation(tmp_path, suffix, orient
     except (OSError, KeyError) as error:
         pytest.skip(f"this build of Pillow cannot write {suffix}: {error}")
     assert image_size(path) == read_image(path).shape[1::-1]
-    assert not is_rotated(path)
+    assert image_orientation(path) == 1
 
 
 def test_pillow_decodes_what_opencv_cannot(tmp_path, monkeypatch):
@@ -123,7 +123,7 @@ def test_invalid_orientation(tmp_path):
     exif[0x0112] = 99
     Image.fromarray(gradient).save(tmp_path / "a.jpg", exif=exif)
     assert check_reading(tmp_path / "a.jpg").shape == (60, 80, 3)
-    assert not is_rotated(tmp_path / "a.jpg")
+    assert image_orientation(tmp_path / "a.jpg") == 1
 
 
 def xmp(orientation):
@@ -141,7 +141,7 @@ def test_orientation_in_xmp_only_is_not_applied(tmp_path, suffix, orientation):
     path = tmp_path / f"a{suffix}"
     Image.fromarray(gradient).save(path, xmp=xmp(orientation))
     assert check_reading(path).shape == (60, 80, 3)
-    assert not is_rotated(path)
+    assert image_orientation(path) == 1
 
 
 def test_real_photographs(shared):
@@ -199,7 +199,7 @@ def test_data_appended_by_cameras_is_ignored(tmp_path, tail):
 def test_file_that_is_not_an_image(tmp_path, capfd, content, name):
     path = tmp_path / name
     path.write_bytes(content)
-    for read in (read_image, image_size, is_rotated):
+    for read in (read_image, image_size, image_orientation):
         with pytest.raises(InputError) as raised:
             read(path)
         assert str(raised.value).startswith(f"{path}: expected an image, ")
@@ -207,7 +207,7 @@ def test_file_that_is_not_an_image(tmp_path, capfd, content, name):
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize("read", [read_image, image_size, is_rotated])
+@pytest.mark.parametrize("read", [read_image, image_size, image_orientation])
 def test_unreadable_file(tmp_path, read):
     with pytest.raises(InputError) as raised:
         read(tmp_path / "gone.jpg")

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from utils.convert.annotations import AnnotatedImage, Problems
-from utils.dataset.images import image_size, is_image_name
+from utils.convert.rotation import Measured, find_stored, fits, turn
+from utils.dataset.images import image_orientation, image_size, is_image_name
 from utils.errors import InputError
 from utils.files import find_path
 from utils.text import shorten
 
 EDGE_TOLERANCE = 1.0  # pixels a box may extend beyond its image without a message: annotators round
-ASPECT_TOLERANCE = 0.02  # an image may have been resized after it was annotated, but not stretched
 MIN_SIDE = 1e-6  # fraction of the image; boxes with a smaller side are dropped
 
 Label = tuple[int, float, float, float, float]  # class id, cx, cy, w, h as fractions of the image
@@ -72,24 +72,30 @@ def label_images(
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     labeled = {}  # path: LabeledImage
     with ThreadPoolExecutor() as pool:
-        sizes = pool.map(_measure, images, paths, itertools.repeat(folder))
-        for image, path, size in tqdm(zip(images, paths, sizes, strict=True), "images", len(images), disable=None):
-            if isinstance(size, str):
-                problems.dropped.append(f"{image.where}: {size}")
-                continue
-            if path in labeled:
-                problems.changed.append(f"{image.where}: {path} is annotated again; its boxes are added to the others")
-            else:
-                labeled[path] = LabeledImage(path, path.relative_to(folder), [])
-            other = find_path(image.file_names[-1], [folder])
-            if os.path.isfile(other) and not os.path.samefile(other, path):
-                problems.changed.append(f"{image.where}: {path} is taken as its image, but {other} exists too")
-            _add_labels(labeled[path].labels, image, image.size or size, class_ids, problems)
+        results = pool.map(_measure, images, paths, itertools.repeat(folder))
+        measured = list(tqdm(results, "images", len(images), disable=None))
+    stored, note = find_stored(images, [None if isinstance(entry, str) else entry for entry in measured])
+    if note:
+        problems.notes.append(f"{folder}: {note}")
+    for image, path, entry, is_stored in zip(images, paths, measured, stored, strict=True):
+        if isinstance(entry, str):
+            problems.dropped.append(f"{image.where}: {entry}")
+            continue
+        if path in labeled:
+            problems.changed.append(f"{image.where}: {path} is annotated again; its boxes are added to the others")
+        else:
+            labeled[path] = LabeledImage(path, path.relative_to(folder), [])
+        other = find_path(image.file_names[-1], [folder])
+        if os.path.isfile(other) and not os.path.samefile(other, path):
+            problems.changed.append(f"{image.where}: {path} is taken as its image, but {other} exists too")
+        orientation = entry.orientation if is_stored else 1
+        size = image.size or (entry.stored_size if is_stored else entry.size)
+        _add_labels(labeled[path].labels, image, size, orientation, class_ids, problems)
     return list(labeled.values())
 
 
-def _measure(image: AnnotatedImage, path: Path, folder: Path) -> tuple[int, int] | str:
-    """Return the size of an image file in pixels, or why the image cannot be used."""
+def _measure(image: AnnotatedImage, path: Path, folder: Path) -> Measured | str:
+    """Return size and orientation of an image file, or why the image cannot be used."""
     if not os.path.isfile(path):
         return f"image not found: {_show(path)}"
     if not path.is_relative_to(os.path.normpath(folder)):
@@ -97,17 +103,14 @@ def _measure(image: AnnotatedImage, path: Path, folder: Path) -> tuple[int, int]
     if not is_image_name(path) or not _is_line(str(path)):
         return f"expected a file name that a list of images can contain, got {path.name!r}"
     try:
-        size = image_size(path)
+        measured = Measured(image_size(path), image_orientation(path))
     except InputError as error:
         return str(error)
-    if not all(size):
-        return f"expected an image with pixels, but {path} has {_format_size(size)}"
-    if image.size is not None:
-        x_scale, y_scale = size[0] / image.size[0], size[1] / image.size[1]
-        # Sizes are rounded to a pixel, which changes the ratio of small images.
-        if abs(x_scale / y_scale - 1) > ASPECT_TOLERANCE + 1 / min(size):
-            return f"annotated at {_format_size(image.size)}, but {path} has {_format_size(size)}"
-    return size
+    if not all(measured.size):
+        return f"expected an image with pixels, but {path} has {_format_size(measured.size)}"
+    if not fits(image.size, measured.size) and not fits(image.size, measured.stored_size):
+        return f"annotated at {_format_size(image.size)}, but {path} has {_format_size(measured.size)}"
+    return measured
 
 
 def _is_line(text: str) -> bool:
@@ -119,13 +122,24 @@ def _add_labels(
     labels: list[Label],
     image: AnnotatedImage,
     size: tuple[float, float],
+    orientation: int,
     class_ids: dict[str, int],
     problems: Problems,
 ) -> None:
-    """Convert the boxes of an image of (width, height) pixels, and add those that `labels` does not have."""
+    """Convert the boxes of an image, and add those that `labels` does not have.
+
+    Args:
+        labels: labels of the same image.
+        image: has the boxes.
+        size: width and height in pixels of the image that was annotated.
+        orientation: how that image is turned to get the displayed one, see `turn`.
+        class_ids: by class name.
+        problems: new problems are added to it.
+    """
     known = set(labels)
+    turned_size = size[::-1] if orientation >= 5 else size
     for box in image.boxes:
-        fractions, excess = clip_box(box.corners, size)
+        fractions, excess = clip_box(turn(box.corners, size, orientation), turned_size)
         corners = " ".join(f"{value:g}" for value in box.corners)
         if box.class_name not in class_ids:
             problems.skipped[f"boxes of class {box.class_name!r}, which is not in --names"] += 1

@@ -110,14 +110,14 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return (height, width) if _orientation(image) in _ROTATED else (width, height)
 
 
-def is_rotated(path: str | Path) -> bool:
-    """Whether an image has an EXIF orientation other than 1: it is displayed, and decoded, rotated or mirrored.
+def image_orientation(path: str | Path) -> int:
+    """Read the EXIF orientation, 1…8; with another one than 1 an image is displayed, and decoded, rotated or mirrored.
 
     Raises:
         InputError: as `image_size`.
     """
     with _open_header(path) as image:
-        return _orientation(image) != 1
+        return _orientation(image)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,88 @@
+"""Boxes of images with an EXIF rotation: some tools annotate the displayed image, others the stored one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from utils.convert.annotations import AnnotatedImage
+
+ASPECT_TOLERANCE = 0.02  # an image may have been resized after it was annotated, but not stretched
+
+Size = tuple[float, float]  # width, height
+
+
+class Measured(NamedTuple):
+    """Size in pixels of an image as it is displayed, and its EXIF orientation, 1…8."""
+
+    size: tuple[int, int]
+    orientation: int
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        return self.size[::-1] if self.orientation >= 5 else self.size
+
+
+def fits(annotated: Size | None, size: tuple[int, int]) -> bool:
+    """Whether an image of this size can be the annotated one."""
+    if annotated is None:
+        return True
+    x_scale, y_scale = size[0] / annotated[0], size[1] / annotated[1]
+    # Sizes are rounded to a pixel, which changes the ratio of small images.
+    return abs(x_scale / y_scale - 1) <= ASPECT_TOLERANCE + 1 / min(size)
+
+
+def find_stored(images: Sequence[AnnotatedImage], measured: Sequence[Measured | None]) -> tuple[list[bool], str | None]:
+    """Decide for each image whether its boxes are those of the stored image; the annotated size shows it.
+
+    Where it does not, as for square images and for half a turn, the other images of the set decide. If there is none,
+    the displayed image is assumed.
+
+    Args:
+        images: the annotated images.
+        measured: size and orientation of each; None for files that cannot be used.
+
+    Returns:
+        One value per image, and a note for the user; None if no image is rotated.
+    """
+    stored = [False] * len(images)
+    known = {
+        position: _is_stored(image, entry)
+        for position, (image, entry) in enumerate(zip(images, measured, strict=True))
+        if entry and entry.orientation != 1
+    }
+    if not known:
+        return stored, None
+    votes = Counter(known.values())
+    for position, shown in known.items():
+        stored[position] = votes[True] > votes[False] if shown is None else shown
+    turned, first = sum(stored), images[next(iter(known))].where
+    return stored, (
+        f"{len(known)} images have an EXIF rotation (first {first}): the boxes of {len(known) - turned} are taken "
+        f"as those of the displayed image, of {turned} as those of the stored image and are turned"
+        + (f"; for {votes[None]} the annotations do not show it" if votes[None] else "")
+    )
+
+
+def _is_stored(image: AnnotatedImage, measured: Measured) -> bool | None:
+    """Whether the boxes are those of the stored image; None if the annotated size does not show it."""
+    if image.size is None:
+        return None
+    displayed, stored = fits(image.size, measured.size), fits(image.size, measured.stored_size)
+    return None if displayed == stored else stored
+
+
+def turn(corners: tuple[float, ...], size: Size, orientation: int) -> tuple[float, ...]:
+    """Convert corners (x1, y1, x2, y2) in a stored image to the displayed one.
+
+    Args:
+        corners: in pixels.
+        size: of the stored image.
+        orientation: 1…8, see the EXIF standard (CIPA DC-008, section 4.6.4).
+    """
+    x1, y1, x2, y2 = corners
+    width, height = size
+    if orientation in (2, 3, 7, 8):  # mirrored horizontally before the axes are exchanged
+        x1, x2 = width - x2, width - x1
+    if orientation in (3, 4, 6, 7):  # and vertically
+        y1, y2 = height - y2, height - y1
+    return (y1, x1, y2, x2) if orientation >= 5 else (x1, y1, x2, y2)
