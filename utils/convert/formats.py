@@ -23,6 +23,8 @@ from utils.text import list_names
 
 Sets = dict[str, SetSource | yolo.ImageSet]  # {"train", "val" or "test": a set}
 
+SETS = ("train", "val", "test")
+
 _COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 _VOC_LISTS = Path("ImageSets", "Main")
 
@@ -40,7 +42,15 @@ def find_sets(source: Path, options: ImportOptions) -> tuple[ModuleType, Sets]:
     modules = dict(zip(FORMATS, (coco, voc, yolo), strict=True))
     source = _enter(source)
     formats = [options.format] if options.format else FORMATS
-    found = {name: sets for name in formats if (sets := _FINDERS[name](source, options))}
+    found, errors = {}, []
+    for name in formats:
+        try:
+            if sets := _FINDERS[name](source, options):
+                found[name] = sets
+        except InputError as error:  # another format may fit
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
     if not found and options.format in ("coco", "voc"):
         found = {options.format: options.sets_of(source)}
     if len(found) != 1:
@@ -48,6 +58,7 @@ def find_sets(source: Path, options: ImportOptions) -> tuple[ModuleType, Sets]:
         got = f"both; choose with --format {' or '.join(found)}" if found else _describe(source)
         raise InputError(f"{source}: expected {titles}, got {got}")
     ((name, sets),) = found.items()
+    sets = {key: sets[key] for key in SETS if key in sets}
     reader = modules[name]
     if options.val and name != "yolo" and not reader.recognize(options.val):
         raise InputError(f"--val: expected {reader.TITLE} like SOURCE, got {options.val}")
@@ -99,15 +110,22 @@ def _find_voc(source: Path, options: ImportOptions) -> Sets:
     """Find the sets of a folder of VOC XML files: those of its sub-folders or of ImageSets/Main, or a single one."""
     if not voc.recognize(source):
         return {}
+    if options.images is None and len(folders := _annotation_folders(source)) == 1:
+        (source,) = folders  # a repository with more than the data set
     if options.val or options.train_list or options.images:
         return options.sets_of(source)
-    lists = {set_of(path.stem): path for path in (source / _VOC_LISTS).glob("*.txt") if path.stem in ("train", "val")}
+    lists = {set_of(path.stem): path for path in (source / _VOC_LISTS).glob("*.txt") if path.stem in SETS}
     if "train" in lists:
         return {key: SetSource(source, None, path) for key, path in sorted(lists.items())}
     folders = [path for path in sorted(source.iterdir()) if set_of(path.name) and voc.recognize(path)]
     sets = {set_of(path.name): SetSource(path, None, None) for path in folders}
     own = any(path.suffix == ".xml" for path in source.iterdir()) or (source / "Annotations").is_dir()
     return sets if "train" in sets and len(sets) == len(folders) and not own else options.sets_of(source)
+
+
+def _annotation_folders(source: Path) -> list[Path]:
+    """Return the folders under `source` that have Annotations/ with XML files."""
+    return [path.parent for path in source.rglob("Annotations") if path.is_dir() and any(path.glob("*.xml"))]
 
 
 _FINDERS: dict[str, Callable[[Path, ImportOptions], Sets]] = {

@@ -14,7 +14,7 @@ from utils.convert.rotation import Measured, find_stored, fits, turn
 from utils.dataset.images import image_orientation, image_size, is_image_name
 from utils.errors import InputError
 from utils.files import find_path
-from utils.text import shorten
+from utils.text import list_names, shorten
 
 EDGE_TOLERANCE = 1.0  # pixels a box may extend beyond its image without a message: annotators round
 MIN_SIDE = 1e-6  # fraction of the image; boxes with a smaller side are dropped
@@ -40,7 +40,8 @@ def find_images(images: Sequence[AnnotatedImage], folders: Sequence[Path]) -> tu
         paths = [_find_image(image, folder) for image in images]
         if not images or any(map(os.path.isfile, paths)):
             return folder, paths
-    places, names = ", ".join(map(str, folders)), ", ".join(_show(image.file_names[0]) for image in images[:2])
+    places = list_names([str(folder) for folder in folders if folder.is_dir() or len(folders) == 1])
+    names = ", ".join(_show(image.file_names[0]) for image in images[:2])
     raise InputError(f"{places}: expected the images ({names}, …), found none of {len(images)}; use --images FOLDER")
 
 
