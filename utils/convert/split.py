@@ -46,8 +46,8 @@ def split_images(
         warn("the images are so similar that they cannot be split into different ones; similar images are in both sets")
         groups = [[position] for position in range(len(ordered))]
         chosen = stratify(groups, classes, count, seed)
-    elif together := sum(len(group) for group in groups if len(group) > 1):
-        print(f"{together} similar images in {sum(len(group) > 1 for group in groups)} groups: each is in one set only")
+    elif sizes := [len(group) for group in groups if len(group) > 1]:
+        print(f"groups of similar images, each in one set: {len(sizes)} ({sum(sizes)} images)")
     first, second = [], []
     for position, image in enumerate(ordered):
         (first if position in chosen else second).append(image)
