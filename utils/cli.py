@@ -68,7 +68,7 @@ def _import_data(data: str | Path) -> str | Path:
 
         is_source = read_description(path) is not None
     else:
-        is_source = path.is_dir() or (path.is_file() and path.suffix.lower() in (".yaml", ".yml"))
+        is_source = path.is_dir() or (path.is_file() and path.suffix.lower() in (".yaml", ".yml", ".zip"))
     if not is_source:
         return data
     from utils.convert.direct import import_once

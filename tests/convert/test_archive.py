@@ -27,6 +27,15 @@ def test_files_are_extracted(tmp_path):
     assert found == {"a/1.txt": b"0 .5 .5 .1 .1", "größe 猫.jpg": b"image"}
 
 
+def test_backslashes_of_windows_are_folders(tmp_path):
+    entries = [zipfile.ZipInfo(), zipfile.ZipInfo()]
+    for entry, name in zip(entries, ("set\\images\\", "set\\images\\a.jpg"), strict=True):
+        entry.filename = entry.orig_filename = name
+    source = write_zip(tmp_path / "set.zip", [(entries[0], b""), (entries[1], b"image")])
+    extract(source, tmp_path / "out")
+    assert (tmp_path / "out/set/images/a.jpg").read_bytes() == b"image"
+
+
 @pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/evil.txt", "C:\\evil.txt", "..\\evil.txt"])
 def test_names_outside_the_folder(tmp_path, name):
     source = write_zip(tmp_path / "set.zip", [("good.txt", b"1"), (name, b"evil")])

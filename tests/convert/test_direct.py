@@ -1,6 +1,8 @@
 """--data with a folder, data.yaml or obj.data: imported once, in place."""
 
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,14 @@ def test_a_hand_written_data_file_is_not_replaced(source, tmp_path):
     with pytest.raises(InputError, match=r"^--data .*: data/my-photos/my-photos\.data "):
         import_once(source)
     assert data.read_text(encoding="utf-8") == "[name]\nmodel_name=mine\n"
+
+
+def test_a_zip_file_is_refused_with_the_command_that_imports_it(source, run_script, tmp_path):
+    path = Path(shutil.make_archive(tmp_path / "my export", "zip", tmp_path / "my photos"))
+    result = run_script("tools/check_dataset.py", "--data", path, cwd=tmp_path / "work")
+    assert result.returncode == 2
+    assert f"tools/import_dataset.py {shlex.quote(str(path))} --output " in result.stderr
+    assert not (tmp_path / "work/data").exists()
 
 
 def test_the_folder_of_an_import(source, tmp_path):

@@ -33,7 +33,7 @@ def test_formats_are_recognized_or_forced(choose):
 @pytest.mark.parametrize(
     ("source", "values", "message"),
     [
-        ("images", {}, "images: expected a COCO JSON file or a folder of VOC XML files"),
+        ("images", {}, r"images: expected a COCO JSON file or a folder of VOC XML files .*, got .* 1 \.png$"),
         ("none.json", {}, "none.json: expected .*, got nothing at this path"),
         ("images/a.png", {}, "a.png: expected .*, got"),
         ("xml", {"val": "all.json"}, "--val: expected a folder of VOC XML files"),

@@ -32,6 +32,8 @@ def extract(source: Path, target: Path) -> None:
             entries = [entry for entry in archive.infolist() if not set(_IGNORED) & set(entry.filename.split("/"))]
             for entry in entries:
                 _check_entry(source, entry)
+                # Some tools for Windows write backslashes, which are part of the file name elsewhere.
+                entry.filename = entry.filename.replace("\\", "/")
             target.mkdir(parents=True)
             _check_size(source, sum(entry.file_size for entry in entries), len(entries), target)
             for entry in tqdm(entries, "extracting", disable=None):

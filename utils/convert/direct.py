@@ -2,8 +2,10 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
+from utils.convert.archive import is_archive
 from utils.convert.darknet import SOURCE_MARK
 from utils.convert.importer import import_dataset
 from utils.convert.options import ImportOptions
@@ -22,11 +24,12 @@ def import_once(source: Path) -> Path:
         The .data file.
 
     Raises:
-        InputError: the data set cannot be imported, or data/NAME was made from another one.
+        InputError: the data set cannot be imported, it is an archive, or data/NAME was made from another one.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        command = f"python3 tools/import_dataset.py {source} --output data/NAME"
-        raise InputError(f"--data {source}: several processes cannot import it; import it first: {command}")
+        raise InputError(f"--data {source}: several processes cannot import it; import it first: {_command(source)}")
+    if is_archive(source):
+        raise InputError(f"--data {source}: a zip file has to be imported first: {_command(source)}")
     folder = (source if source.is_dir() else source.parent).resolve()
     name = re.sub(r"[^\w.-]+", "-", folder.name).strip("-.") or "data"
     if folder == (OUTPUT / name).resolve():
@@ -36,13 +39,17 @@ def import_once(source: Path) -> Path:
     path = OUTPUT / name / f"{name}.data"
     if not path.exists():
         import_dataset(ImportOptions(source=source, output=path.parent, place="auto"))
-        print(f"later runs use {path}, also with --data {path}\n", flush=True)
+        print(f"later runs with --data {source} use {path}\n", flush=True)
         return path
     mark, _, origin = read_text(path).partition("\n")[0].partition(SOURCE_MARK)
     if mark or folder not in (Path(origin), Path(origin).parent):
         raise InputError(
-            f"--data {source}: {path} exists and was not made from it; "
-            f"python3 tools/import_dataset.py {source} --output data/ANOTHER imports it under another name"
+            f"--data {source}: {path} exists and was not made from it; {_command(source)} imports it under another name"
         )
     print(f"using {path}, which was imported from {origin}; to import it again, remove {path.parent}\n", flush=True)
     return path
+
+
+def _command(source: Path) -> str:
+    """Return the command that imports a data set."""
+    return f"python3 tools/import_dataset.py {shlex.quote(str(source))} --output data/NAME"

@@ -10,7 +10,7 @@ A set is a `SetSource`, or another tuple with `source` and `image_folders` that 
 """
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -140,4 +140,9 @@ def _describe(source: Path) -> str:
         return "nothing at this path"
     if source.suffix == ".data":
         return "neither; a .data file of this project needs no import: train.py --data takes it"
-    return "neither"
+    if not source.is_dir():
+        return "neither"
+    # The usual case is a folder of images whose annotations are elsewhere.
+    suffixes = Counter(path.suffix.lower() or "without suffix" for path in source.rglob("*") if path.is_file())
+    files = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
+    return f"a folder with these files: {files}" if files else "a folder without files"

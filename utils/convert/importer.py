@@ -1,6 +1,7 @@
 """Import annotations of another format as a darknet data set."""
 
 import contextlib
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -47,8 +48,9 @@ def import_dataset(options: ImportOptions) -> int:
     if "test" in sets:
         name = f"{options.name}-test.txt"
         print(f"{options.output / name} is not used for training; to evaluate on it, set val={name} in {path}")
-    print(f"next: python3 tools/check_dataset.py --data {path}")
-    print(f"then: python3 train.py --data {path}")
+    data = shlex.quote(str(path))
+    print(f"next: python3 tools/check_dataset.py --data {data}")
+    print(f"then: python3 train.py --data {data}")
     return 1 if problems.dropped else 0
 
 
