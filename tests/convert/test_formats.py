@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.helpers import yolo_exports as exports
 from tests.helpers.annotation_files import write_coco, write_voc
 from utils.convert import coco, voc
 from utils.convert.formats import find_sets
@@ -47,3 +48,39 @@ def test_sources_and_options_that_do_not_fit(source, values, message, choose):
     with pytest.raises(InputError, match=message) as raised:
         choose(source, **values)
     assert "\n" not in str(raised.value)
+
+
+def found_sets(source, tmp_path, **values):
+    reader, sets = find_sets(source, ImportOptions(source, tmp_path / "out", **values))
+    return reader.__name__.rpartition(".")[2], list(sets)
+
+
+IMAGES = [("train", "a", [(0, 0.5, 0.5, 0.25, 0.25)]), ("val", "b", [(1, 0.5, 0.5, 0.25, 0.25)])]
+
+
+def test_xml_files_of_other_programs_are_no_annotations(tmp_path):
+    source = exports.roboflow(tmp_path / "in", IMAGES, ("cat", "dog"))
+    (source / ".idea").mkdir()
+    (source / ".idea/misc.xml").write_text('<?xml version="1.0"?>\n<project version="4"/>\n', encoding="utf-8")
+    (source / "settings.xml").write_text("<component/>\n", encoding="utf-8")
+    assert found_sets(source, tmp_path) == ("yolo", ["train", "val"])
+
+
+def test_paths_of_another_computer_in_a_description(tmp_path):
+    source = exports.roboflow(tmp_path / "in", IMAGES, ("cat", "dog"))
+    text = (source / "data.yaml").read_text(encoding="utf-8")
+    text = text.replace("../train/images", "/content/faces-1").replace("../valid/images", "/content/faces-2")
+    (source / "data.yaml").write_text(text, encoding="utf-8")
+    assert found_sets(source, tmp_path) == ("yolo", ["train", "val"])
+
+
+def test_coco_next_to_labels_without_class_names(tmp_path):
+    source = exports.coco(tmp_path / "in", IMAGES, ("cat", "dog"))
+    (source / "train/a.txt").write_text("0 0.5 0.5 0.25 0.25\n", encoding="utf-8")
+    assert found_sets(source, tmp_path) == ("coco", ["train", "val"])
+
+
+def test_a_repository_that_contains_a_voc_folder(tmp_path):
+    exports.voc(tmp_path / "in" / "BCCD", IMAGES, ("cat", "dog"))
+    (tmp_path / "in" / "README.md").write_text("# Cells", encoding="utf-8")
+    assert found_sets(tmp_path / "in", tmp_path) == ("voc", ["train", "val"])

@@ -39,7 +39,17 @@ class _Object(NamedTuple):
 
 def recognize(source: Path) -> bool:
     """Return whether `source` is a folder of this format."""
-    return source.is_dir() and any(source.rglob("*.xml"))
+    return source.is_dir() and any(map(_is_annotation, source.rglob("*.xml")))
+
+
+def _is_annotation(path: Path) -> bool:
+    """Return whether an XML file may be an annotation; projects have other XML files too."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(1000).replace(b"\0", b"")  # also of UTF-16
+    except OSError:
+        return False
+    return b"<annotation" in start
 
 
 def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotations:

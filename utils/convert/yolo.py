@@ -62,7 +62,9 @@ def find_sets(source: Path, options: ImportOptions) -> dict[str, ImageSet]:
         if source.is_dir() and not options.images and find_name_files(source):
             raise InputError(f"{source}: expected images ({SUFFIX_TEXT}), found only class names; use --images FOLDER")
         return {}
-    paths = _described_paths(description) if description and description.sets else _folder_paths(root, options.images)
+    paths = _described_paths(description) if description else {}
+    if not paths:  # no description, or one whose paths are those of another computer
+        paths = _folder_paths(root, options.images)
     if options.val:
         paths = {"train": [path for found in paths.values() for path in found], "val": [options.val]}
     folders = [*(description.folders if description else ()), *([options.images] if options.images else ())]
