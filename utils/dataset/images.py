@@ -2,7 +2,8 @@
 
 Pixels are those of `cv2.imread(path)` with its default flags, which the released weights were trained on: 8 bits,
 three channels in BGR order, EXIF orientation applied. Gray, palette, 16-bit and transparent images are converted
-(alpha is dropped).
+(alpha is dropped). The orientation is the one that PIL reads, so that sizes and pixels agree: OpenCV ignores it in AVIF
+and in animations.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ _SUFFIXES = tuple(IMAGE_SUFFIXES)
 _EXIF_ORIENTATION = 0x0112
 _ORIENTATIONS = range(1, 9)
 _ROTATED = (5, 6, 7, 8)  # orientations that exchange width and height
-_WITH_ORIENTATION = ("JPEG", "MPO", "PNG", "WEBP", "TIFF")  # formats in which OpenCV applies it
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # codes of cv2.flip, after that exchange
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of PIL, with 8 bits per channel or less
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
@@ -68,14 +69,27 @@ def read_image(path: str | Path) -> np.ndarray:
     if data.size and not _is_truncated(data):
         try:
             # Not cv2.imread: on Windows it cannot open names outside the system's code page.
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         except cv2.error as error:
             raise InputError(f"{path}: OpenCV cannot decode this image: {error.err}") from error
         if image is None:
             image = _decode_with_pillow(path, data)
     if image is None:
         raise InputError(f"{path}: expected an image, got {_describe(data)}")
-    return image
+    return _orient(image, data)
+
+
+def _orient(image: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """Rotate and mirror decoded pixels by the EXIF orientation of the file's content, as `image_size` reads it."""
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            # OpenCV and PIL have rotated TIFF files already.
+            orientation = 1 if isinstance(header, TiffImagePlugin.TiffImageFile) else _orientation(header)
+    except Exception:  # PIL raises many types on damaged headers; OpenCV has read the image anyway
+        return image
+    if orientation in _ROTATED:
+        image = cv2.transpose(image)
+    return cv2.flip(image, _FLIPS[orientation]) if orientation in _FLIPS else image
 
 
 def _decode_with_pillow(path: str | Path, data: np.ndarray) -> np.ndarray | None:
@@ -139,8 +153,6 @@ def _open_header(path: str | Path) -> Iterator[Image.Image]:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1…8. An orientation in XMP does not count: OpenCV does not apply it, `getexif` reads it."""
-    if image.format not in _WITH_ORIENTATION:
-        return 1
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         orientation = image.tag_v2.get(_EXIF_ORIENTATION)
     else:
