@@ -77,7 +77,7 @@ def test_frame_path_times_add_up(exported, run_script):
         ("latency", ("--others", "gone"), "FastestDet.param: "),
         ("latency", ("--reference", "README.md"), "README.bin: "),
         ("latency", ("--models", "gone.onnx"), "gone.onnx: "),
-        ("latency", ("--models", "gone.ncnn.param"), "gone.json: "),
+        ("latency", ("--models", "gone.ncnn.param"), "gone.ncnn.param: "),
         (
             "frame_path",
             ("--weights", "modelzoo/mask-352.pth", "--img", "img"),
