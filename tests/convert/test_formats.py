@@ -6,6 +6,7 @@ from tests.helpers import yolo_exports as exports
 from tests.helpers.annotation_files import write_coco, write_voc
 from utils.convert import coco, voc
 from utils.convert.formats import find_sets
+from utils.convert.importer import import_dataset
 from utils.convert.options import ImportOptions
 from utils.errors import InputError
 
@@ -78,6 +79,17 @@ def test_coco_next_to_labels_without_class_names(tmp_path):
     source = exports.coco(tmp_path / "in", IMAGES, ("cat", "dog"))
     (source / "train/a.txt").write_text("0 0.5 0.5 0.25 0.25\n", encoding="utf-8")
     assert found_sets(source, tmp_path) == ("coco", ["train", "val"])
+
+
+@pytest.mark.parametrize("write", [exports.labelimg, exports.roboflow, exports.coco], ids=lambda write: write.__name__)
+def test_classes_of_the_same_name_stay_apart(tmp_path, capsys, write):
+    images = [("train", "a", [(0, 0.5, 0.5, 0.25, 0.25), (2, 0.25, 0.25, 0.25, 0.25)]), ("val", "b", [])]
+    source = write(tmp_path / "in", images, ("cat", "dog", "cat"))
+    import_dataset(ImportOptions(source, tmp_path / "out"))
+    assert (tmp_path / "out/out.names").read_text(encoding="utf-8") == "cat\ndog\ncat (2)\n"
+    (labels,) = [path.read_text() for path in (tmp_path / "out/labels").rglob("*.txt") if path.stem[0] == "a"]
+    assert [line.split()[0] for line in labels.splitlines()] == ["0", "2"]
+    assert "'cat'" in capsys.readouterr().err
 
 
 def test_a_repository_that_contains_a_voc_folder(tmp_path):

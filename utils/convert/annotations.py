@@ -3,7 +3,7 @@
 import itertools
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +52,20 @@ class Problems:
         if self.dropped:
             parts.append(f"{len(self.dropped)} entries dropped, for example {self.dropped[0]}")
         return "".join(f"; {part}" for part in parts)
+
+
+def distinct_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
+    """Return class names in which a name that occurs again gets a number, with a warning: the classes stay apart."""
+    distinct = []
+    for class_id, name in enumerate(names):
+        count, new = 1, name
+        while new in distinct:
+            count += 1
+            new = f"{name} ({count})"
+        if new != name:
+            warn(f"{path}: class {class_id} has the name of class {names.index(name)}, {name!r}; it becomes {new!r}")
+        distinct.append(new)
+    return tuple(distinct)
 
 
 def choose_classes(sets: dict[str, Annotations], names: Path | None = None) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems
+from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems, distinct_names
 from utils.convert.coco_entries import parse, polygon_box, read_entries, show
 from utils.convert.options import ImportOptions, SetSource
 from utils.errors import InputError, warn
@@ -68,13 +68,14 @@ def _category_names(path: Path, content: dict, problems: Problems) -> dict[int |
         if entry is root:
             problems.notes.append(f"{where}: {name!r} is not a class: it only groups the others, and no box has it")
             continue
-        if entry["id"] in names or name in names.values():
-            broken.append(f"{where}: expected a unique id and name, got {show(entry)}")
+        if entry["id"] in names:
+            broken.append(f"{where}: expected a unique id, got {show(entry)}")
         names[entry["id"]] = name
     if broken:
         raise InputError(broken[0])
     # The format says that ids are integers; other texts are accepted and sorted after them.
-    return dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+    ids = sorted(names, key=lambda category_id: (isinstance(category_id, str), category_id))
+    return dict(zip(ids, distinct_names([names[category_id] for category_id in ids], path), strict=True))
 
 
 def _find_root(path: Path, content: dict, categories: Sequence[dict]) -> dict | None:

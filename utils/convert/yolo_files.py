@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from utils.config import read_names
+from utils.convert.annotations import distinct_names
 from utils.errors import InputError, RunError
 from utils.files import find_path, read_text
 from utils.text import list_names, shorten
@@ -104,8 +105,7 @@ def _yaml_names(path: Path, content: dict) -> tuple[str, ...] | None:
     names = tuple(" ".join(name.split()) for name in names)
     if content.get("nc") not in (None, "", str(len(names))):
         raise InputError(f"{path}: nc: expected {len(names)}, the number of names, got {content['nc']!r}")
-    _check_unique(names, path)
-    return names
+    return distinct_names(names, path)
 
 
 def _read_darknet(path: Path) -> Description | None:
@@ -158,7 +158,7 @@ def read_name_file(path: Path) -> tuple[str, ...]:
     """Read class names: one per line, or the categories of Label Studio's notes.json.
 
     Raises:
-        InputError: no names, or a name twice.
+        InputError: no names.
     """
     if path.name.lower() == _NOTES:
         try:
@@ -168,8 +168,7 @@ def read_name_file(path: Path) -> tuple[str, ...]:
             raise InputError(f"{path}: expected categories with id and name, as Label Studio writes them") from error
     else:
         names = read_names(path)
-    _check_unique(names, path)
-    return names
+    return distinct_names(names, path)
 
 
 def find_names(folder: Path) -> tuple[tuple[str, ...], Path] | None:
@@ -185,14 +184,6 @@ def find_names(folder: Path) -> tuple[tuple[str, ...], Path] | None:
                 f"{path}: expected the class names of {found[0][1]}, {list_names(found[0][0])}, got {list_names(names)}"
             )
     return found[0] if found else None
-
-
-def _check_unique(names: Sequence[str], path: Path) -> None:
-    for class_id, name in enumerate(names):
-        if name in names[:class_id]:
-            raise InputError(
-                f"{path}: expected each class name once, got {name!r} for {names.index(name)} and {class_id}"
-            )
 
 
 def _shorten(value: object) -> str:
