@@ -10,6 +10,8 @@ from tests.helpers import yolo_exports as exports
 from utils.convert.direct import import_once
 from utils.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 IMAGES = [
     ("train", "a", [(0, 0.5, 0.5, 0.25, 0.25)]),
     ("train", "b", []),

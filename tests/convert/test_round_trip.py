@@ -13,6 +13,8 @@ from utils.convert.importer import import_dataset
 from utils.convert.options import ImportOptions
 from utils.dataset.index import open_list
 
+pytestmark = pytest.mark.slow
+
 WITH_SETS = [exports.roboflow, exports.ultralytics, exports.cvat, exports.coco, exports.voc]
 WITHOUT_SETS = [exports.labelimg, exports.label_studio]
 FORMATS = [*WITH_SETS, *WITHOUT_SETS, *map(exports.zipped, (exports.roboflow, exports.cvat, exports.labelimg))]

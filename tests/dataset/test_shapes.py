@@ -20,6 +20,8 @@ from utils.dataset.index import load_index, open_list
 from utils.dataset.shapes import CLASS_NAMES, IMAGE_SIZE, draw_image
 from utils.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 REPO = Path(__file__).resolve().parents[2]
 LABELS_HASH = "559a8b2649a44ff10ad7edad99e46738ef73c90a27e4ec75153c67764b4d2447"  # SHA-256 of the labels of 20 images
 

@@ -17,6 +17,8 @@ from tests.helpers.measured import FRAME, detections_of, index_of, labels_of, me
 from utils.dataset.coco_json import category_ids, coco_content, image_ids
 from utils.evaluation.coco import COCO_METRICS, coco_metrics, coco_results
 
+pytestmark = pytest.mark.slow
+
 BOX, FAR_BOX = (10, 10, 60, 60), (200, 200, 300, 260)
 NAMES = ("cat", "dog", "cow")
 

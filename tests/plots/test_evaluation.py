@@ -16,6 +16,8 @@ from utils.evaluation.confusion import confusion_matrix
 from utils.plots import evaluation as plots
 from utils.plots.fonts import class_labels
 
+pytestmark = pytest.mark.slow
+
 BOX, FAR_BOX = (10, 10, 60, 60), (200, 200, 300, 260)
 NAMES = ("größe", "каска", "κράνος", "安全帽", "헬멧", "$\\frac{", "$x$", "%s {0}", "_a", "a" * 300, *HARD_NAMES)
 FILES = ["precision_recall.png", "f1.png", "confusion_matrix.png"]
