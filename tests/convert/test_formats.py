@@ -96,3 +96,16 @@ def test_a_repository_that_contains_a_voc_folder(tmp_path):
     exports.voc(tmp_path / "in" / "BCCD", IMAGES, ("cat", "dog"))
     (tmp_path / "in" / "README.md").write_text("# Cells", encoding="utf-8")
     assert found_sets(tmp_path / "in", tmp_path) == ("voc", ["train", "val"])
+
+
+@pytest.mark.parametrize("images", [".", "images"])
+def test_coco_files_in_a_folder_of_their_own(tmp_path, images):
+    source = exports.coco(tmp_path / "in", IMAGES, ("cat", "dog"))
+    (source / "annotations").mkdir()
+    (source / images).mkdir(exist_ok=True)
+    for old, new in (("train", "train"), ("valid", "val")):
+        (source / old / "_annotations.coco.json").rename(source / f"annotations/custom_{new}.json")
+        (source / old).rename(source / images / f"{new}2017")
+    assert import_dataset(ImportOptions(source, tmp_path / "out")) == 0
+    for key, name in (("train", "a"), ("val", "b")):
+        assert (tmp_path / f"out/images/{key}/{name}.png").exists()

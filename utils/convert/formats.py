@@ -98,7 +98,17 @@ def _find_coco(source: Path, options: ImportOptions) -> Sets:
     if files and ("train" not in sets or any(len(found) > 1 for found in sets.values())):
         names = list_names([str(path.relative_to(source)) for path in files])
         raise InputError(f"{source}: expected one COCO JSON file per set, found {names}; name one as SOURCE")
-    return {key: SetSource(path, options.images, None) for key, (path,) in sets.items()}
+    return {key: SetSource(path, options.images or _folder_of_set(path, key), None) for key, (path,) in sets.items()}
+
+
+def _folder_of_set(path: Path, key: str) -> Path | None:
+    """Return the only folder near a JSON file that is named after its set, as train2017/ is next to annotations/."""
+    if set_of(path.parent.name):
+        return None  # the file itself is in such a folder
+    parents = (path.parent, path.parent.parent, path.parent.parent / "images")
+    folders = [folder for parent in parents if parent.is_dir() for folder in parent.iterdir() if folder.is_dir()]
+    named = [folder for folder in folders if set_of(folder.name) == key]
+    return named[0] if len(named) == 1 else None
 
 
 def _is_coco(path: Path) -> bool:
