@@ -86,6 +86,12 @@ def test_photos_in_the_folder_of_imports(tmp_path):
     assert import_once(photos).as_posix() == "data/mine-imported/mine-imported.data"
 
 
+def test_a_long_folder_name(tmp_path):
+    data = import_once(exports.labelimg(tmp_path / ("x" * 200), IMAGES, NAMES))
+    assert data.exists()
+    assert import_once(tmp_path / ("x" * 200)) == data
+
+
 def test_several_processes_do_not_import(source, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match=r"^--data .*: .*tools/import_dataset\.py"):
@@ -94,6 +100,6 @@ def test_several_processes_do_not_import(source, monkeypatch):
 
 def test_scripts_take_the_source(source, run_script, tmp_path):
     result = run_script("genanchors.py", "--data", source, "--num_clusters", 1, cwd=tmp_path / "work")
-    assert result.returncode == 2 or "data/my-photos/my-photos.data" in result.stdout
+    assert "wrote data/my-photos/my-photos.data" in result.stdout
     result = run_script("tools/check_dataset.py", "--data", source, cwd=tmp_path / "work")
     assert "my-photos-train.txt" in result.stdout

@@ -269,7 +269,7 @@ def test_resume_and_weights_exclude_each_other(run, copy):
 
 
 def test_a_copied_checkpoint_overwrites_no_other_run(run, copy, tmp_path):
-    """A run of the same name is in weights/; the resumed copy gets files of its own."""
+    """A run of the same name is in weights/; the resumed copy gets its own files."""
     shutil.copyfile(tmp_path / "weights/small-last.pth", tmp_path / "backup.pth")
     before = run_files()
     assert run("--resume", "backup.pth", "--epochs", 2) == 0

@@ -1,14 +1,13 @@
 """What --data accepts besides a .data file: a folder, data.yaml or obj.data, which is imported on first use."""
 
 import os
-import re
 import shlex
 from pathlib import Path
 
 from utils.convert.archive import is_archive
 from utils.convert.darknet import SOURCE_MARK
 from utils.convert.importer import import_dataset
-from utils.convert.options import ImportOptions
+from utils.convert.options import ImportOptions, name_of
 from utils.errors import InputError
 from utils.files import read_text
 
@@ -31,7 +30,7 @@ def import_once(source: Path) -> Path:
     if is_archive(source):
         raise InputError(f"--data {source}: a zip file has to be imported first: {_command(source)}")
     folder = (source if source.is_dir() else source.parent).resolve()
-    name = re.sub(r"[^\w.-]+", "-", folder.name).strip("-.") or "data"
+    name = name_of(folder)
     if folder == (OUTPUT / name).resolve():
         if (folder / f"{name}.data").exists():
             return OUTPUT / name / f"{name}.data"

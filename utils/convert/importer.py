@@ -76,7 +76,7 @@ def _read_sets(
     """Read all sets of a source; return their labeled images and the class names."""
     reader, parts = find_sets(source, options)
     if options.split is not None and "val" in parts:
-        raise InputError(f"--split: {options.source} has a val set of its own: {parts['val'].source}")
+        raise InputError(f"--split: {options.source} has its own val set: {parts['val'].source}")
     annotations = {key: reader.read(part, options, problems) for key, part in parts.items()}
     class_names = choose_classes(annotations, options.names)
     if not class_names:

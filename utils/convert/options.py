@@ -16,6 +16,11 @@ PLACES = ("link", "copy", "in-place", "auto")
 DEFAULT_SPLIT = 0.8  # share of the training set if the source has no val set
 
 
+def name_of(folder: Path) -> str:
+    """Name a data set after its folder, with a valid model name."""
+    return re.sub(r"[^\w.-]+", "-", Path(os.path.abspath(folder)).name).strip("-.")[:90] or "data"
+
+
 class SetSource(NamedTuple):
     """Where one set of images comes from."""
 
@@ -65,8 +70,7 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         if not self.name:
-            folder = Path(os.path.abspath(self.output)).name
-            object.__setattr__(self, "name", re.sub(r"[^\w.-]+", "-", folder).strip("-.")[:100] or "data")
+            object.__setattr__(self, "name", name_of(self.output))
         if not MODEL_NAME.fullmatch(self.name):
             expected = "at most 100 letters, digits, '.', '_' and '-'"
             raise InputError(f"--name: expected a name of {expected}, got {self.name!r}")

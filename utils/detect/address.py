@@ -126,7 +126,7 @@ def download_image(address: Address) -> bytes:
 
 
 def _request(parts: SplitResult) -> urllib.request.Request:
-    """Create a request; urllib accepts neither credentials nor spaces and non-ASCII letters in an address."""
+    """Create a request. urllib rejects addresses with credentials, spaces or non-ASCII letters."""
     host = parts.netloc.rpartition("@")[2]
     path, query = (quote(text, safe=string.punctuation) for text in (parts.path, parts.query))
     request = urllib.request.Request(
