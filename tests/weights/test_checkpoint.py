@@ -397,6 +397,7 @@ def test_weights_without_description_need_a_data_file(tmp_path, state):
     ("changes", "message"),
     [
         ({"class_names": ("a", "b", "c"), "classes": 3}, r"2 classes, data/x\.data has 3"),
+        ({"class_names": ("car", "bus")}, r"cat, dog, data/x\.data has car, bus"),
         ({"class_names": ("dog", "cat")}, r"class 0 'cat', data/x\.data has 'dog'"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from model import MAX_SIZE, SCALES, SIZE_MULTIPLE, STRIDES
 from utils.errors import InputError, warn
 from utils.postprocess import Anchors
+from utils.text import list_names
 
 if TYPE_CHECKING:
     from typing import Self
@@ -125,6 +126,8 @@ class ModelDescription:
         if self.classes != config.classes:
             found.append(f"{self.classes} classes, {config.path} has {config.classes}")
         names, others = self.class_names, config.class_names
+        if not found and {*names}.isdisjoint(others):
+            found.append(f"the classes {list_names(names)}, {config.path} has {list_names(others)}")
         if names != others and sorted(names) == sorted(others):
             first = next(class_id for class_id, name in enumerate(names) if name != others[class_id])
             found.append(f"class {first} {names[first]!r}, {config.path} has {others[first]!r} there")
@@ -133,8 +136,8 @@ class ModelDescription:
     def check_fits(self, config: Config | ModelDescription) -> None:
         """Check that this model can be used with a .data file, and warn about other anchors, size or class names.
 
-        The model's own anchors are used. Class names may be translated, but not in another order. Weights may be used
-        at another input size.
+        The model's own anchors are used. Some class names may differ, for example if one was corrected, but not all of
+        them, and not their order. Weights may be used at another input size.
 
         Raises:
             InputError: the classes differ.
