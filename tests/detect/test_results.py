@@ -1,6 +1,7 @@
 """Files with detections: images, videos, labels, crops, JSON."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -150,17 +151,24 @@ def test_folder_name(name, folder):
 def test_results_never_overwrite_earlier_ones(tmp_path):
     wanted = tmp_path / "runs" / "x"
     assert result_folder(wanted) == wanted
-    assert result_folder(wanted) == wanted  # still empty
-    (wanted / "a").touch()
-    assert result_folder(wanted) == tmp_path / "runs" / "x-2"
+    assert result_folder(wanted) == tmp_path / "runs" / "x-2"  # an empty folder may belong to a run that goes on
     (tmp_path / "file").touch()
     assert result_folder(tmp_path / "file") == tmp_path / "file-2"
+
+
+def test_runs_that_start_at_once_do_not_share_a_folder(tmp_path):
+    source = ImageSource([], "")
+    new, empty = tmp_path / "new", tmp_path / "empty"
+    empty.mkdir()
+    writers = [ResultWriter(OutputOptions(folder=str(new)), source, ("a",)) for _ in range(2)]
+    assert [writer.folder for writer in writers] == [new, tmp_path / "new-2"]
+    assert ResultWriter(OutputOptions(folder=str(empty)), source, ("a",)).folder == empty
 
 
 def test_the_working_directory_gets_a_folder_inside(tmp_path, monkeypatch):
     (tmp_path / "a").touch()
     monkeypatch.chdir(tmp_path)
-    assert result_folder(".").resolve() == tmp_path / "test"
+    assert result_folder(Path()).resolve() == tmp_path / "test"
 
 
 @pytest.mark.parametrize("index", [None, 7])

@@ -135,6 +135,36 @@ def test_files_of_the_user_are_not_overwritten(run_script, tmp_path):
     assert len(list(tmp_path.rglob("*.txt"))) == 1
 
 
+@pytest.mark.parametrize("linked", ["labels", "labels/plain.txt"])
+def test_labels_are_not_written_through_links(run_script, tmp_path, linked):
+    folder, link, target = tmp_path / "photos", tmp_path / "photos" / linked, tmp_path / "elsewhere"
+    folder.mkdir()
+    write_coco(folder)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target)
+    result = run_script(SCRIPT, "all.json", "--output", "../out", "--place", "in-place", cwd=folder)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {folder / linked}")
+    assert not target.exists()
+    if linked == "labels":
+        target.mkdir()
+        result = run_script(SCRIPT, "all.json", "--output", "../out", "--place", "in-place", cwd=folder)
+        assert result.returncode == 2
+        assert not list(target.iterdir())
+
+
+def test_a_linked_folder_of_images_is_written_next_to_the_link(run_script, tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "images").rename(tmp_path / "pictures")
+    (tmp_path / "photos/images").symlink_to(tmp_path / "pictures")
+    (tmp_path / "all.json").rename(tmp_path / "photos/all.json")
+    result = run_script(SCRIPT, "photos/all.json", "--output", "out", "--place", "in-place", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "photos/labels/plain.txt").exists()
+    assert not list((tmp_path / "pictures").glob("*.txt"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

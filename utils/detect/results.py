@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class OutputOptions:
 class ResultWriter(contextlib.ExitStack):
     """Write the results frame by frame. The folder and the video file are created when they are first needed.
 
+    The folder is new, so that two runs never share one, except that `options.folder` may exist already and be empty.
+
     Args:
         options: what to write.
         source: of the frames.
@@ -53,13 +56,15 @@ class ResultWriter(contextlib.ExitStack):
         self.options, self.source, self.class_names = options, source, class_names
         self.written: list[str | Path] = []
         self.records: list[dict] = []  # one per frame, for the JSON file
+        self._is_given = options.folder is not None and is_empty_folder(options.folder)
         self._folder: Path | None = None
         self._video: VideoFile | None = None
 
     @property
     def folder(self) -> Path:
         if self._folder is None:
-            self._folder = result_folder(self.options.folder or Path("runs", "test", self.source.name))
+            path = Path(self.options.folder or Path("runs", "test", self.source.name))
+            self._folder = path if self._is_given else result_folder(path)
             self.written.append(self._folder)
         return self._folder
 
@@ -90,17 +95,19 @@ class ResultWriter(contextlib.ExitStack):
         self.written.append(self.options.json)
 
 
-def result_folder(path: str | Path) -> Path:
-    """Return a folder for results: `path` if it is new or empty, else `path-2`, `path-3`, …
+def is_empty_folder(path: str | Path) -> bool:
+    """Whether a folder exists and has no files."""
+    return os.path.isdir(path) and not os.listdir(path)
+
+
+def result_folder(path: Path) -> Path:
+    """Create a folder for results: `path`, or `path-2`, `path-3`, … if it exists.
 
     Raises:
         InputError: the folder cannot be created.
     """
-    path = Path(path)
     if path.name in ("", ".."):  # these paths have no name that `-2` can be added to
         path = path / "test"
-    if path.is_dir() and not any(path.iterdir()):
-        return path
     return new_folder(path.parent, path.name)
 
 
