@@ -1,6 +1,7 @@
 """Items and batches of a data set: pixels, labels, augmentation, corrupt images, pixel cache, workers."""
 
 import os
+import pickle
 import re
 
 import cv2
@@ -10,6 +11,7 @@ import torch
 
 from tests.helpers.dataset_files import write_image
 from utils.dataset import pixel_cache
+from utils.dataset.augment import AUGMENTATIONS
 from utils.dataset.dataset import DetectionDataset, collate, make_loader, resize_image
 from utils.dataset.images import read_image
 from utils.dataset.index import load_index
@@ -148,6 +150,23 @@ def test_augmentation_depends_only_on_seed_epoch_and_image(index):
         assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(first[0], other, strict=True))
     images = torch.cat([images for images, _ in first[0]])
     assert not torch.equal(images[0], images[1])
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentations_can_be_sent_to_other_processes(index, name):
+    """Windows, macOS and Python 3.14 do not fork: a worker gets a pickle of the dataset."""
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, augment=AUGMENTATIONS[name])
+    assert_same([collate([dataset[3]])], [collate([pickle.loads(pickle.dumps(dataset))[3]])])
+
+
+@pytest.mark.slow
+def test_workers_that_are_not_forked_read_the_same(index):
+    dataset = DetectionDataset(index, WIDTH, HEIGHT, augment=AUGMENTATIONS["flip_zoom_colour"])
+    here, there = make_loader(dataset, 4), make_loader(dataset, 4, workers=1)
+    there.multiprocessing_context = "spawn"
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        assert_same(batches_of(there), batches_of(here))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

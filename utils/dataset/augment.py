@@ -5,7 +5,8 @@ that returns the changed ones and may write to its arguments. The generator depe
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -74,13 +75,17 @@ def place_labels(
     return np.concatenate((labels[:, :1], (low + high) / 2, sides), 1)[kept].astype(np.float32)
 
 
-def _compose(*augmentations: Augmentation) -> Augmentation:
-    def augment(image: np.ndarray, labels: np.ndarray, rng: Generator) -> Augmented:
-        for augmentation in augmentations:
-            image, labels = augmentation(image, labels, rng)
-        return image, labels
+def _apply(
+    augmentations: Sequence[Augmentation], image: np.ndarray, labels: np.ndarray, rng: Generator
+) -> Augmented:
+    for augmentation in augmentations:
+        image, labels = augmentation(image, labels, rng)
+    return image, labels
 
-    return augment
+
+def _compose(*augmentations: Augmentation) -> Augmentation:
+    # Not a nested function: processes that are not forked get the augmentation in a pickle.
+    return partial(_apply, augmentations)
 
 
 AUGMENTATIONS = {
