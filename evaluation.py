@@ -24,25 +24,31 @@ def main(options):
     from utils.evaluation.evaluate import compute_metrics, warn_about_mismatch
     from utils.evaluation.report import metrics_content, metrics_text, write_plots
     from utils.files import new_folder, write_text
+    from utils.machine import CoreWait, use_threads
     from utils.runtimes.loading import load_runtime
 
     config = read_config(options.data)
     check_options(options, config.model_name)
     settings = {name: getattr(options, name) for name in ("conf", "iou", "max_det", "batch_size")}
     index = open_list(config, "val")
+    use_threads(options.threads)
+    core_wait = CoreWait()
     if len(options.weights) > 1:
         print(compare_models(options.weights, config, index, workers=options.workers, **settings))
+        print_note(core_wait)
         return
     (weights,) = options.weights
     runtime = load_runtime(weights, config, options.device)
     label_count = sum(map(len, index.labels))
-    print(f"model    {weights} on {runtime.device_name}, {config.width}x{config.height}")
+    at_once = f", {runtime.batches_at_once} batches at once" if runtime.batches_at_once > 1 else ""
+    print(f"model    {weights} on {runtime.device_name}{at_once}, {config.width}x{config.height}")
     print(f"data     {len(index)} images, {label_count} objects: {index.source}", flush=True)
     if not label_count:
         warn(f"{index.source}: no image has labels, so all metrics are undefined")
     detections = detect_images(runtime, index, config, workers=options.workers, **settings)
     evaluation = compute_metrics(detections, index, (config.width, config.height), config.class_names)
     print(f"\n{metrics_text(evaluation)}", flush=True)
+    print_note(core_wait)
     if runtime.info is config:  # the model does not say what it was made for
         warn_about_mismatch(evaluation, index, weights, config.path)
 
@@ -62,6 +68,11 @@ def main(options):
         written += write_plots(folder, evaluation, config, index, class_labels(config.class_names))
     for path in written:
         print(f"wrote {path}")
+
+
+def print_note(core_wait):
+    if core_wait.note():
+        print(f"\n{core_wait.note()}")
 
 
 def check_options(options, model_name):
@@ -100,11 +111,12 @@ def build_parser():
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
     parser.add_argument(
         "--workers",
-        type=cli.natural_int,
+        type=cli.worker_count,
         default=2,
         metavar="N",
-        help="threads that read images; PyTorch on a CPU reads them in the threads of the network instead",
+        help="threads that read images; unused on a CPU with several threads, which also read the images",
     )
+    cli.add_threads_option(parser)
     parser.add_argument("--json", metavar="FILE", help="write all metrics and the settings to this file")
     parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")
     parser.add_argument(

@@ -44,6 +44,7 @@ def build_parser():
     add("--calib-images", type=cli.positive_int, default=64, metavar="N", help="use the first N images of this list")
     add("--conf", type=cli.fraction, default=0.3, help="score threshold to store in the exported files")
     add("--iou", type=cli.fraction, default=0.4, help="IoU threshold of NMS to store in the exported files")
+    cli.add_threads_option(parser)
     add("--evaluate", action="store_true", help="measure AP and latency of the .pth file and of all exported models")
     return parser
 
@@ -56,12 +57,14 @@ def main(options):
     from utils.errors import InputError
     from utils.evaluation.compare import compare_models
     from utils.export.exporter import ExportOptions, export
+    from utils.machine import use_threads
 
     export_options = ExportOptions(**{entry.name: getattr(options, entry.name) for entry in fields(ExportOptions)})
     if options.end2end and options.evaluate:
         raise InputError("--evaluate: expected no --end2end, because AP needs all scores and NMS removes the low ones")
     if options.evaluate and not options.data:
         raise InputError("--evaluate: expected --data FILE with the val list, got none")
+    use_threads(options.threads)
     config = read_config(options.data) if options.data else None
     index = open_list(config, "val") if options.evaluate else None
     models = [options.weights]

@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", metavar="DIR", help="write the results to this folder (default: runs/test/NAME)")
     cli.add_detection_options(parser, conf=0.3)
+    cli.add_threads_option(parser, default="as many as are fastest, measured at the start")
     parser.add_argument(
         "--classes", metavar="CLASSES", help="keep only these classes: ids or names, for example 0,2 or cat,dog"
     )
@@ -83,7 +84,16 @@ def main(options: argparse.Namespace) -> int:
         hide_labels=options.hide_labels,
         line_width=options.line_width,
     )
-    summary = detect(options.img, options.weights, options.data, options.device, thresholds, outputs, options.classes)
+    summary = detect(
+        options.img,
+        options.weights,
+        options.data,
+        options.device,
+        thresholds,
+        outputs,
+        options.classes,
+        options.threads,
+    )
     print(format_report(summary))
     return 1 if summary.source.incomplete else 0
 

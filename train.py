@@ -45,10 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", help="device to train on: auto, cpu, cuda, cuda:1, … (default: auto)")
     add(
         "--workers",
-        type=cli.natural_int,
+        type=cli.worker_count,
         metavar="N",
         help="processes that read images; 0 reads them in the main process (default: 2)",
     )
+    cli.add_threads_option(parser)
     add("--seed", type=cli.natural_int, metavar="N", help="seed for weights, image order and augmentation (default: 0)")
     add("--cache", choices=("ram", "disk"), help="keep the decoded images in memory (ram) or in one file on disk")
     add("--amp", action="store_true", default=None, help="train in mixed precision; needs CUDA")

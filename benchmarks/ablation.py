@@ -100,7 +100,7 @@ def build_parser():
     parser.add_argument(
         "--seed", type=cli.natural_int, default=0, metavar="N", help="seed of weights, order and augmentation"
     )
-    parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
+    parser.add_argument("--workers", type=cli.worker_count, default=2, metavar="N", help="processes that read images")
     parser.add_argument("--cache", choices=("ram", "disk"), help="as in train.py")
     return parser
 

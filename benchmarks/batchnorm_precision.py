@@ -37,7 +37,7 @@ def train(options, dtype, layout, prepare=None):
     import torch
 
     from model.detector import Detector
-    from utils.memory import keep_freed_memory
+    from utils.machine import keep_freed_memory
 
     keep_freed_memory()
     torch.manual_seed(0)

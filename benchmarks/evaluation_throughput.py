@@ -92,7 +92,7 @@ if __name__ == "__main__":
     arguments.add_argument("--weights", required=True, metavar="FILE", help="weights for this .data file")
     arguments.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
     arguments.add_argument(
-        "--workers", type=cli.natural_int, default=2, metavar="N", help="threads that read images, as in evaluation.py"
+        "--workers", type=cli.worker_count, default=2, metavar="N", help="threads that read images, as in evaluation.py"
     )
     arguments.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, …")
     arguments.add_argument("--repeats", type=cli.positive_int, default=7, metavar="N", help="measured turns")

@@ -45,7 +45,8 @@ def main(options):
 
     if not options.weights.endswith(PARAM_SUFFIX):
         raise InputError(f"--weights {options.weights}: expected a {PARAM_SUFFIX} file of pytorch2onnx.py --ncnn")
-    runtime = load_runtime(options.weights, threads=1)
+    runtime = load_runtime(options.weights)
+    runtime.set_threads(1)
     config = runtime.info
     thresholds = Thresholds(options.conf, config.iou, config.max_det)
     detector = FrameDetector(runtime, (config.width, config.height), thresholds)

@@ -118,7 +118,8 @@ def onnx_run(model, threads):
 
     from utils.runtimes.onnx_runtime import OnnxRuntime
 
-    runtime = OnnxRuntime(model, threads)
+    runtime = OnnxRuntime(model)
+    runtime.set_threads(threads)
     shape = (1, 3, runtime.info.height, runtime.info.width)
     prepared = np.random.default_rng(0).random(shape, np.float32)
     return lambda: runtime.execute(prepared)

@@ -30,7 +30,7 @@ def build_parser():
     )
     parser.add_argument("--recipe", choices=("default", "original"), default="default", help="as in train.py")
     parser.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--workers", type=cli.natural_int, default=2, metavar="N", help="processes that read images")
+    parser.add_argument("--workers", type=cli.worker_count, default=2, metavar="N", help="processes that read images")
     parser.add_argument("--cache", choices=("ram", "disk"), help="as in train.py")
     parser.add_argument("--amp", action="store_true", help="as in train.py")
     parser.add_argument("--compile", action="store_true", help="as in train.py")

@@ -12,7 +12,7 @@ LEVELS = {
     **dict.fromkeys(("training", "evaluation", "export", "detect", "check", "convert"), 2),
     **dict.fromkeys(("runtimes", "losses", "dataset", "plots", "weights", "kernels"), 3),
     **dict.fromkeys(("boxes", "postprocess", "anchors", "config"), 4),
-    **dict.fromkeys(("errors", "files", "text", "memory", "optional", "provenance"), 5),
+    **dict.fromkeys(("errors", "files", "text", "machine", "optional", "provenance"), 5),
 }
 FORBIDDEN = {("training", "check"), ("evaluation", "convert"), ("evaluation", "training")}
 FILES = sorted((REPO / "utils").rglob("*.py"))

@@ -134,10 +134,10 @@ def test_help_shows_defaults_and_examples(run):
         ([], "the following arguments are required: action"),
         (["ok", "--conf", "1.5"], "argument --conf: expected a number from 0 to 1, got '1.5'"),
         (["ok", "--conf", "half"], "argument --conf: expected a number, got 'half'"),
-        (["ok", "--batch-size", "0"], "argument --batch-size: expected a whole number of 1 or more, got '0'"),
+        (["ok", "--batch-size", "0"], "argument --batch-size: expected a whole number from 1 to 1,000,000, got '0'"),
         (["ok", "--batch-size", "x"], "argument --batch-size: expected a whole number, got 'x'"),
         (["ok", "--workers", "1.5"], "argument --workers: expected a whole number, got '1.5'"),
-        (["ok", "--workers", "-1"], "argument --workers: expected a whole number of 0 or more, got '-1'"),
+        (["ok", "--workers", "-1"], "argument --workers: expected a whole number from 0 to 4,294,967,295, got '-1'"),
         (["ok", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
     ],
 )
@@ -169,14 +169,29 @@ def test_fraction_reads_what_python_writes(value):
     assert cli.fraction(str(value)) == value
 
 
-@given(st.integers(-5, 10**9))
-def test_whole_numbers_start_where_they_should(value):
-    for kind, least in ((cli.positive_int, 1), (cli.natural_int, 0)):
-        if value >= least:
-            assert kind(str(value)) == value
-        else:
-            with pytest.raises(argparse.ArgumentTypeError, match=f"{least} or more"):
-                kind(str(value))
+BOUNDS = {
+    cli.positive_int: (1, 1_000_000),
+    cli.natural_int: (0, 2**32 - 1),
+    cli.worker_count: (0, 256),
+    cli.thread_count: (1, 256),
+}
+
+
+@given(st.sampled_from([*BOUNDS]), st.integers(-5, 2**70) | st.integers(-5, 2_000))
+def test_whole_numbers_have_bounds(kind, value):
+    lowest, highest = BOUNDS[kind]
+    if lowest <= value <= highest:
+        assert kind(str(value)) == value
+    else:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"from {lowest} to {highest:,}"):
+            kind(str(value))
+
+
+@pytest.mark.parametrize("kind", [*BOUNDS, cli.positive_float])
+def test_thousands_of_digits_are_shortened_in_the_message(kind):
+    with pytest.raises(argparse.ArgumentTypeError, match="111…'") as raised:
+        kind("1" * 5000)
+    assert len(str(raised.value)) < 200
 
 
 def test_warnings_go_to_standard_error(capsys):

@@ -49,7 +49,7 @@ if __name__ == "__main__":
         "--output", type=Path, default=Path("runs/check"), help="folder in which --plots creates a folder"
     )
     arguments.add_argument(
-        "--workers", type=cli.positive_int, help="processes that decode images; default: one per core"
+        "--workers", type=cli.thread_count, help="processes that decode images; default: one per core"
     )
     arguments.add_argument("--seed", type=int, default=0, help="seed that selects the images of the mosaic")
     cli.run(arguments, main)

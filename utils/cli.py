@@ -7,8 +7,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from utils.config import MAX_COUNT, MAX_RATE
 from utils.errors import InputError, RunError
-from utils.text import printable
+from utils.machine import limit_spinning
+from utils.text import printable, shorten
+
+MAX_WORKERS = 256
 
 
 def parser(description: str, examples: Sequence[str]) -> argparse.ArgumentParser:
@@ -36,6 +40,7 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
     """
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = arguments.parse_args()
+    limit_spinning()
     # Escape characters of class and file names that the output's encoding lacks.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -97,35 +102,51 @@ def add_detection_options(arguments: argparse.ArgumentParser, conf: float) -> No
     add("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, …")
 
 
+def add_threads_option(arguments: argparse.ArgumentParser, default: str = "one per core") -> None:
+    """Add --threads; `default` describes what happens without it."""
+    arguments.add_argument("--threads", type=thread_count, metavar="N", help=f"CPU threads (default: {default})")
+
+
 def fraction(text: str) -> float:
     """argparse type: a number from 0 to 1."""
     value = _number(text, float)
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+        raise _error("a number from 0 to 1", text)
     return value
 
 
 def positive_float(text: str) -> float:
-    """argparse type: a finite number above 0."""
+    """argparse type: a number above 0, at most MAX_RATE."""
     value = _number(text, float)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    if not 0 < value <= MAX_RATE:
+        raise _error(f"a number above 0, at most {MAX_RATE:g}", text)
     return value
 
 
 def positive_int(text: str) -> int:
-    """argparse type: a whole number, 1 or more."""
-    value = _number(text, int)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
-    return value
+    """argparse type: a whole number from 1 to MAX_COUNT."""
+    return _whole_number(text, 1, MAX_COUNT)
 
 
 def natural_int(text: str) -> int:
-    """argparse type: a whole number, 0 or more."""
+    """argparse type: a whole number from 0 to 2³² - 1, the seeds that every random generator accepts."""
+    return _whole_number(text, 0, 2**32 - 1)
+
+
+def worker_count(text: str) -> int:
+    """argparse type: a number of processes or threads, 0 or more."""
+    return _whole_number(text, 0, MAX_WORKERS)
+
+
+def thread_count(text: str) -> int:
+    """argparse type: a number of threads, 1 or more."""
+    return _whole_number(text, 1, MAX_WORKERS)
+
+
+def _whole_number(text: str, lowest: int, highest: int) -> int:
     value = _number(text, int)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got {text!r}")
+    if not lowest <= value <= highest:
+        raise _error(f"a whole number from {lowest} to {highest:,}", text)
     return value
 
 
@@ -133,5 +154,8 @@ def _number(text: str, kind: type) -> int | float:
     try:
         return kind(text)
     except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}") from None
+        raise _error("a whole number" if kind is int else "a number", text) from None
+
+
+def _error(expected: str, text: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"expected {expected}, got {shorten(text, 80)!r}")

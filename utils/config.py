@@ -5,7 +5,6 @@ model_name=coco
 epochs=300   # a comment
 """
 
-import difflib
 import math
 import os
 import re
@@ -17,8 +16,16 @@ from typing import NoReturn
 from model import MAX_SIZE, SCALES, SIZE_MULTIPLE
 from utils.errors import InputError, warn
 from utils.files import find_path, read_text
+from utils.text import shorten
+
+# Larger values are mistakes, and end in a lack of memory or an overflow.
+MAX_COUNT = 1_000_000
+MAX_RATE = 1000.0  # learning rate
+MAX_ANCHOR = 10 * MAX_SIZE  # pixels
 
 MODEL_NAME = re.compile(r"\w[\w.-]{0,99}")
+
+_SHOWN = 80  # characters of a line in a message
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def read_config(path: Path | str) -> Config:
 
     def fail(key: str, expected: str) -> NoReturn:
         line, text = entries[key]
-        raise InputError(f"{path}:{line}: {key}: expected {expected}, got {text!r}")
+        raise InputError(f"{path}:{line}: {key}: expected {expected}, got {shorten(text, _SHOWN)!r}")
 
     for key in ("width", "height"):
         if values[key] % SIZE_MULTIPLE or values[key] > MAX_SIZE:
@@ -119,13 +126,15 @@ def _read_entries(path: Path) -> dict[str, tuple[int, str]]:
         key, separator, text = line.partition("=")
         key = key.strip()
         if not separator:
-            raise InputError(f"{path}:{line_number}: expected key=value, got {line!r}")
+            raise InputError(f"{path}:{line_number}: expected key=value, got {shorten(line, _SHOWN)!r}")
         if key not in _PARSERS:
             unknown += 1
+            import difflib
+
             near = difflib.get_close_matches(key, _PARSERS, n=1)
             hint = f"; the nearest known key is {near[0]!r}" if near else ""
             if key not in _DARKNET_KEYS:
-                warn(f"{path}:{line_number}: unknown key {key!r} ignored{hint}", unknown)
+                warn(f"{path}:{line_number}: unknown key {shorten(key, _SHOWN)!r} ignored{hint}", unknown)
             continue
         if key in entries:
             raise InputError(f"{path}:{line_number}: {key}: second entry, the first is on line {entries[key][0]}")
@@ -147,7 +156,7 @@ def _parse(path: Path, key: str, line: int, text: str) -> object:
     try:
         return _PARSERS[key](text)
     except ValueError as error:
-        raise InputError(f"{path}:{line}: {key}: expected {error}, got {text!r}") from None
+        raise InputError(f"{path}:{line}: {key}: expected {error}, got {shorten(text, _SHOWN)!r}") from None
 
 
 # The message of a parser's ValueError completes "expected …".
@@ -167,17 +176,17 @@ def _parse_optional_text(text: str) -> str | None:
 def _parse_count(text: str) -> int:
     try:
         value = int(text)
-    except ValueError:
+    except ValueError:  # not a number, or thousands of digits
         value = 0
-    if value < 1:
-        raise ValueError("a whole number of 1 or more")
+    if not 1 <= value <= MAX_COUNT:
+        raise ValueError(f"a whole number from 1 to {MAX_COUNT:,}")
     return value
 
 
 def _parse_rate(text: str) -> float:
     value = _to_float(text)
-    if not value > 0:
-        raise ValueError("a number above 0")
+    if not 0 < value <= MAX_RATE:
+        raise ValueError(f"a number above 0, at most {MAX_RATE:g}")
     return value
 
 
@@ -186,15 +195,15 @@ def _parse_steps(text: str) -> tuple[int, ...]:
     if text in ("", "None"):
         return ()
     values = [_to_float(item) for item in text.split(",")]
-    if not all(value >= 0 and value == int(value) for value in values):
-        raise ValueError("epochs, whole numbers separated by commas")
+    if not all(0 <= value <= MAX_COUNT and value == int(value) for value in values):
+        raise ValueError(f"epochs, whole numbers separated by commas, at most {MAX_COUNT:,}")
     return tuple(int(value) for value in values)
 
 
 def _parse_anchors(text: str) -> tuple[float, ...]:
     values = tuple(_to_float(item) for item in text.split(","))
-    if not all(value > 0 for value in values):
-        raise ValueError("numbers above 0 separated by commas")
+    if not all(0 < value <= MAX_ANCHOR for value in values):
+        raise ValueError(f"numbers above 0 separated by commas, at most {MAX_ANCHOR:,}")
     return values
 
 

@@ -1,13 +1,17 @@
-"""Tune glibc malloc for repeated large allocations, and pause Python's garbage collector."""
+"""How a process uses the machine: memory, threads, and whether other programs compete for the cores."""
 
 import contextlib
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 # Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_SPIN_COUNT = "3000"  # turns of a loop, some microseconds
+_BUSY_SHARE = 0.25  # of the time that a thread wants to run
 
 
 def keep_freed_memory() -> None:
@@ -37,3 +41,51 @@ def without_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def limit_spinning() -> None:
+    """Let OpenMP's threads sleep after a few microseconds without work; call it before PyTorch or NCNN is imported.
+
+    By default they keep a core busy while they wait for each other, which happens a thousand times per training step.
+    If another program has the core of the thread that they wait for, each wait takes milliseconds. Settings of the
+    user have priority. GNU OpenMP only, which PyTorch and NCNN use on Linux.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
+
+
+def use_threads(count: int | None) -> None:
+    """Use this many CPU threads in this process; None: one per core, or OMP_NUM_THREADS."""
+    if count:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+class CoreWait:
+    """How long the main thread has waited for a free core since this object was created.
+
+    Linux counts this time (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat); elsewhere it is unknown.
+    """
+
+    def __init__(self) -> None:
+        self._start = _run_and_wait()
+
+    def share(self) -> float:
+        """Return the part of the time that the thread wanted to run in which it waited; 0 if this is unknown."""
+        ran, waited = (now - then for now, then in zip(_run_and_wait(), self._start, strict=True))
+        return waited / (ran + waited) if waited else 0.0
+
+    def note(self) -> str:
+        """Return a text for the user if the machine is busy with other programs, else an empty text."""
+        share = self.share()
+        return f"the machine is busy: waited {share:.0%} of the time for a free core" if share > _BUSY_SHARE else ""
+
+
+def _run_and_wait() -> tuple[int, int]:
+    """Nanoseconds that the main thread has run, and has waited for a core although it could run."""
+    try:
+        ran, waited, _ = Path("/proc/self/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0, 0
+    return int(ran), int(waited)

@@ -4,6 +4,8 @@ import os
 import pickle
 import shutil
 import tempfile
+import tracemalloc
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -192,6 +194,69 @@ def test_cache_with_other_shapes_is_rebuilt(source, scans, name):
     assert len(scans) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("labels", [-5, 0.5, 0.5, 0.1, 0.1]),
+        ("labels", [0.5, 0.5, 0.5, 0.1, 0.1]),
+        ("labels", [1e9, 0.5, 0.5, 0.1, 0.1]),
+        ("labels", [0, np.nan, 0.5, 0.1, 0.1]),
+        ("labels", [np.nan, 0.5, 0.5, 0.1, 0.1]),
+        ("labels", [0, 0.5, 0.5, np.inf, 0.1]),
+        ("labels", [0, 1.5, 0.5, 0.1, 0.1]),
+        ("labels", [0, 0.5, 0.5, 0.1, 0]),
+        ("labels", [0, 0.5, 0.5, -0.1, 0.1]),
+        ("counts", [-1, 3, 1]),
+        ("counts", [2**62, 2**62, 3]),
+        ("sizes", [-1, 48]),
+        ("notes", [0, -1, 0, 0]),
+        ("labels", np.array(["text"])),
+        ("labels", np.array([{}], object)),
+        ("labels", np.zeros((3, 5), np.float64)),
+        ("counts", np.array([2, 0, 1], np.int32)),
+        ("counts", np.array([2.0, 0.0, 1.0])),
+        ("labels", np.asfortranarray(np.full((3, 5), 1, np.float32))),
+        ("key", np.array("x" * 64)),
+    ],
+)
+def test_cache_with_odd_content_is_rebuilt(source, scans, capsys, name, value):
+    first = load_index(source)
+    with np.load(cache_path(source)) as file:
+        arrays = dict(file)
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+    else:
+        arrays[name].flat[: len(value)] = value
+    with cache_path(source).open("wb") as file:
+        np.savez(file, **arrays)
+    assert_same(first, load_index(source))
+    assert len(scans) == 2
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("boxes", [10_000, 2**40])
+def test_cache_is_not_inflated_beyond_what_its_label_files_can_hold(source, scans, boxes):
+    """Zeros are compressed a thousand times; a header may claim any shape."""
+    first = load_index(source)
+    with np.load(cache_path(source)) as file:
+        arrays = dict(file)
+    arrays["counts"][0] = boxes
+    with zipfile.ZipFile(cache_path(source), "w", zipfile.ZIP_DEFLATED) as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w") as entry:
+                shape = (int(arrays["counts"].sum()), 5) if name == "labels" else array.shape
+                header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(entry, header)
+                entry.write(bytes(10_000 * 20) if name == "labels" else array.tobytes())
+    tracemalloc.start()
+    try:
+        assert_same(first, load_index(source))
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(scans) == 2
+
+
 def test_cache_that_cannot_be_written(source, scans, capsys):
     cache_path(source).mkdir()
     assert_same(load_index(source), load_index(source))
@@ -367,12 +432,12 @@ def test_label_files_and_keys(source):
     before = load_index(source)
     names = ("a.txt", "v1.0 ä/b.txt", "labels/c.txt")
     assert list(map(Path, before.label_files)) == [source.parent / name for name in names]
-    key = file_keys(before.images.names, before.label_files)[1]
+    key = file_keys(before.images.names, before.label_files).all
     (source.parent / "a.txt").unlink()
     after = load_index(source)
     assert after.label_files[0] is None
     assert after.image_key == before.image_key
-    assert file_keys(after.images.names, after.label_files)[1] != key
+    assert file_keys(after.images.names, after.label_files).all != key
 
 
 def test_open_list(source):

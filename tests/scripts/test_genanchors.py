@@ -222,11 +222,11 @@ def edited(text, *changes):
             r"--write: .*320x256.*made\.data, got 352x256",
         ),
         ({}, ["--output_dir", "made.names"], r"made\.names/anchors6\.txt: cannot write"),
-        ({}, ["--num_clusters", "-1"], r"--num_clusters: .*0 or more, got '-1'"),
+        ({}, ["--num_clusters", "-1"], r"--num_clusters: .*, got '-1'"),
         ({}, ["--num_clusters", "six"], r"--num_clusters: .*number, got 'six'"),
-        ({}, ["--input_width", "0"], r"--input_width: .*1 or more, got '0'"),
-        ({}, ["--input_height", "1000000000"], r"below 1e\+07 px"),
-        ({}, ["--seed", "-3"], r"--seed: .*0 or more, got '-3'"),
+        ({}, ["--input_width", "0"], r"--input_width: .*, got '0'"),
+        ({}, ["--input_height", "1000000000"], r"--input_height: .*, got '1000000000'"),
+        ({}, ["--seed", "-3"], r"--seed: .*, got '-3'"),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(made, run_script, files, options, message):

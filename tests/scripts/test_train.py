@@ -98,7 +98,7 @@ def test_a_run_writes_weights_metrics_and_images(run, tmp_path, capsys):
     output = capsys.readouterr()
     assert "train    8 images, " in output.out
     assert "run      recipe default, 3 epochs of 2 steps, batch 4, evaluation every epoch" in output.out
-    assert "seed 0, device cpu" in output.out
+    assert f"seed 0, device cpu ({torch.get_num_threads()} thread" in output.out
     assert "epoch 3/3  total " in output.out
     assert "wrote    weights/small-*.pth" in output.out
     assert "warning: train: classes with fewer than 100 boxes" in output.err
@@ -420,3 +420,15 @@ def test_an_error_is_one_line(run_script, tmp_path):
     assert done.stderr.startswith("error: absent.data: ")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_threads_are_kept_by_resume(run, tmp_path, capsys):
+    before = torch.get_num_threads()
+    try:
+        assert run("--epochs", 1, "--threads", 2) == 0
+        torch.set_num_threads(1)
+        assert run("--resume", "--epochs", 2) == 0
+        assert torch.get_num_threads() == 2
+        assert capsys.readouterr().out.count("device cpu (2 threads)") == 2
+    finally:
+        torch.set_num_threads(before)

@@ -75,9 +75,7 @@ def place_labels(
     return np.concatenate((labels[:, :1], (low + high) / 2, sides), 1)[kept].astype(np.float32)
 
 
-def _apply(
-    augmentations: Sequence[Augmentation], image: np.ndarray, labels: np.ndarray, rng: Generator
-) -> Augmented:
+def _apply(augmentations: Sequence[Augmentation], image: np.ndarray, labels: np.ndarray, rng: Generator) -> Augmented:
     for augmentation in augmentations:
         image, labels = augmentation(image, labels, rng)
     return image, labels

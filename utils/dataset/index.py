@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.dataset.images import image_size
-from utils.dataset.index_cache import absolute_paths, cache_path, file_keys, read_cache, write_cache
+from utils.dataset.index_cache import FileKeys, absolute_paths, cache_path, file_keys, read_cache, write_cache
 from utils.dataset.labels import ParsedLabels, find_labels, label_candidates, parse_labels
 from utils.dataset.lists import PathList, list_entries, list_images, list_path
 from utils.errors import InputError, warn
@@ -79,10 +79,10 @@ def load_index(source: str | Path, classes: int | None = None, cache: bool = Tru
     """
     files = _find_files(source)
     path = cache_path(source) if cache else None
-    cached = path and read_cache(path, files.key, len(files.images))
+    cached = path and read_cache(path, files.keys, len(files.images))
     # The key does not contain the number of classes, so tools that do not know it share the cache.
     if cached and _max_class(cached["labels"]) < (classes or np.inf):
-        index = DatasetIndex(files.source, files.images, files.label_files, image_key=files.image_key, **cached)
+        index = DatasetIndex(files.source, files.images, files.label_files, image_key=files.keys.images, **cached)
     else:
         _check_images(files.source, files.images)
         index, problems = _scan(files, classes)
@@ -90,7 +90,7 @@ def load_index(source: str | Path, classes: int | None = None, cache: bool = Tru
             more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
             raise InputError(f"{problems[0]}{more}")
         if path:
-            write_cache(path, index, files.key)
+            write_cache(path, index, files.keys.all)
     warn_about_labels(index)
     return index
 
@@ -113,13 +113,12 @@ def scan_dataset(source: str | Path, classes: int | None = None) -> tuple[Datase
 
 
 class _Files(NamedTuple):
-    """The files of a data set, and digests of their states."""
+    """The files of a data set."""
 
     source: Path
     images: PathList
     label_files: list[str | None]
-    image_key: str  # digest of the images
-    key: str  # digest of images and label files
+    keys: FileKeys
 
 
 def _find_files(source: str | Path) -> _Files:
@@ -131,7 +130,7 @@ def _find_files(source: str | Path) -> _Files:
             f"{source}: {differing} images have two label files with different content; "
             f"{hidden[0][0]} is used, not {hidden[0][1]}"
         )
-    return _Files(Path(source), images, label_files, *file_keys(images.names, label_files))
+    return _Files(Path(source), images, label_files, file_keys(images.names, label_files))
 
 
 def _scan(files: _Files, classes: int | None) -> tuple[DatasetIndex, list[InputError]]:
@@ -147,7 +146,7 @@ def _scan(files: _Files, classes: int | None) -> tuple[DatasetIndex, list[InputE
         polygons=sum(parsed.polygons for _, parsed, _ in entries),
         scores=sum(parsed.scores for _, parsed, _ in entries),
         keypoints=sum(parsed.keypoints for _, parsed, _ in entries),
-        image_key=files.image_key,
+        image_key=files.keys.images,
     )
     return index, [problem for _, _, problems in entries for problem in problems]
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import math
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from utils.dataset.images import is_image_name
+from utils.dataset.labels import MAX_CLASSES, MIN_LINE_BYTES
 from utils.errors import InputError
 from utils.files import atomic_path
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from utils.dataset.index import DatasetIndex
 
 CACHE_VERSION = 2  # increase it when the content of an index, or the way label lines are parsed, changes
+_MAX_HEADER = 1024  # bytes before the values of an array
 
 
 def cache_path(source: str | Path) -> Path | None:
@@ -31,13 +36,22 @@ def cache_path(source: str | Path) -> Path | None:
     return source.with_name(f"{source.name}.cache")
 
 
-def file_keys(images: Sequence[str], labels: Sequence[str | None]) -> tuple[str, str]:
-    """Digests of the image files, and of image and label files: image paths, sizes and times."""
+class FileKeys(NamedTuple):
+    """What identifies the files of a data set."""
+
+    images: str  # digest of paths, sizes and times of the images
+    all: str  # digest of the images and label files
+    label_bytes: int  # in all label files
+
+
+def file_keys(images: Sequence[str], labels: Sequence[str | None]) -> FileKeys:
+    """Compute digests of the image files and the label files."""
     digest = hashlib.sha256("\0".join(absolute_paths(images)).encode("utf-8", "surrogateescape"))
     digest.update(_file_states(images).tobytes())
     image_key = digest.hexdigest()
-    digest.update(_file_states(labels).tobytes())
-    return image_key, digest.hexdigest()
+    label_states = _file_states(labels)
+    digest.update(label_states.tobytes())
+    return FileKeys(image_key, digest.hexdigest(), int(label_states[::3].clip(0).sum()))
 
 
 def absolute_paths(paths: Sequence[str]) -> list[str]:
@@ -71,7 +85,7 @@ def _file_states(paths: Sequence[str | None]) -> np.ndarray:
 def write_cache(path: Path, index: DatasetIndex, key: str) -> None:
     """Write the cache, or nothing if the folder is read-only; then the next run reads all files again."""
     arrays = {
-        "version": np.array(CACHE_VERSION),
+        "version": np.array(CACHE_VERSION, np.int64),
         "key": np.array(key),
         "counts": np.array([len(labels) for labels in index.labels], np.int64),
         "labels": np.concatenate([np.empty((0, 5), np.float32), *index.labels]),
@@ -82,11 +96,11 @@ def write_cache(path: Path, index: DatasetIndex, key: str) -> None:
         np.savez(file, **arrays)
 
 
-def read_cache(path: Path, key: str, count: int) -> dict | None:
-    """Read a cache.
+def read_cache(path: Path, keys: FileKeys, count: int) -> dict | None:
+    """Read a cache. Nothing in it is trusted: it may be damaged, or come with a downloaded data set.
 
     Args:
-        key: digest of all files, from `file_keys`.
+        keys: of the files that the cache must belong to.
         count: number of images.
 
     Returns:
@@ -94,22 +108,49 @@ def read_cache(path: Path, key: str, count: int) -> dict | None:
         missing, outdated or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if file["version"] != CACHE_VERSION or file["key"] != key:
+        with zipfile.ZipFile(path) as file:
+            if _read_array(file, "version", "<i8", ()) != CACHE_VERSION:
                 return None
-            counts, labels, sizes, notes = (file[name] for name in ("counts", "labels", "sizes", "notes"))
-        _, polygons, scores, keypoints = notes.tolist()
-        is_valid = (
-            counts.shape == (count,)
-            and sizes.shape == (count, 2)
-            and labels.shape == (counts.sum(), 5)
-            and labels.dtype == np.float32
-        )
+            if _read_array(file, "key", f"<U{len(keys.all)}", ()) != keys.all:
+                return None
+            counts = _read_array(file, "counts", "<i8", (count,))
+            boxes = int(counts.sum())
+            if counts.min(initial=0) < 0 or boxes > keys.label_bytes // MIN_LINE_BYTES:
+                return None
+            labels = _read_array(file, "labels", "<f4", (boxes, 5))
+            sizes = _read_array(file, "sizes", "<i8", (count, 2))
+            notes = _read_array(file, "notes", "<i8", (4,))
     except Exception:  # damaged files raise many types
         return None
+    classes, values = labels[:, 0], labels[:, 1:]
+    is_valid = (
+        bool(((classes >= 0) & (classes < MAX_CLASSES) & (classes == np.floor(classes))).all())
+        and bool(((values >= 0) & (values <= 1)).all() and (values[:, 2:] > 0).all())
+        and sizes.min(initial=0) >= 0
+        and notes.min() >= 0
+    )
     if not is_valid:
         return None
     ends = np.cumsum(counts).tolist()
     starts = [0, *ends[:-1]]
     labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
+    _, polygons, scores, keypoints = notes.tolist()
     return {"labels": labels, "sizes": sizes, "polygons": polygons, "scores": scores, "keypoints": keypoints}
+
+
+def _read_array(file: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Read an array of an .npz file whose type and shape are known; no more bytes than it has are inflated.
+
+    Raises:
+        ValueError, KeyError or another error: the file has no such array.
+    """
+    entry = file.getinfo(f"{name}.npy")
+    array_bytes = np.dtype(dtype).itemsize * math.prod(shape)
+    if not array_bytes <= entry.file_size <= array_bytes + _MAX_HEADER:
+        raise ValueError(f"expected {array_bytes} bytes, got {entry.file_size}")
+    content = io.BytesIO(file.read(entry))
+    np.lib.format.read_magic(content)
+    found = np.lib.format.read_array_header_1_0(content)
+    if found != (shape, False, np.dtype(dtype)):
+        raise ValueError(f"expected {shape} {dtype}, got {found}")
+    return np.frombuffer(content.read(), dtype).reshape(shape).copy()

@@ -13,6 +13,9 @@ from utils.text import shorten
 # How far a box may extend beyond the image, as a fraction of it: the rounding error of three decimals. It is clipped.
 MAX_OVERHANG = 1e-3
 
+MAX_CLASSES = 2**24  # float32, which holds the classes, has all whole numbers up to here
+MIN_LINE_BYTES = len("0 0 0 1 1")
+
 # The labels of an image under one of these folders may be under the folder `labels` next to it.
 IMAGE_FOLDERS = ("images", "JPEGImages")
 
@@ -130,7 +133,7 @@ def _parse_values(values: list[str], classes: int | None) -> tuple[float, list[f
     if len(values) < 5:
         raise ValueError(f'expected "class cx cy w h", got {len(values)} value{"s" if len(values) != 1 else ""}')
     class_id, *row = (_parse_number(value) for value in values)
-    if class_id != int(class_id) or class_id < 0 or (classes is not None and class_id >= classes):
+    if class_id != int(class_id) or not 0 <= class_id < (MAX_CLASSES if classes is None else classes):
         limit = f"0…{classes - 1}" if classes is not None else "0 or more"
         raise ValueError(f"expected class {limit}, got {values[0]}")
     if len(row) == 5 and not 0 <= row[4] <= 1:

@@ -148,8 +148,8 @@ def _write(path: Path, shape: tuple[int, ...], decode: Callable[[int], np.ndarra
 def _open(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
     """Map the array of a file; None if it is missing, damaged, or has another shape."""
     try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        images = np.lib.format.open_memmap(path, mode="r")
+    except Exception:  # damaged files raise many types
         return None
     return images if images.shape == shape and images.dtype == np.uint8 else None
 

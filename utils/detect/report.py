@@ -23,8 +23,9 @@ def format_report(summary: Summary) -> str:
         times = "once" if source.drops == 1 else f"{source.drops} times"
         lines.append(f"opened {source.origin} again {times}, because it gave no more frames")
     times = ", ".join(f"{step} {seconds / frames * 1e3:.1f} ms" for step, seconds in summary.seconds.items())
-    mean = f" (mean of {frames})" if frames > 1 else ""
-    lines += ["", f"model   {summary.model}", f"device  {summary.device}", f"time    {times}{mean}"]
+    times += f" (mean of {frames})" if frames > 1 else ""
+    times += f"; {summary.busy_note}" if summary.busy_note else ""
+    lines += ["", f"model   {summary.model}", f"device  {summary.device}", f"time    {times}"]
     return "\n".join(lines + [f"wrote   {path}" for path in summary.written])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from utils.config import Config
 from utils.dataset.index import DatasetIndex
@@ -35,12 +36,14 @@ def compare_models(models: Sequence[str | Path], config: Config, index: DatasetI
     Raises:
         InputError: a model does not fit the config.
     """
+    threads_before = torch.get_num_threads()
     rows = [["model", "runtime", "precision", "KB", "AP50", "AP", *(f"ms, {threads} thr." for threads in THREADS)]]
     for model in models:
         runtime = load_runtime(model, config, "cpu")
         detections = detect_images(runtime, index, config, **detect_options)
         summary = compute_metrics(detections, index, (config.width, config.height), config.class_names).coco.summary
-        latencies = [network_latency(load_runtime(model, config, "cpu", threads), config) for threads in THREADS]
+        latencies = [network_latency(runtime, config, threads) for threads in THREADS]
+        torch.set_num_threads(threads_before)
         size = sum(path.stat().st_size for path in model_files(model))
         rows.append(
             [
@@ -53,8 +56,9 @@ def compare_models(models: Sequence[str | Path], config: Config, index: DatasetI
     return f"{title}\n{align_columns(rows, left=(0, 1, 2))}"
 
 
-def network_latency(runtime: Runtime, config: Config) -> float:
+def network_latency(runtime: Runtime, config: Config, threads: int) -> float:
     """Median time of the network for one image, in milliseconds."""
+    runtime.set_threads(threads)
     image = np.random.default_rng(0).integers(0, 256, (1, config.height, config.width, 3), np.uint8)
     # No detection scores above 1, so postprocessing has nothing to do.
     times = [runtime.predict_timed(image, conf=1, iou=1)[1].network for _ in range(WARM_UP_RUNS + TIMED_RUNS)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -36,10 +37,11 @@ def choose_float_layers(
         Disagreement of each chosen layer, the worst first.
     """
     reference = predict([])
-    disagreements = {
-        name: disagreement(reference, predict([name]))
-        for name in tqdm(sizes, desc="layers in int8", unit="layer", disable=None, leave=False)
-    }
+    # One layer per thread: a network runs on one thread, see `utils.runtimes.base.ExportedRuntime`.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        values = pool.map(lambda name: disagreement(reference, predict([name])), sizes)
+        progress = tqdm(values, "layers in int8", len(sizes), unit="layer", disable=None, leave=False)
+        disagreements = dict(zip(sizes, progress, strict=True))
     remaining = max_float_weights * sum(sizes.values())
     chosen = {}
     for name, value in sorted(disagreements.items(), key=lambda item: -item[1]):

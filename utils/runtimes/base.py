@@ -15,6 +15,8 @@ from utils.postprocess import MAX_DETECTIONS, detect
 from utils.runtimes.model_info import ModelInfo
 from utils.weights.description import ModelDescription
 
+MAX_BATCHES_AT_ONCE = 16  # of exported models, which need about 20 MB each
+
 
 class Timing(NamedTuple):
     """Duration of each part of one call, in seconds."""
@@ -34,6 +36,10 @@ class Runtime:
     info: Config | ModelDescription  # class names, input size and anchors of the model
     activated = True  # whether the network ends with sigmoid and softmax
     batches_at_once = 1  # how many batches an evaluation should run in parallel
+
+    def set_threads(self, count: int) -> None:
+        """Use this many CPU threads per batch."""
+        raise NotImplementedError
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> object:
         """Convert uint8 images [N, H, W, 3], BGR, to the argument of `execute`."""
@@ -92,19 +98,26 @@ class Runtime:
         return time.perf_counter()
 
 
-def cpu_name(threads: int | None) -> str:
-    """Name the CPU and its threads for messages; None: no number."""
-    return f"cpu ({threads} thread{'' if threads == 1 else 's'})" if threads else "cpu"
+def cpu_name(threads: int) -> str:
+    """Name the CPU and its threads for messages."""
+    return f"cpu ({threads} thread{'' if threads == 1 else 's'})"
 
 
 class ExportedRuntime(Runtime):
-    """A model exported by pytorch2onnx.py. It runs on the CPU with `threads` threads; None: all cores."""
+    """A model exported by pytorch2onnx.py. It runs on the CPU, a batch on one thread unless `set_threads` is called.
+
+    The network is so small that two threads, which wait for each other after each layer, are often slower than one.
+    """
 
     device = torch.device("cpu")
 
-    def __init__(self, info: ModelInfo, threads: int | None) -> None:
+    def __init__(self, info: ModelInfo) -> None:
         self.info, self.precision = info, info.precision
-        self.device_name = cpu_name(threads)
+        self.device_name = cpu_name(1)
+        self.batches_at_once = min(MAX_BATCHES_AT_ONCE, torch.get_num_threads())
+
+    def set_threads(self, count: int) -> None:
+        self.device_name = cpu_name(count)
 
 
 def split_maps(maps: Iterable[torch.Tensor], anchor_num: int) -> DetectorOutput:

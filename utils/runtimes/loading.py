@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from utils.config import Config
 from utils.errors import InputError
 from utils.runtimes.base import ExportedRuntime, Runtime
@@ -14,16 +12,13 @@ from utils.runtimes.weights_path import check_weights_path
 from utils.weights.checkpoint import load_detector
 
 
-def load_runtime(
-    weights: str | Path, config: Config | None = None, device: str = "auto", threads: int | None = None
-) -> Runtime:
+def load_runtime(weights: str | Path, config: Config | None = None, device: str = "auto") -> Runtime:
     """Load a network and the software that executes it.
 
     Args:
         weights: .pth file, or .onnx or .ncnn.param file written by pytorch2onnx.py.
         config: Config of the .data file; None if the file itself has a description.
         device: see `select_device`; exported models run on the CPU.
-        threads: CPU threads; None: the default of the runtime.
 
     Raises:
         InputError: there is no such weights file, it does not match `config` or needs one, or this machine has no
@@ -31,13 +26,11 @@ def load_runtime(
         RunError: a package is missing.
     """
     check_weights_path(weights)
-    runtime = _load_exported(weights, threads)
+    runtime = _load_exported(weights)
     if runtime is None:
         from utils.runtimes.torch_runtime import TorchRuntime
 
         torch_device = select_device(device)
-        if threads:
-            torch.set_num_threads(threads)
         return TorchRuntime(*load_detector(weights, config), torch_device)
     if device not in ("auto", "cpu"):
         raise InputError(f"--device {device}: expected auto or cpu, because {weights} runs on the CPU")
@@ -46,15 +39,15 @@ def load_runtime(
     return runtime
 
 
-def _load_exported(weights: str | Path, threads: int | None) -> ExportedRuntime | None:
+def _load_exported(weights: str | Path) -> ExportedRuntime | None:
     """Load an exported model; None for a .pth file."""
     suffix = Path(weights).suffix
     if suffix == ".onnx":
         from utils.runtimes.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(weights, threads)
+        return OnnxRuntime(weights)
     if suffix == ".param":
         from utils.runtimes.ncnn_runtime import NcnnRuntime
 
-        return NcnnRuntime(weights, threads)
+        return NcnnRuntime(weights)
     return None

@@ -29,7 +29,6 @@ class NcnnRuntime(ExportedRuntime):
 
     Args:
         path: .ncnn.param file; the other files are in the same folder.
-        threads: CPU threads; None: all cores.
 
     Raises:
         InputError: a file is missing or damaged, or pytorch2onnx.py did not write it.
@@ -37,9 +36,14 @@ class NcnnRuntime(ExportedRuntime):
 
     name = "NCNN"
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        super().__init__(ModelInfo.from_json(_sibling(path, INFO_SUFFIX)), threads)
-        self.net = open_net(path, bin_path(path), threads)
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(ModelInfo.from_json(_sibling(path, INFO_SUFFIX)))
+        self.path = Path(path)
+        self.net = open_net(path, bin_path(path))
+
+    def set_threads(self, count: int) -> None:
+        super().set_threads(count)
+        self.net = open_net(self.path, bin_path(self.path), count)  # layers prepare for a number of threads
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> list[np.ndarray]:
         return [to_planes(image) for image in np.asarray(images)]
@@ -55,7 +59,7 @@ def bin_path(param_path: str | Path) -> Path:
     return _sibling(param_path, BIN_SUFFIX)
 
 
-def open_net(param_path: str | Path, weights_path: str | Path, threads: int | None = None) -> ncnn.Net:
+def open_net(param_path: str | Path, weights_path: str | Path, threads: int = 1) -> ncnn.Net:
     """Load a network.
 
     Raises:
@@ -65,8 +69,7 @@ def open_net(param_path: str | Path, weights_path: str | Path, threads: int | No
     # Checks the files: NCNN prints its own messages about damaged ones, and crashes on some.
     read_model(Path(param_path), Path(weights_path))
     net = ncnn.Net()
-    if threads:
-        net.opt.num_threads = threads
+    net.opt.num_threads = threads
     if net.load_param(str(param_path)) or net.load_model(str(weights_path)):
         raise InputError(f"{param_path}: expected an NCNN model, but NCNN cannot load it")
     return net

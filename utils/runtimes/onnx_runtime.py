@@ -26,7 +26,6 @@ class OnnxRuntime(ExportedRuntime):
 
     Args:
         path: .onnx file.
-        threads: CPU threads; None: all cores.
 
     Raises:
         InputError: the file cannot be read, or pytorch2onnx.py did not write it.
@@ -34,16 +33,21 @@ class OnnxRuntime(ExportedRuntime):
 
     name = "ONNX Runtime"
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        self.session = _open_session(Path(path), threads)
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.session = _open_session(self.path)
         metadata = self.session.get_modelmeta().custom_metadata_map
-        super().__init__(ModelInfo.from_metadata(metadata, Path(path)), threads)
+        super().__init__(ModelInfo.from_metadata(metadata, self.path))
         model_input = self.session.get_inputs()[0]
         self.input_name = model_input.name
         # The batch size is either 1 or dynamic.
         self.one_by_one = model_input.shape[0] == 1
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.includes_nms = self.outputs == [DETECTIONS]
+
+    def set_threads(self, count: int) -> None:
+        super().set_threads(count)
+        self.session = create_session(str(self.path), count)
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> np.ndarray:
         pixels = np.ascontiguousarray(np.asarray(images).transpose(0, 3, 1, 2)).astype(np.float32)
@@ -82,23 +86,24 @@ class OnnxRuntime(ExportedRuntime):
         return [rows[:max_det] for rows in kept]
 
 
-def create_session(model: str | bytes, threads: int | None = None) -> InferenceSession:
+def create_session(model: str | bytes, threads: int = 1) -> InferenceSession:
     """Load a model into ONNX Runtime; `model` is the path or the content of an .onnx file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
-    if threads:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads
+    # Waiting threads give up their core early, see `utils.machine.limit_spinning`. Older versions ignore this.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _open_session(path: Path, threads: int | None) -> InferenceSession:
+def _open_session(path: Path) -> InferenceSession:
     require("onnxruntime", f"{path}: running .onnx files")
     if not path.is_file():
         raise InputError(f"{path}: expected an .onnx file, but it does not exist")
     try:
-        return create_session(str(path), threads)
+        return create_session(str(path))
     except Exception as error:  # ONNX Runtime raises several exceptions that have no common base class
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: expected an ONNX model, got a damaged or different file: {reason}") from error

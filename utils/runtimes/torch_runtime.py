@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.detector import Detector, DetectorOutput
 from utils.config import Config
-from utils.memory import keep_freed_memory
+from utils.machine import keep_freed_memory
 from utils.runtimes.base import Runtime, cpu_name
 from utils.weights.description import ModelDescription
 
@@ -45,6 +45,9 @@ class TorchRuntime(Runtime):
         if self.device.type == "cuda":
             return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
         return cpu_name(torch.get_num_threads()) if self.device.type == "cpu" else str(self.device)
+
+    def set_threads(self, count: int) -> None:
+        torch.set_num_threads(count)
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
         pixels = torch.as_tensor(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)

@@ -9,6 +9,8 @@ from tqdm import tqdm
 
 from utils.config import Config
 from utils.losses import Losses
+from utils.machine import CoreWait
+from utils.runtimes.base import cpu_name
 from utils.training.counters import Progress
 from utils.training.data import RunData
 from utils.training.settings import Settings
@@ -52,7 +54,7 @@ def describe_run(settings: Settings, data: RunData, start: str, device: torch.de
     options = [
         f"learning rate {settings.learning_rate:g} ({settings.recipe.schedule})",
         f"seed {settings.seed}",
-        f"device {device}",
+        f"device {cpu_name(torch.get_num_threads()) if device.type == 'cpu' else device}",
         f"{settings.workers} workers",
     ]
     options += [f"cache {settings.cache}"] if settings.cache else []
@@ -76,6 +78,7 @@ class Console:
         self.progress, self.epochs, self.batch_size, self.shown = progress, epochs, batch_size, shown
         self._started, self._first_step = time.monotonic(), progress.total_steps
         self._estimated = False
+        self._core_wait = CoreWait()  # of the current epoch
         self._bar = tqdm(
             total=epochs * progress.steps,
             initial=self._first_step,
@@ -110,7 +113,7 @@ class Console:
         )
         if not self._estimated and time.monotonic() - self._started > FIRST_ESTIMATE:
             self._estimated = True
-            self.print(f"about {self.time_left()} left")
+            self.print(", ".join(filter(None, (f"about {self.time_left()} left", self._core_wait.note()))))
 
     def after_epoch(self, row: dict, better: bool) -> None:
         """Print one line for a finished epoch, and a second line if the epoch was evaluated."""
@@ -119,6 +122,9 @@ class Console:
             f"epoch {row['epoch']}/{self.epochs}  {losses}  lr {row['learning_rate']:.3g}  "
             f"{row['images_per_second']:.1f} images/s  {self.time_left()} left"
         )
+        if note := self._core_wait.note():
+            self.print(f"  {note}")
+        self._core_wait = CoreWait()
         if "AP50" in row:
             self.print(
                 f"  AP50 {row['AP50']:.4f}  AP {row['AP']:.4f}{'  (best so far)' if better else ''}  "

@@ -18,6 +18,7 @@ from utils.evaluation.detect import collect_detections, predict_batch
 from utils.evaluation.evaluate import Evaluation, compute_metrics
 from utils.evaluation.report import write_plots
 from utils.losses import Losses
+from utils.machine import use_threads
 from utils.plots.fonts import class_labels
 from utils.plots.training import draw_results, save_first_batches, save_predictions
 from utils.runtimes.device import select_device
@@ -57,6 +58,7 @@ class Run:
 
     def __init__(self, settings: Settings, options: TrainOptions, saved: dict | None = None) -> None:
         self.settings, self.options = settings, options
+        use_threads(settings.threads)
         self.device = select_device(_process_device(settings.device))
         with distributed.main_first():
             self.data = load_data(settings, self.device)

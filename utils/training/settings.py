@@ -25,6 +25,7 @@ class TrainOptions:
     lr: float | None = None
     device: str = "auto"
     workers: int = 2
+    threads: int | None = None
     seed: int = 0
     cache: str | None = None
     amp: bool = False
@@ -51,6 +52,7 @@ class Settings:
     weights: str | None  # weights file to start from; None is the ImageNet backbone, "scratch" random weights
     device: str
     workers: int  # processes that read images
+    threads: int | None  # CPU threads; None: one per core
     seed: int
     cache: str | None  # "ram", "disk" or None
     amp: bool
@@ -77,7 +79,18 @@ def read_settings(options: TrainOptions) -> Settings:
         raise InputError(
             f"--batch-size {batch_size}: expected a multiple of subdivisions ({config.subdivisions} in {config.path})"
         )
-    same = ("device", "workers", "seed", "cache", "amp", "compile", "patience", "save_interval", "freeze_backbone")
+    same = (
+        "device",
+        "workers",
+        "threads",
+        "seed",
+        "cache",
+        "amp",
+        "compile",
+        "patience",
+        "save_interval",
+        "freeze_backbone",
+    )
     return Settings(
         config=config,
         recipe_name=options.recipe,

@@ -15,7 +15,7 @@ from utils.kernels.replace_layers import use_kernels
 from utils.losses import build_loss
 from utils.losses.original import OriginalLoss
 from utils.losses.simota import SimotaLoss
-from utils.memory import keep_freed_memory
+from utils.machine import keep_freed_memory
 from utils.training import distributed
 from utils.training.ema import build_ema
 from utils.training.optimizer import build_optimizer
