@@ -21,6 +21,7 @@ from utils.text import shorten
 # Larger values are mistakes, and end in a lack of memory or an overflow.
 MAX_COUNT = 1_000_000
 MAX_RATE = 1000.0  # learning rate
+MAX_NAME = 1000  # characters of a class name
 MAX_ANCHOR = 10 * MAX_SIZE  # pixels
 
 MODEL_NAME = re.compile(r"\w[\w.-]{0,99}")
@@ -103,12 +104,16 @@ def read_names(path: Path | str) -> tuple[str, ...]:
     """Read class names, one per line. Blank lines at the end are ignored. Warns about a name that occurs twice.
 
     Raises:
-        InputError: no names, or a blank line between names.
+        InputError: no names, a blank line between names, or a very long name.
     """
     names = [line.strip() for line in read_text(path).rstrip().split("\n")]
     for line, name in enumerate(names, 1):
         if not name:
             raise InputError(f"{path}:{line}: expected a class name, got a blank line")
+        if len(name) > MAX_NAME:
+            raise InputError(
+                f"{path}:{line}: expected a class name of at most {MAX_NAME} characters, got {shorten(name, _SHOWN)!r}"
+            )
     repeated = [line for line, name in enumerate(names, 1) if name in names[: line - 1]]
     for count, line in enumerate(repeated, 1):
         first = names.index(names[line - 1]) + 1

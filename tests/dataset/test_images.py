@@ -3,6 +3,8 @@
 import io
 import os
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from utils.dataset.images import IMAGE_SUFFIXES, image_orientation, image_size, is_image_name, read_image
+from utils.dataset.images import IMAGE_SUFFIXES, check_size, image_orientation, image_size, is_image_name, read_image
 from utils.dataset.lists import list_images
 from utils.errors import InputError
 
@@ -214,7 +216,7 @@ def test_unreadable_file(tmp_path, read):
         read(tmp_path / "gone.jpg")
     assert str(raised.value) == f"{tmp_path / 'gone.jpg'}: cannot read: No such file or directory"
     (tmp_path / "folder.jpg").mkdir()
-    with pytest.raises(InputError, match="cannot read: Is a directory"):
+    with pytest.raises(InputError, match=r"folder\.jpg: .*(folder|directory)"):
         read(tmp_path / "folder.jpg")
 
 
@@ -233,3 +235,54 @@ def test_damaged_files_raise_only_input_errors(tmp_path_factory, data):
         except InputError:
             continue
         assert len(result) > 0
+
+
+def large_png():
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+
+
+def with_size(suffix, size, large):
+    """A small image in whose header the bytes of the size 64x48 are replaced."""
+    content = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(content, suffix)
+    assert content.getvalue().count(size) >= 1
+    return content.getvalue().replace(size, large)
+
+
+BOMBS = {
+    "png": large_png,
+    "jpeg": lambda: with_size("jpeg", b"\x00\x30\x00\x40", b"\xff\xff\xff\xff"),
+    "bmp": lambda: with_size("bmp", struct.pack("<ii", 64, 48), struct.pack("<ii", 60_000, 60_000)),
+    "gif": lambda: with_size("gif", struct.pack("<HH", 64, 48), struct.pack("<HH", 65_000, 65_000)),
+    "ppm": lambda: b"P6\n100000 100000\n255\n" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("suffix", BOMBS)
+def test_small_files_of_huge_images_are_refused_before_they_are_decoded(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"bomb.{suffix}"
+    path.write_bytes(BOMBS[suffix]())
+    monkeypatch.setattr(cv2, "imdecode", None)
+    for read in (image_size, read_image):
+        with pytest.raises(InputError, match=rf"bomb\.{suffix}: .*268,435,456 pixels, got \d+x\d+"):
+            read(path)
+
+
+def test_a_satellite_image_is_not_too_large():
+    check_size("satellite.tif", 20_000, 10_000)
+
+
+def test_files_that_are_too_large_or_no_files(tmp_path):
+    sparse = tmp_path / "sparse.bmp"
+    with sparse.open("wb") as file:
+        file.truncate(2**31 + 1)
+    with pytest.raises(InputError, match=r"sparse\.bmp: .*2,147,483,649"):
+        read_image(sparse)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(InputError, match=r"pipe\.png: "):
+            read_image(tmp_path / "pipe.png")

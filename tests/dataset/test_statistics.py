@@ -50,3 +50,10 @@ def test_too_few_boxes_for_other_anchors(tmp_path, capsys):
     (tmp_path / "train.txt").write_text("0.png\n", encoding="utf-8")
     (warning,) = warnings_of(write_data(tmp_path, anchors="1,1, 1,1, 1,1, 1,1, 1,1"), "train", capsys)
     assert "genanchors.py" not in warning
+
+
+def test_no_boxes(tmp_path, capsys, recwarn):
+    write_image(tmp_path / "0.png")
+    (tmp_path / "train.txt").write_text("0.png\n", encoding="utf-8")
+    assert not warnings_of(write_data(tmp_path), "train", capsys)
+    assert not recwarn.list

@@ -1,5 +1,8 @@
 """Frames of videos, cameras and streams: rates, damaged files, and streams that stop and are opened again."""
 
+import contextlib
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -27,7 +30,7 @@ class FakeCapture:
         return self.opened
 
     def get(self, key):
-        return self.properties[key]
+        return self.properties.get(key, 0.0)
 
     def read(self):
         return (True, self.frames.pop(0)) if self.frames else (False, None)
@@ -172,3 +175,23 @@ def test_rates_are_kept(cases, tmp_path, name, fps):
     with open_source(str(file.path)) as written:
         assert written.fps == pytest.approx(fps, abs=0.01)
         assert len(list(written)) == source.length
+
+
+def test_frames_that_would_fill_the_memory_are_refused():
+    capture = FakeCapture([gray_image()])
+    capture.properties |= {cv2.CAP_PROP_FRAME_WIDTH: 100_000.0, cv2.CAP_PROP_FRAME_HEIGHT: 100_000.0}
+    with pytest.raises(InputError, match=r"x\.mp4: .*100000x100000"):
+        VideoSource(capture, "x.mp4")
+
+
+def test_a_header_that_lies_about_the_size(tmp_path):
+    """FFmpeg takes the size from the frames, which are JPEG."""
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    writer.write(gray_image(64, 48))
+    writer.release()
+    content, size = path.read_bytes(), struct.pack("<ii", 64, 48)
+    assert size in content
+    path.write_bytes(content.replace(size, struct.pack("<ii", 100_000, 100_000)))
+    with open_source(str(path)) as source, contextlib.suppress(InputError):
+        assert [frame.image.shape for frame in source] == [(48, 64, 3)]

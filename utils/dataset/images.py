@@ -9,6 +9,7 @@ and in animations.
 import contextlib
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,10 @@ OTHER_SUFFIXES = frozenset(
     {".heic", ".heif", ".jxl", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".psd", ".svg", ".tga"}
     | {".exr", ".hdr", ".ico", ".pdf", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".wmv", ".mts"}
 )
+
+# A small file can claim any size. 2^28 pixels, for example 16384x16384, take 0.8 GB when decoded.
+MAX_PIXELS = 2**28
+MAX_BYTES = 2**31
 
 _SUFFIXES = tuple(IMAGE_SUFFIXES)
 _EXIF_ORIENTATION = 0x0112
@@ -59,12 +64,10 @@ def read_image(path: str | Path) -> np.ndarray:
         [H, W, 3] uint8, BGR, EXIF orientation applied.
 
     Raises:
-        InputError: the file is missing, not an image, truncated, or too large to decode.
+        InputError: the file is missing, not an image, truncated, or has more than MAX_PIXELS.
     """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
+    data = _read_bytes(path)
+    _check_pixels(path, data)
     image = None
     if data.size and not _is_truncated(data):
         try:
@@ -77,6 +80,47 @@ def read_image(path: str | Path) -> np.ndarray:
     if image is None:
         raise InputError(f"{path}: expected an image, got {_describe(data)}")
     return _orient(image, data)
+
+
+def _read_bytes(path: str | Path) -> np.ndarray:
+    """Read a file as [n] uint8.
+
+    Raises:
+        InputError: it is missing, not a file, or has more than MAX_BYTES.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path}: expected an image file, got a folder or a device")
+        if status.st_size > MAX_BYTES:
+            raise InputError(f"{path}: expected at most {MAX_BYTES:,} bytes, got {status.st_size:,}")
+        return np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
+
+
+def _check_pixels(path: str | Path, data: np.ndarray) -> None:
+    """Check the size in the header of a file's content; nothing is known of formats that PIL cannot read.
+
+    Raises:
+        InputError: more than MAX_PIXELS.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            width, height = header.size
+    except Exception:  # PIL raises many types on damaged headers
+        return
+    check_size(path, width, height)
+
+
+def check_size(path: str | Path, width: float, height: float) -> None:
+    """Check the size of an image or of the frames of a video before it is decoded.
+
+    Raises:
+        InputError: more than MAX_PIXELS.
+    """
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{path}: expected at most {MAX_PIXELS:,} pixels, got {width:.0f}x{height:.0f}")
 
 
 def _orient(image: np.ndarray, data: np.ndarray) -> np.ndarray:
@@ -113,9 +157,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Read (width, height) in pixels, EXIF orientation applied, from the file's header.
 
     Raises:
-        InputError: the file is missing or not an image.
+        InputError: the file is missing or not an image, or has more than MAX_PIXELS.
     """
     with _open_header(path) as image:
+        check_size(path, *image.size)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             # PIL has already rotated the size of some TIFF files; this is the stored size.
             width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
@@ -144,6 +189,8 @@ def _open_header(path: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
+    except InputError:
+        raise
     except OSError as error:
         reason = f"cannot read: {error.strerror}" if error.strerror else "expected an image, got an unknown format"
         raise InputError(f"{path}: {reason}") from error

@@ -13,10 +13,12 @@ from utils.dataset.images import OTHER_SUFFIXES, SUFFIX_TEXT, is_image_name
 from utils.dataset.shapes import draw_missing_set
 from utils.errors import InputError, warn
 from utils.files import find_path, read_text
-from utils.text import list_names
+from utils.text import list_names, shorten
 
 if TYPE_CHECKING:
     from utils.config import Config
+
+MAX_PATH = 4096  # characters
 
 
 class PathList(Sequence):
@@ -107,9 +109,15 @@ def _read_list(path: Path) -> list[str]:
     listings = {}  # folder as written in the list: see _list_folders
     images = []
     for line_number, line in list_entries(path):
+        if "\0" in line or len(line) > MAX_PATH:
+            raise InputError(
+                f"{path}:{line_number}: expected the path of an image, at most {MAX_PATH} characters without NUL, "
+                f"got {shorten(line, 80)!r}"
+            )
         if not is_image_name(line):
-            shown = line if len(line) <= 80 else line[:80] + "…"
-            raise InputError(f"{path}:{line_number}: expected the path of an image ({SUFFIX_TEXT}), got {shown!r}")
+            raise InputError(
+                f"{path}:{line_number}: expected the path of an image ({SUFFIX_TEXT}), got {shorten(line, 80)!r}"
+            )
         # Listing a folder once is many times faster than one file access per image.
         name = line.replace("\\", "/").rpartition("/")[2]
         folder = line[: len(line) - len(name)]

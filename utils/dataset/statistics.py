@@ -99,7 +99,8 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
         if (extra := len(labels) - len(np.unique(labels, axis=0)))
     ]
     # The anchors belong to the training set.
-    better = key == "train" and statistics.unmatched.mean() > NOTABLE_SHARE and _has_better_anchors(statistics, config)
+    unmatched = statistics.unmatched.mean() if boxes else 0
+    better = key == "train" and unmatched > NOTABLE_SHARE and _has_better_anchors(statistics, config)
     advice = "; genanchors.py computes new anchors that match more" if better else ""
     doubtful = [
         Finding(WARNING, f"{key}: {kind}", [f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) are {text}"])

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from utils.dataset.images import check_size
 from utils.errors import InputError, warn
 
 VIDEO_SUFFIXES = frozenset(
@@ -49,6 +50,9 @@ class VideoSource:
         capture: an opened video.
         origin: path or address of the video.
         name: of the results; None: the name of the file.
+
+    Raises:
+        InputError: its frames are too large.
     """
 
     single = False
@@ -60,6 +64,7 @@ class VideoSource:
     def __init__(self, capture: cv2.VideoCapture, origin: str, name: str | None = None) -> None:
         self.capture, self.origin = capture, origin
         self.name = PurePath(origin).stem if name is None else name
+        check_size(origin, capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         fps = capture.get(cv2.CAP_PROP_FPS)
         # Cameras and damaged headers give 0, NaN or impossible values.
         self.fps = fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else _DEFAULT_FPS
