@@ -3,28 +3,47 @@
 import codecs
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from utils.errors import InputError
 
+MAX_BYTES = 2**31  # of a file that is read as a whole
+
+
+def read_bytes(path: Path | str, limit: int = MAX_BYTES) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        InputError: the file is missing, a folder or a device, not readable, or has more than `limit` bytes.
+    """
+    try:
+        status = os.stat(path)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise InputError(f"{path}: expected a file, got a pipe or a device")
+        if status.st_size > limit:
+            raise InputError(f"{path}: expected a file of at most {limit:,} bytes, got {status.st_size:,}")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror}") from error
+
 
 def read_text(path: Path | str) -> str:
     """Read a UTF-8 text file, with or without a byte-order mark; line ends become `\\n`.
 
     Raises:
-        InputError: the file is missing, a folder, not readable or not UTF-8.
+        InputError: as `read_bytes`, or the file is not UTF-8.
     """
+    content = read_bytes(path)
     try:
-        return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         message = f"{path}: expected UTF-8 text, got byte 0x{error.object[error.start]:02x} at offset {error.start}"
         if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             message += "; this is UTF-16, as PowerShell writes it: save the file as UTF-8 (Out-File -Encoding utf8)"
         raise InputError(message) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror}") from error
 
 
 def find_path(text: str, folders: Sequence[Path | str]) -> Path:

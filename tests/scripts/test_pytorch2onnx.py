@@ -282,7 +282,7 @@ def test_the_scripts_run_exported_models(one, tmp_path, run_script):
         (("--end2end", "--dynamic-batch"), "--end2end: expected no --dynamic-batch"),
         (("--end2end", "--evaluate"), "--evaluate: expected no --end2end"),
         (("--evaluate",), "val: expected a list of images, got None"),
-        (("--weights", "gone.pth"), "gone.pth: cannot read these weights"),
+        (("--weights", "gone.pth"), "gone.pth: cannot read"),
         (("--weights", "{folder}/other.pth"), "other.pth: has 5 classes, {folder}/small.data says 3"),
         (("--weights", "{folder}/small.names"), "small.names: expected a PyTorch weights file"),
         (("--weights", "{folder}/out/model.onnx"), "model.onnx: expected a PyTorch weights file"),

@@ -1,5 +1,6 @@
 """Reading weights files of all kinds, valid and invalid, into a detector."""
 
+import contextlib
 import hashlib
 import pickle
 import re
@@ -129,12 +130,26 @@ def unrelated_zip(path, detector):
         archive.writestr("a.txt", "x")
 
 
+def deflated(path, detector):
+    """A checkpoint with 200 MB of zeros in 200 kB."""
+    torch.save(detector.state_dict(), path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    name = next(name for name in entries if name.endswith("data/0"))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, content in {**entries, name: bytes(200_000_000)}.items():
+            archive.writestr(entry, content)
+
+
 NOT_PYTORCH = "expected a PyTorch weights file"
 OBJECTS = "expected tensors only, .* got Python objects .*could run code"
 NOT_TENSORS = "expected a dict of tensors by name, got "
 UNREADABLE = {
-    "missing": (lambda path, detector: None, "cannot read .*: No such file"),
-    "folder": (lambda path, detector: path.mkdir(), "cannot read .*: Is a directory"),
+    "missing": (lambda path, detector: None, "cannot read: No such file"),
+    "folder": (lambda path, detector: path.mkdir(), "cannot read: Is a directory"),
+    "deflate bomb": (deflated, "expected a PyTorch weights file, got .* bytes in one of"),
+    "sparse": (torch_save({"a": torch.zeros(2, 2).to_sparse()}), "expected a dict of tensors by name, got 'a'"),
+    "complex": (torch_save({"a": torch.zeros(2, dtype=torch.complex64)}), "expected a dict of tensors by name, got"),
     "empty": (write(b""), "got an empty file"),
     "one byte": (write(b"\x80"), NOT_PYTORCH),
     "text": (write(b"hello world\n"), NOT_PYTORCH),
@@ -186,6 +201,26 @@ def test_unreadable_files(tmp_path, detector, case, load):
     with pytest.raises(InputError, match=f"^{re.escape(str(path))}: .*{message}"):
         load(detector, path)
     assert_same(detector.state_dict(), before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("load", [load_weights, load_matching])
+def test_weights_that_are_not_finite(tmp_path, detector, state, value, load):
+    path = tmp_path / "w.pth"
+    changed = {name: tensor.clone() for name, tensor in state.items()}
+    changed["output_reg_layers.weight"][0, 0] = value
+    save(changed, path)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: 1 of .*not finite: output_reg_layers.weight"):
+        load(detector, path)
+
+
+def test_a_small_file_of_a_huge_tensor(tmp_path, detector, state):
+    """A tensor with strides of 0 needs no memory until it is computed with."""
+    path = tmp_path / "w.pth"
+    save({**state, "output_reg_layers.weight": torch.zeros(1).expand(2**20, 2**20)}, path)
+    for load in (load_weights, load_matching):
+        with contextlib.suppress(InputError):
+            load(detector, path)
 
 
 def test_a_pickled_command_is_not_run(tmp_path, detector):

@@ -9,7 +9,6 @@ and in animations.
 import contextlib
 import io
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from utils.errors import InputError
+from utils.files import read_bytes
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -34,7 +34,6 @@ OTHER_SUFFIXES = frozenset(
 
 # A small file can claim any size. 2^28 pixels, for example 16384x16384, take 0.8 GB when decoded.
 MAX_PIXELS = 2**28
-MAX_BYTES = 2**31
 
 _SUFFIXES = tuple(IMAGE_SUFFIXES)
 _EXIF_ORIENTATION = 0x0112
@@ -66,7 +65,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         InputError: the file is missing, not an image, truncated, or has more than MAX_PIXELS.
     """
-    data = _read_bytes(path)
+    data = np.frombuffer(read_bytes(path), np.uint8)
     _check_pixels(path, data)
     image = None
     if data.size and not _is_truncated(data):
@@ -80,23 +79,6 @@ def read_image(path: str | Path) -> np.ndarray:
     if image is None:
         raise InputError(f"{path}: expected an image, got {_describe(data)}")
     return _orient(image, data)
-
-
-def _read_bytes(path: str | Path) -> np.ndarray:
-    """Read a file as [n] uint8.
-
-    Raises:
-        InputError: it is missing, not a file, or has more than MAX_BYTES.
-    """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path}: expected an image file, got a folder or a device")
-        if status.st_size > MAX_BYTES:
-            raise InputError(f"{path}: expected at most {MAX_BYTES:,} bytes, got {status.st_size:,}")
-        return np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
 
 
 def _check_pixels(path: str | Path, data: np.ndarray) -> None:

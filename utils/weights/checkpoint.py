@@ -10,11 +10,13 @@ and not an entry, so that `load_state_dict` of every version accepts the file.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +27,7 @@ from torch import nn
 
 from model.detector import Detector
 from utils.errors import InputError, RunError
-from utils.files import atomic_path
+from utils.files import atomic_path, read_bytes
 from utils.text import list_names
 from utils.weights.description import ModelDescription
 from utils.weights.download import MANIFEST, obtain
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from utils.training.state import TrainingState
 
 BACKBONE_PREFIX = "backbone."
+_MAX_CODE = 2**20  # bytes of compressed entries, such as the code of a scripted model
 _COUPLED_HEAD = "fpn.head_2."
 _TRAINING_KEYS = ("model", "ema", "optimiser", "scaler", "name", "folder", "options", "progress")
 # DistributedDataParallel and torch.compile add these prefixes to tensor names.
@@ -63,7 +66,7 @@ def read_weights(path: str | Path) -> Weights:
     if not isinstance(content, Mapping):
         raise InputError(f"{expected}, got a {type(content).__name__}")
     for name, tensor in content.items():
-        if not (isinstance(name, str) and isinstance(tensor, torch.Tensor)):
+        if not (isinstance(name, str) and isinstance(tensor, torch.Tensor) and _is_plain(tensor)):
             raise InputError(f"{expected}, got {name!r}: a {type(tensor).__name__}")
     if not content:
         raise InputError(f"{expected}, got an empty one")
@@ -83,7 +86,7 @@ def load_weights(detector: nn.Module, path: str | Path, asked_by: str | Path = "
         asked_by: source of the class and anchor counts, usually the .data file, for error messages.
 
     Raises:
-        InputError: as `read_weights`, or the tensors are not exactly the detector's.
+        InputError: as `read_weights`, or the tensors are not exactly the detector's, or not finite.
     """
     _load_exactly(detector, read_weights(path).tensors, path, asked_by)
 
@@ -97,7 +100,7 @@ def load_matching(detector: nn.Module, path: str | Path) -> list[str]:
         Names of the tensors that were skipped, because the detector has no such tensor or one of another shape.
 
     Raises:
-        InputError: as `read_weights`, or no tensor fits.
+        InputError: as `read_weights`, or no tensor fits, or one that fits is not finite.
     """
     state, expected = read_weights(path).tensors, detector.state_dict()
     if _is_bare_backbone(state, expected):
@@ -105,7 +108,9 @@ def load_matching(detector: nn.Module, path: str | Path) -> list[str]:
     skipped = [name for name in state if name not in expected or state[name].shape != expected[name].shape]
     if len(skipped) == len(state):
         raise InputError(f"{path}: none of its {len(state)} tensors fits the detector: {list_names(skipped)}")
-    detector.load_state_dict({name: tensor for name, tensor in state.items() if name not in skipped}, strict=False)
+    fitting = {name: tensor for name, tensor in state.items() if name not in skipped}
+    _check_finite(fitting, path)
+    detector.load_state_dict(fitting, strict=False)
     return skipped
 
 
@@ -249,12 +254,10 @@ def _save(path: str | Path, content: Mapping[str, Any]) -> None:
 
 def _load(path: Path) -> object:
     """Read a file written by torch.save, without running code that it may contain."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read these weights: {error.strerror}") from error
+    content = read_bytes(path)
     if not content:
         raise InputError(f"{path}: expected a weights file, got an empty file")
+    _check_archive(path, content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols and TorchScript; the errors below are clearer
@@ -267,6 +270,37 @@ def _load(path: Path) -> object:
                 "(a whole pickled or scripted model?), which could run code when loaded"
             ) from error
         raise InputError(f"{path}: expected a PyTorch weights file, got a damaged file or another format") from error
+
+
+def _check_archive(path: Path, content: bytes) -> None:
+    """Check that the tensors of a file take little more memory than the file; torch.save does not compress them.
+
+    Raises:
+        InputError: they do.
+    """
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+        if size > 2 * len(content) + _MAX_CODE:
+            raise InputError(f"{path}: expected a PyTorch weights file, got {size:,} bytes in one of {len(content):,}")
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has values of ordinary numbers in memory: not sparse, quantized, complex or without data."""
+    return tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_complex() or tensor.is_meta)
+
+
+def _check_finite(tensors: State, path: str | Path) -> None:
+    """Check that no value is NaN or infinite.
+
+    Raises:
+        InputError: one is.
+    """
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise InputError(
+            f"{path}: {len(broken)} of {len(tensors)} tensors have values that are not finite: {list_names(broken)}; "
+            "a training with too high a learning rate can make such weights"
+        )
 
 
 def _is_bare_backbone(state: State, expected: State) -> bool:
@@ -307,4 +341,5 @@ def _load_exactly(network: nn.Module, state: State, path: str | Path, asked_by: 
     faults = [f"{len(names)} {fault}: {list_names(names)}" for fault, names in lists.items() if names]
     if faults:
         raise InputError(f"{path}: does not fit the detector; tensors {'; '.join(faults)}")
+    _check_finite(state, path)
     network.load_state_dict(state)
