@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import json
 import os
 import stat
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from utils.errors import InputError
 
+_INT_DIGITS = 18  # Python refuses to convert thousands of digits
 MAX_BYTES = 2**31  # of a file that is read as a whole
 
 
@@ -44,6 +46,23 @@ def read_text(path: Path | str) -> str:
         if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             message += "; this is UTF-16, as PowerShell writes it: save the file as UTF-8 (Out-File -Encoding utf8)"
         raise InputError(message) from error
+
+
+def parse_json(text: str, source: Path | str) -> object:
+    """Parse JSON from anywhere. A whole number of more than 18 digits becomes a float, which may be infinite.
+
+    Args:
+        source: of the text, for messages.
+
+    Raises:
+        InputError: not JSON, or nested too deep.
+    """
+    try:
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _INT_DIGITS else float(digits))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source}:{error.lineno}: expected JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise InputError(f"{source}: expected JSON, got lists that are nested too deep") from error
 
 
 def find_path(text: str, folders: Sequence[Path | str]) -> Path:

@@ -98,7 +98,21 @@ def test_translated_names_fit(info, config):
         ("conf", 1.5, "conf: expected a number from 0 to 1, got 1.5"),
         ("conf", "0.3", "conf: expected a number from 0 to 1, got '0.3'"),
         ("iou", None, "iou: expected a number from 0 to 1, got None"),
-        ("max_det", 0, "max_det: expected a whole number of 1 or more, got 0"),
+        ("max_det", 0, "max_det: expected a whole number from 1 to 1,000,000, got 0"),
+        ("max_det", 10**30, "max_det: expected a whole number"),
+        ("width", 3_200_000, "width: expected a multiple of 32"),
+        ("width", 1e400, "width: expected a multiple of 32"),
+        ("width", float("nan"), "width: expected a multiple of 32"),
+        ("height", 10**4000, "height: expected a multiple of 32"),
+        ("anchors", [[[10**400, 1]], [[2, 3]]], "anchors: expected 2 lists"),
+        ("anchors", [[[1e308, 1]], [[2, 3]]], "anchors: expected 2 lists"),
+        ("anchors", [[[float("nan"), 1]], [[2, 3]]], "anchors: expected 2 lists"),
+        ("anchors", [[[True, 1]], [[2, {}]]], "anchors: expected 2 lists"),
+        ("anchors", [[[1, 1]] * 10**4] * 2, "anchors: expected 2 lists"),
+        ("names", ["x" * 10**6], "names: expected class names"),
+        ("model_name", "x" * 10**6, "model_name: expected a name"),
+        ("conf", float("nan"), "conf: expected a number from 0 to 1"),
+        ("weights_sha256", "0" * 10**6, "weights_sha256: expected a SHA-256"),
         ("precision", "FP8", "precision: expected FP32 or FP16 or INT8, got 'FP8'"),
         ("weights_sha256", None, "weights_sha256: expected a SHA-256, got None"),
     ],
@@ -108,12 +122,39 @@ def test_a_bad_entry_is_named(info, key, value, message):
         ModelInfo.from_dict({**content_of(info), key: value}, "m.json")
 
 
+def test_a_number_that_python_does_not_print(info):
+    with pytest.raises(InputError, match=r"m\.json: width: .*, got an int"):
+        ModelInfo.from_dict({**content_of(info), "width": 10**5000}, "m.json")
+
+
 @pytest.mark.parametrize("key", ["names", "width", "anchors", "conf", "precision"])
 def test_a_missing_entry_is_named(info, key):
     content = content_of(info)
     del content[key]
     with pytest.raises(InputError, match=f"m.json: {key}: expected"):
         ModelInfo.from_dict(content, "m.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"format": 1, "width": ' + "1" * 5000 + "}",
+        '{"format": 1, "width": 1e400}',
+        '{"format": NaN}',
+        '{"format": 1, "format": 2}',
+    ],
+    ids=["lists", "objects", "digits", "infinite", "NaN", "repeated"],
+)
+def test_hostile_json_gets_one_line(tmp_path, text):
+    path = tmp_path / "m.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"m\.json: ") as raised:
+        ModelInfo.from_json(path)
+    assert len(str(raised.value)) < len(str(path)) + 200
+    with pytest.raises(InputError, match=r"m\.onnx: "):
+        ModelInfo.from_metadata({"width": text}, tmp_path / "m.onnx")
 
 
 def test_other_json_files_are_rejected(tmp_path):
@@ -129,5 +170,5 @@ def test_other_json_files_are_rejected(tmp_path):
 def test_other_metadata_is_rejected():
     with pytest.raises(InputError, match=r"m.onnx: expected the metadata .*, got none"):
         ModelInfo.from_metadata({"producer": "somebody"}, "m.onnx")
-    with pytest.raises(InputError, match=r"m.onnx: expected metadata in JSON"):
+    with pytest.raises(InputError, match=r"m.onnx: names:1: expected JSON"):
         ModelInfo.from_metadata({"format": "1", "names": "{0: 'cat'}"}, "m.onnx")

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from utils.errors import InputError
-from utils.files import read_text
+from utils.files import parse_json, read_text
 from utils.text import shorten
 
 _LARGEST = 1e9  # pixels; larger numbers are mistakes
-_DIGITS = 18  # of the longest id; Python refuses to convert 5,000 digits
+_DIGITS = 18  # of the longest id
 _ID_TEXT = re.compile(rf"-?[0-9]{{1,{_DIGITS}}}(?=(\.0+)?$)")
 _FLAGS = {False: False, True: True, "0": False, "1": True, "false": False, "true": True, "": False, None: False}
 
@@ -25,12 +25,7 @@ def parse(path: Path) -> dict:
     Raises:
         InputError: not JSON, or not the three lists of COCO.
     """
-    try:
-        content = json.loads(read_text(path), parse_int=_parse_int)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: expected JSON: {error.msg} at column {error.colno}") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: expected COCO JSON, got lists that are nested too deep") from error
+    content = parse_json(read_text(path), path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a COCO JSON object, got a {type(content).__name__}")
     for key in ("images", "annotations", "categories"):
@@ -40,10 +35,6 @@ def parse(path: Path) -> dict:
         if not content[key] and key != "annotations":
             raise InputError(f"{path}: {key}: expected at least one, got an empty list")
     return content
-
-
-def _parse_int(text: str) -> int | float:
-    return int(text) if len(text) <= _DIGITS else float(text)
 
 
 def read_entries(path: Path, content: dict, key: str, dropped: list[str]) -> Iterator[tuple[str, dict]]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from utils.config import read_names
 from utils.convert.annotations import distinct_names
 from utils.errors import InputError, RunError
-from utils.files import find_path, read_text
+from utils.files import find_path, parse_json, read_text
 from utils.text import list_names, shorten
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -162,7 +162,7 @@ def read_name_file(path: Path) -> tuple[str, ...]:
     """
     if path.name.lower() == _NOTES:
         try:
-            categories = sorted(json.loads(read_text(path))["categories"], key=lambda category: category["id"])
+            categories = sorted(parse_json(read_text(path), path)["categories"], key=lambda category: category["id"])
             names = tuple(str(category["name"]) for category in categories)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path}: expected categories with id and name, as Label Studio writes them") from error

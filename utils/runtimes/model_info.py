@@ -5,14 +5,14 @@ An .onnx file has it in its metadata, each value as JSON. For NAME.ncnn.param, i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.config import MAX_COUNT
 from utils.errors import InputError
-from utils.files import read_text
+from utils.files import parse_json, read_text
 from utils.weights.description import ModelDescription, is_count
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ class ModelInfo(ModelDescription):
     CHECKS = ModelDescription.CHECKS | {
         "conf": ("a number from 0 to 1", _is_fraction),
         "iou": ("a number from 0 to 1", _is_fraction),
-        "max_det": ("a whole number of 1 or more", is_count),
+        "max_det": (f"a whole number from 1 to {MAX_COUNT:,}", is_count),
         "precision": (" or ".join(PRECISIONS), PRECISIONS.__contains__),
-        "weights_sha256": ("a SHA-256", lambda value: isinstance(value, str) and bool(value.strip())),
+        "weights_sha256": ("a SHA-256", lambda value: isinstance(value, str) and 0 < len(value.strip()) <= 64),
     }
 
     def to_dict(self, input_name: str, output_names: Sequence[str], **extra: object) -> dict[str, object]:
@@ -74,10 +74,7 @@ class ModelInfo(ModelDescription):
         Raises:
             InputError: the file is missing or not JSON, or `from_dict` rejects it.
         """
-        try:
-            return cls.from_dict(json.loads(read_text(path)), path)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{error.lineno}: expected JSON: {error.msg}") from error
+        return cls.from_dict(parse_json(read_text(path), path), path)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> Self:
@@ -89,10 +86,7 @@ class ModelInfo(ModelDescription):
         texts = {key: metadata[key] for key in cls.CHECKS if key in metadata}
         if not texts:
             raise InputError(f"{path}: expected the metadata that pytorch2onnx.py writes (names, anchors …), got none")
-        try:
-            return cls.from_dict({key: json.loads(text) for key, text in texts.items()}, path)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}: expected metadata in JSON: {error}") from error
+        return cls.from_dict({key: parse_json(text, f"{path}: {key}") for key, text in texts.items()}, path)
 
     def differences(self, config: Config | ModelDescription) -> list[str]:
         """As of ModelDescription, and the input size, which is fixed in an exported model."""

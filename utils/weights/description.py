@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from model import MAX_SIZE, SCALES, SIZE_MULTIPLE, STRIDES
+from utils.config import MAX_ANCHOR, MAX_COUNT, MAX_NAME
 from utils.errors import InputError, warn
 from utils.postprocess import Anchors
 from utils.text import list_names
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from utils.config import Config
 
 FORMAT = 1
+MAX_ANCHORS = 1000  # per scale
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and 0 < len(value.strip()) <= MAX_NAME
 
 
 def is_count(value: object) -> bool:
-    """Return whether a value is a whole number of 1 or more."""
-    return type(value) is int and value > 0
+    """Return whether a value is a whole number from 1 to MAX_COUNT."""
+    return type(value) is int and 0 < value <= MAX_COUNT
 
 
 def _is_size(value: object) -> bool:
@@ -36,15 +37,22 @@ def _is_size(value: object) -> bool:
 
 
 def _are_names(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+    return isinstance(value, list) and 0 < len(value) <= MAX_COUNT and all(map(_is_text, value))
 
 
 def _are_anchors(scales: list[list[list[float]]]) -> bool:
     return (
         len(scales) == SCALES
-        and all(len(scale) == len(scales[0]) > 0 for scale in scales)
-        and all(len(pair) == 2 and all(0 < side < math.inf for side in pair) for scale in scales for pair in scale)
+        and all(0 < len(scale) == len(scales[0]) <= MAX_ANCHORS for scale in scales)
+        and all(len(pair) == 2 and all(0 < side <= MAX_ANCHOR for side in pair) for scale in scales for pair in scale)
     )
+
+
+def _shown(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python does not print whole numbers of more than 4,300 digits
+        return f"an {type(value).__name__}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class ModelDescription:
             except (TypeError, AttributeError, LookupError):
                 valid = False
             if not valid:
-                raise InputError(f"{path}: {key}: expected {expected}, got {reprlib.repr(values[key])}")
+                raise InputError(f"{path}: {key}: expected {expected}, got {_shown(values[key])}")
         del values["format"]
         values["class_names"] = tuple(values.pop("names"))
         values["anchors"] = tuple(tuple(tuple(map(float, pair)) for pair in scale) for scale in values["anchors"])
