@@ -27,7 +27,8 @@ from utils.files import atomic_path, check_writable
 from utils.postprocess import MAX_DETECTIONS
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import Layer, as_float16, write_bin, write_param
-from utils.runtimes.ncnn_runtime import BIN_SUFFIX, INFO_SUFFIX, INPUT, OUTPUTS, PARAM_SUFFIX
+from utils.runtimes.ncnn_runtime import BIN_SUFFIX, INFO_SUFFIX, OUTPUTS, PARAM_SUFFIX
+from utils.runtimes.ncnn_shapes import INPUT
 from utils.weights.checkpoint import load_detector, weights_hash
 
 if TYPE_CHECKING:

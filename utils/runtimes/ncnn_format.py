@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import InputError
-from utils.files import read_text
+from utils.files import read_bytes, read_text
 
 MAGIC = "7767517"
+_MAX_WORD = 255  # characters; NCNN reads no more
 WEIGHTED = ("Convolution", "ConvolutionDepthWise")
 # The tag before each kernel gives its type.
 TAGS = {0x00000000: np.dtype("<f4"), 0x01306B47: np.dtype("<f2"), 0x000D4B38: np.dtype("i1")}
@@ -48,6 +49,7 @@ class Layer:
     outputs: tuple[str, ...]
     params: dict[int, str]  # values as written in the file
     weights: Weights | None = None
+    line: int = field(default=0, compare=False)  # in the .param file it was read from
 
 
 def read_model(param_path: Path, bin_path: Path) -> list[Layer]:
@@ -57,7 +59,7 @@ def read_model(param_path: Path, bin_path: Path) -> list[Layer]:
         InputError: the files are not an NCNN model, or contain unsupported layers.
     """
     layers = read_param(param_path)
-    content = bin_path.read_bytes()
+    content = read_bytes(bin_path)
     offset = 0
     for index, layer in enumerate(layers):
         if layer.type in WEIGHTED:
@@ -78,25 +80,32 @@ def read_param(path: Path) -> list[Layer]:
         InputError: a line is invalid; the message has its line number.
     """
     lines = read_text(path).split("\n")
+    # NCNN and Python disagree on what separates words.
+    odd = next((number for number, line in enumerate(lines, 1) if not (line.isascii() and line.isprintable())), None)
+    if odd:
+        raise InputError(f"{path}:{odd}: expected printable ASCII characters, got {lines[odd - 1][:80]!r}")
     if lines[0].strip() != MAGIC or len(lines) < 2:
         raise InputError(f"{path}:1: expected {MAGIC}, the first line of NCNN's .param files, got {lines[0][:20]!r}")
     layers = []
     for line_number, line in enumerate(lines[2:], 3):
         if line.strip():
             try:
-                layers.append(_parse_layer(line.split()))
+                layers.append(replace(_parse_layer(line.split()), line=line_number))
             except (ValueError, IndexError) as error:
-                raise InputError(f"{path}:{line_number}: expected a layer, got {line!r}") from error
-    count = lines[1].split()[0] if lines[1].split() else ""
-    if count != str(len(layers)):
-        raise InputError(f"{path}:2: expected the number of layers, {len(layers)}, got {count!r}")
+                raise InputError(f"{path}:{line_number}: expected a layer, got {line[:80]!r}") from error
+    counts = f"{len(layers)} {len(_blobs(layers))}"
+    if lines[1].split() != counts.split():
+        raise InputError(f"{path}:2: expected the numbers of layers and blobs, {counts}, got {lines[1][:80]!r}")
     return layers
+
+
+def _blobs(layers: Sequence[Layer]) -> set[str]:
+    return {name for layer in layers for name in (*layer.inputs, *layer.outputs)}
 
 
 def write_param(path: Path, layers: Sequence[Layer]) -> None:
     """Write a .param file."""
-    blobs = {name for layer in layers for name in (*layer.inputs, *layer.outputs)}
-    lines = [MAGIC, f"{len(layers)} {len(blobs)}"]
+    lines = [MAGIC, f"{len(layers)} {len(_blobs(layers))}"]
     for layer in layers:
         counts = f"{len(layer.inputs)} {len(layer.outputs)}"
         params = (f"{key}={value}" for key, value in layer.params.items())
@@ -122,16 +131,22 @@ def as_float16(layers: Iterable[Layer]) -> list[Layer]:
 def _parse_layer(words: list[str]) -> Layer:
     inputs, outputs = int(words[2]), int(words[3])
     blobs, params = words[4 : 4 + inputs + outputs], words[4 + inputs + outputs :]
-    if len(blobs) < inputs + outputs:
+    if inputs < 0 or outputs < 0 or len(blobs) < inputs + outputs:
         raise ValueError("names of blobs are missing")
-    pairs = (param.split("=", 1) for param in params)
+    if max(map(len, words)) > _MAX_WORD:
+        raise ValueError("a word is too long")
+    pairs = [param.split("=", 1) for param in params]
     values = {int(key): value for key, value in pairs}
+    if len(values) < len(pairs):
+        raise ValueError("a parameter occurs twice")
     return Layer(words[0], words[1], tuple(blobs[:inputs]), tuple(blobs[inputs:]), values)
 
 
 def _parse_weights(layer: Layer, content: bytes, offset: int) -> tuple[Weights, int]:
     """Parse the weights of a layer at `offset`; return them and the offset after them."""
     outputs, size = int(layer.params[OUTPUTS]), int(layer.params[WEIGHT_SIZE])
+    if not 0 < outputs <= size <= len(content):
+        raise ValueError(f"{outputs} outputs with {size} weights")
     (tag,) = struct.unpack_from("<I", content, offset)
     dtype = TAGS[tag]
     kernel = np.frombuffer(content, dtype, size, offset + 4).reshape(outputs, -1)

@@ -10,18 +10,20 @@ import cv2
 import numpy as np
 import torch
 
+from model import STRIDES
 from model.detector import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import read_model
+from utils.runtimes.ncnn_shapes import INPUT, check_network
 
 if TYPE_CHECKING:
     import ncnn
 
 PARAM_SUFFIX, BIN_SUFFIX, INFO_SUFFIX = ".ncnn.param", ".ncnn.bin", ".json"
-INPUT, OUTPUTS = "in0", ("out0", "out1")
+OUTPUTS = ("out0", "out1")
 
 
 class NcnnRuntime(ExportedRuntime):
@@ -39,6 +41,7 @@ class NcnnRuntime(ExportedRuntime):
     def __init__(self, path: str | Path) -> None:
         super().__init__(ModelInfo.from_json(_sibling(path, INFO_SUFFIX)))
         self.path = Path(path)
+        check_files(self.path, self.info)
         self.net = open_net(path, bin_path(path))
 
     def set_threads(self, count: int) -> None:
@@ -60,19 +63,31 @@ def bin_path(param_path: str | Path) -> Path:
 
 
 def open_net(param_path: str | Path, weights_path: str | Path, threads: int = 1) -> ncnn.Net:
-    """Load a network.
+    """Load a network whose files have been checked.
 
     Raises:
-        InputError: the files are damaged.
+        InputError: NCNN cannot load them.
     """
     ncnn = require("ncnn", f"{param_path}: running NCNN models")
-    # Checks the files: NCNN prints its own messages about damaged ones, and crashes on some.
-    read_model(Path(param_path), Path(weights_path))
     net = ncnn.Net()
     net.opt.num_threads = threads
     if net.load_param(str(param_path)) or net.load_model(str(weights_path)):
         raise InputError(f"{param_path}: expected an NCNN model, but NCNN cannot load it")
     return net
+
+
+def check_files(path: Path, info: ModelInfo) -> None:
+    """Check the files of a network: NCNN prints its own messages about damaged ones, and crashes on some.
+
+    Raises:
+        InputError: NCNN cannot run them, or the outputs do not have the shape that the description implies.
+    """
+    found = check_network(path, read_model(path, bin_path(path)), (info.width, info.height))
+    channels = 5 * info.anchor_num + info.classes
+    shapes = [(info.height // stride, info.width // stride, channels) for stride in STRIDES]
+    expected = dict(zip(OUTPUTS, shapes, strict=True))
+    if found != expected:
+        raise InputError(f"{path}: expected outputs of the shapes {expected}, got {found}")
 
 
 def to_planes(image: np.ndarray) -> np.ndarray:

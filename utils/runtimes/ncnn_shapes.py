@@ -1,0 +1,287 @@
+"""Check an NCNN network before NCNN reads it: its graph, its parameters, and the shape of each blob.
+
+NCNN trusts its files: an absurd pad, kernel, scale or slice crashes the process. Only the layers and parameters that
+pytorch2onnx.py writes are accepted. Their numbers are explained in NCNN's "operators.md".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import InputError
+from utils.runtimes.ncnn_format import GROUPS, HAS_BIAS, INT8_SCALES, OUTPUTS, WEIGHT_SIZE, WEIGHTED, Layer
+
+Shape = tuple[int, int, int]  # channels, height, width
+
+MAX_BYTES = 2**32  # of all blobs in float32
+_MAX_CHANNELS, _MAX_KERNEL, _MAX_STRIDE, _MAX_PAD, _MAX_SCALE = 2**16, 16, 8, 15, 8
+INPUT = "in0"  # name of the blob
+_INTEGER, _FLOAT = re.compile(r"-?[0-9]{1,9}"), re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?(e[+-]?[0-9]{1,2})?")
+_EQUAL_PART = -233  # in the sizes of a Slice: an equal part of what is left
+_RELU, _SIGMOID = 1, 4  # activations in a convolution
+
+
+def check_network(path: Path, layers: Sequence[Layer], size: tuple[int, int]) -> dict[str, Shape]:
+    """Check a network with its weights, and compute the shape of each blob.
+
+    Args:
+        path: the .param file, for messages.
+        layers: from `utils.runtimes.ncnn_format.read_model`.
+        size: (width, height) of the input.
+
+    Returns:
+        The shape of each blob that no layer reads.
+
+    Raises:
+        InputError: NCNN could not run the network; the message names the line and the layer.
+    """
+    width, height = size
+    blobs: dict[str, Shape] = {}  # that have been computed and not been read
+    produced, total = set(), 0
+    for layer in layers:
+        try:
+            inputs = [blobs.pop(name) for name in layer.inputs]
+            outputs = _output_shapes(layer, inputs or [(3, height, width)])
+            if not produced.isdisjoint(layer.outputs) or len(set(layer.outputs)) < len(layer.outputs):
+                raise ValueError(f"new blobs, got {' '.join(layer.outputs)}")
+        except KeyError as error:
+            unread = f"a blob that an earlier layer computes and no other reads, got {error}"
+            raise _error(path, layer, unread) from None
+        except ValueError as error:
+            raise _error(path, layer, str(error)) from None
+        produced.update(layer.outputs)
+        blobs.update(zip(layer.outputs, outputs, strict=True))
+        total += sum(4 * math.prod(shape) for shape in outputs)
+        if total > MAX_BYTES:
+            raise _error(path, layer, f"a network whose blobs have at most {MAX_BYTES:,} bytes")
+    return blobs
+
+
+def _error(path: Path, layer: Layer, expected: str) -> InputError:
+    return InputError(f"{path}:{layer.line}: {layer.type} {layer.name}: expected {expected}")
+
+
+def _output_shapes(layer: Layer, inputs: list[Shape]) -> list[Shape]:
+    """Shapes of the outputs of a layer.
+
+    Raises:
+        ValueError: with what was expected.
+    """
+    kind = _KINDS.get(layer.type)
+    if kind is None:
+        raise ValueError(f"one of {', '.join(_KINDS)}")
+    if kind.inputs not in (len(layer.inputs), None) or kind.outputs not in (len(layer.outputs), None):
+        raise ValueError("another number of inputs and outputs")
+    if (kind.inputs is None and not layer.inputs) or not layer.outputs:
+        raise ValueError("an input and an output")
+    params = _Params(layer.params)
+    shapes = kind.shapes(params, inputs, layer)
+    if params.unread:
+        raise ValueError(f"no parameter {min(params.unread)}")
+    if not all(1 <= channels <= _MAX_CHANNELS and height >= 1 and width >= 1 for channels, height, width in shapes):
+        raise ValueError(f"an output with pixels, got channels, height and width {shapes[0]}")
+    return shapes
+
+
+class _Params:
+    """The parameters of a layer; remembers which have been read."""
+
+    def __init__(self, values: dict[int, str]) -> None:
+        self._values, self.unread = values, set(values)
+
+    def whole(self, key: int, lowest: int, highest: int, default: int | None = None) -> int:
+        """Return a whole number in a range."""
+        text = self._take(key, default)
+        value = int(text) if _INTEGER.fullmatch(text) else None
+        if value is None or not lowest <= value <= highest:
+            raise ValueError(f"parameter {key} from {lowest} to {highest}, got {text[:20]!r}")
+        return value
+
+    def pair(self, keys: tuple[int, int], lowest: int, highest: int, default: int | None = None) -> tuple[int, int]:
+        """Return (width, height), of which the second is the first one by default."""
+        first = self.whole(keys[0], lowest, highest, default)
+        return first, self.whole(keys[1], lowest, highest, first)
+
+    def number(self, key: int, lowest: float, highest: float, default: float | None = None) -> float:
+        """Return a number in a range."""
+        text = self._take(key, default)
+        if not _FLOAT.fullmatch(text) or not lowest <= float(text) <= highest:
+            raise ValueError(f"parameter {key} from {lowest} to {highest}, got {text[:20]!r}")
+        return float(text)
+
+    def array(self, key: int) -> list[int]:
+        """Return whole numbers, which are stored after their count."""
+        words = self._take(key, None).split(",")
+        if not all(map(_INTEGER.fullmatch, words)) or int(words[0]) != len(words) - 1:
+            raise ValueError(f"parameter {key} with a count and as many numbers, got {','.join(words)[:20]!r}")
+        return list(map(int, words[1:]))
+
+    def _take(self, key: int, default: float | None) -> str:
+        self.unread.discard(key)
+        if key not in self._values and default is None:
+            raise ValueError(f"a parameter {key}, got none")
+        return self._values.get(key, str(default))
+
+
+def _window(params: _Params, shape: Shape, strides: tuple[int, int], pads: tuple[int, int]) -> tuple[int, int, int]:
+    """Return height and width of the output, and the area, of a window that moves over an input.
+
+    Args:
+        strides: keys of the stride.
+        pads: keys of the pads on the left and on top, which are those on the right and below by default.
+    """
+    kernel = params.pair((1, 11), 1, _MAX_KERNEL)
+    stride = params.pair(strides, 1, _MAX_STRIDE, 1)
+    before = params.pair(pads, 0, _MAX_PAD, 0)
+    after = [params.whole(key, 0, _MAX_PAD, pad) for key, pad in zip(_AFTER[pads], before, strict=True)]
+    width, height = (
+        (side + first + last - span) // step + 1
+        for side, first, last, span, step in zip(shape[:0:-1], before, after, kernel, stride, strict=True)
+    )
+    return height, width, kernel[0] * kernel[1]
+
+
+_AFTER = {(4, 14): (15, 16), (3, 13): (14, 15)}  # keys of the pads on the right and below
+
+
+def _convolution(params: _Params, inputs: list[Shape], layer: Layer) -> list[Shape]:
+    channels = inputs[0][0]
+    outputs = params.whole(OUTPUTS, 1, _MAX_CHANNELS)
+    params.pair((2, 12), 1, 1, 1)  # dilation
+    height, width, area = _window(params, inputs[0], (3, 13), (4, 14))
+    groups = params.whole(GROUPS, channels, channels) if layer.type == "ConvolutionDepthWise" else 1
+    if groups > 1 and outputs != channels:
+        raise ValueError(f"as many outputs as inputs, {channels}, got {outputs}")
+    size = outputs * (channels // groups) * area
+    params.whole(WEIGHT_SIZE, size, size)
+    params.whole(HAS_BIAS, 0, 1, 0)
+    if params.whole(9, 0, _SIGMOID, 0) not in (0, _RELU, _SIGMOID):
+        raise ValueError("no activation, ReLU or sigmoid")
+    term = params.whole(INT8_SCALES, 0, 102, 0)
+    base = 1 if layer.type == "ConvolutionDepthWise" else 2
+    if term not in (0, base, base + 100) or (term > 0) != (layer.weights.kernel.dtype == np.int8):
+        raise ValueError(f"parameter {INT8_SCALES} for weights of type {layer.weights.kernel.dtype}, got {term}")
+    if layer.weights.kernel.size != size or not _is_finite(layer):
+        raise ValueError("finite weights")
+    return [(outputs, height, width)]
+
+
+def _is_finite(layer: Layer) -> bool:
+    weights = layer.weights
+    values = (weights.kernel, weights.bias, weights.kernel_scales, weights.input_scale, weights.output_scale)
+    return all(np.isfinite(value).all() for value in values if value is not None)
+
+
+def _pooling(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
+    params.whole(0, 0, 1)  # maximum or mean
+    params.whole(5, 1, 1)  # whole windows only
+    return [(inputs[0][0], *_window(params, inputs[0], (2, 12), (3, 13))[:2])]
+
+
+def _padding(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
+    top, bottom, left, right = (params.whole(key, 0, _MAX_PAD, 0) for key in range(4))
+    params.whole(4, 0, 0, 0)  # pad with a constant
+    params.number(5, -1e6, 1e6, 0)
+    params.whole(6, 0, 0, 0)  # the same for all channels
+    channels, height, width = inputs[0]
+    return [(channels, height + top + bottom, width + left + right)]
+
+
+def _concat(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
+    params.whole(0, 0, 0, 0)  # along the channels
+    if len({shape[1:] for shape in inputs}) > 1:
+        raise ValueError(f"inputs of the same height and width, got {inputs}")
+    return [(sum(shape[0] for shape in inputs), *inputs[0][1:])]
+
+
+def _slice(params: _Params, inputs: list[Shape], layer: Layer) -> list[Shape]:
+    sizes, rest = params.array(-23300), inputs[0][0]
+    params.whole(1, 0, 0, 0)  # along the channels
+    if len(sizes) != len(layer.outputs):
+        raise ValueError(f"{len(layer.outputs)} sizes, got {len(sizes)}")
+    shapes = []
+    for left, size in zip(range(len(sizes), 0, -1), sizes, strict=True):
+        size = rest // left if size == _EQUAL_PART else size
+        shapes.append((size, *inputs[0][1:]))
+        rest -= size
+    if rest or any(shape[0] < 1 for shape in shapes):
+        raise ValueError(f"sizes that add up to {inputs[0][0]} channels, got {[shape[0] for shape in shapes]}")
+    return shapes
+
+
+def _shuffle(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
+    groups = params.whole(0, 1, inputs[0][0])
+    params.whole(1, 0, 1, 0)
+    if inputs[0][0] % groups:
+        raise ValueError(f"groups that divide {inputs[0][0]} channels, got {groups}")
+    return inputs
+
+
+def _interp(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
+    params.whole(0, 1, 2)  # nearest or bilinear
+    tall, wide = (params.number(key, 1, _MAX_SCALE) for key in (1, 2))
+    params.whole(6, 0, 0, 0)
+    channels, height, width = inputs[0]
+    return [(channels, int(height * tall), int(width * wide))]
+
+
+def _binary(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
+    params.whole(0, 0, 0)  # addition
+    if inputs[0] != inputs[1]:
+        raise ValueError(f"inputs of the same shape, got {inputs}")
+    return inputs[:1]
+
+
+def _softmax(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
+    params.whole(0, 0, 0)  # over the channels
+    params.whole(1, 1, 1)
+    return inputs
+
+
+def _permute(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
+    params.whole(0, 3, 3)  # channels last
+    channels, height, width = inputs[0]
+    return [(height, width, channels)]
+
+
+def _input(params: _Params, inputs: list[Shape], layer: Layer) -> list[Shape]:
+    if layer.outputs != (INPUT,):
+        raise ValueError(f"the input {INPUT}, got {layer.outputs[0]}")
+    return inputs
+
+
+def _same(params: _Params, inputs: list[Shape], layer: Layer) -> list[Shape]:
+    return inputs * len(layer.outputs)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A type of layers: how many inputs and outputs it has (None: any number), and the shapes of its outputs."""
+
+    inputs: int | None
+    outputs: int | None
+    shapes: Callable[[_Params, list[Shape], Layer], list[Shape]]
+
+
+_KINDS = {
+    "Input": _Kind(0, 1, _input),
+    "Padding": _Kind(1, 1, _padding),
+    **dict.fromkeys(WEIGHTED, _Kind(1, 1, _convolution)),
+    "Pooling": _Kind(1, 1, _pooling),
+    "Split": _Kind(1, None, _same),
+    "Slice": _Kind(1, None, _slice),
+    "Concat": _Kind(None, 1, _concat),
+    "ShuffleChannel": _Kind(1, 1, _shuffle),
+    "ReLU": _Kind(1, 1, _same),
+    "Sigmoid": _Kind(1, 1, _same),
+    "Softmax": _Kind(1, 1, _softmax),
+    "Interp": _Kind(1, 1, _interp),
+    "BinaryOp": _Kind(2, 1, _binary),
+    "Permute": _Kind(1, 1, _permute),
+}
