@@ -1,5 +1,6 @@
 """train.py on a few small images: what it writes, how it is resumed, how it fails."""
 
+import contextlib
 import errno
 import json
 import re
@@ -322,7 +323,8 @@ def write_data_file(folder, **changes):
 # Failures
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(run, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.cli, "MAX_RATE", 1e38)
     with pytest.raises(RunError) as caught:
         run("--lr", 1e30, "--epochs", 5)
     message = str(caught.value)
@@ -432,3 +434,9 @@ def test_threads_are_kept_by_resume(run, tmp_path, capsys):
         assert capsys.readouterr().out.count("device cpu (2 threads)") == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_loss_in_the_millions_is_warned_of_once(run, capsys):
+    with contextlib.suppress(RunError):  # it may also become infinite
+        run("--lr", 900, "--recipe", "original", "--epochs", 3)
+    assert capsys.readouterr().out.count("warning: the loss is ") == 1

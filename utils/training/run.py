@@ -39,6 +39,7 @@ from utils.training.state import TrainingState, build_state, join_processes
 from utils.weights.checkpoint import load_weights, restore_training, save_training, save_weights
 from utils.weights.pretrained import set_objectness_prior, start_weights
 
+ABSURD_LOSS = 1e4  # no training that works exceeds this; the first steps of both recipes are below 200
 CHECK_STEPS = 20  # on a GPU, steps between two checks of the losses; each check waits for the device
 SHOWN_IMAGES = 8  # file names in an error about a batch
 
@@ -74,6 +75,7 @@ class Run:
         self.console = Console(self.progress, settings.epochs, self.data.batches.batch_size, distributed.is_main())
         self.events = None  # TensorBoard writer
         self.best_evaluation: Evaluation | None = None  # None if the best epoch was before --resume
+        self.warned_of_loss = False
         self.pending: list[torch.Tensor] = []  # losses of the steps since the last check
         self.last_check = self.last_save = time.monotonic()
 
@@ -172,11 +174,23 @@ class Run:
             if not all(map(math.isfinite, row)):
                 values = ", ".join(f"{name} {value:g}" for name, value in zip(Losses._fields, row, strict=True))
                 self._fail(self.progress.step, f"the loss is not finite ({values})")
+            if row[0] > ABSURD_LOSS:
+                self._warn_of_loss(row[0])
             self.progress.add(row)
         self.pending = []
         now = time.monotonic()
         self.progress.seconds += now - self.last_check
         self.last_check = now
+
+    def _warn_of_loss(self, loss: float) -> None:
+        """Warn once that the training diverges, although its numbers are finite."""
+        if distributed.is_main() and not self.warned_of_loss:
+            self.warned_of_loss = True
+            rate = self.settings.learning_rate
+            self.console.print(
+                f"warning: the loss is {loss:.3g} in epoch {self.progress.epoch + 1}, batch {self.progress.step + 1}; "
+                f"the learning rate {rate:g} is probably too high: start again with, for example, --lr {rate / 10:g}"
+            )
 
     def _check_weights(self) -> None:
         """Fail if a weight is not finite. The loss would show this only in the next step."""
