@@ -108,15 +108,19 @@ def read_names(path: Path | str) -> tuple[str, ...]:
     """
     names = [line.strip() for line in read_text(path).rstrip().split("\n")]
     for line, name in enumerate(names, 1):
-        if not name:
-            raise InputError(f"{path}:{line}: expected a class name, got a blank line")
+        if not name or "\0" in name:
+            got = repr(shorten(name, _SHOWN)) if name else "a blank line"
+            raise InputError(f"{path}:{line}: expected a class name, got {got}")
         if len(name) > MAX_NAME:
             raise InputError(
                 f"{path}:{line}: expected a class name of at most {MAX_NAME} characters, got {shorten(name, _SHOWN)!r}"
             )
-    repeated = [line for line, name in enumerate(names, 1) if name in names[: line - 1]]
+    first_lines = {}  # of each name
+    for line, name in enumerate(names, 1):
+        first_lines.setdefault(name, line)
+    repeated = [line for line, name in enumerate(names, 1) if first_lines[name] < line]
     for count, line in enumerate(repeated, 1):
-        first = names.index(names[line - 1]) + 1
+        first = first_lines[names[line - 1]]
         warn(f"{path}:{line}: class {line - 1} has the name of class {first - 1}, {names[line - 1]!r}", count)
     return tuple(names)
 

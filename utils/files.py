@@ -12,6 +12,7 @@ from pathlib import Path
 from utils.errors import InputError
 
 _INT_DIGITS = 18  # Python refuses to convert thousands of digits
+MAX_PATH = 4096  # characters; more are a mistake
 MAX_BYTES = 2**31  # of a file that is read as a whole
 
 
@@ -74,7 +75,9 @@ def find_path(text: str, folders: Sequence[Path | str]) -> Path:
     spellings = [text] if "\\" not in text else [text, text.replace("\\", "/")]
     candidates = []
     for spelling in spellings:
-        path = Path(os.path.expanduser(spelling))  # unlike Path.expanduser, keeps `~name` of an unknown user
+        with contextlib.suppress(ValueError):  # a NUL
+            spelling = os.path.expanduser(spelling)  # unlike Path.expanduser, keeps `~name` of an unknown user
+        path = Path(spelling)
         candidates += [path] if path.is_absolute() else [Path(folder) / path for folder in folders]
     for candidate in candidates:
         if os.path.exists(candidate):  # unlike Path.exists, False if the name is too long or access is denied

@@ -55,17 +55,31 @@ class Problems:
 
 
 def distinct_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
-    """Return class names in which a name that occurs again gets a number, with a warning: the classes stay apart."""
-    distinct = []
+    """Return class names in which a name that occurs again gets a number, with a warning: the classes stay apart.
+
+    Raises:
+        InputError: a name that cannot be a line of a UTF-8 file, for example with half of a surrogate pair.
+    """
+    distinct, first_ids, counts, repeated = {}, {}, Counter(), 0
     for class_id, name in enumerate(names):
-        count, new = 1, name
+        if not is_line(name):
+            raise InputError(f"{path}: expected class names in UTF-8, got {name!r:.80}")
+        new = name
         while new in distinct:
-            count += 1
-            new = f"{name} ({count})"
+            counts[name] += 1
+            new = f"{name} ({counts[name] + 1})"
         if new != name:
-            warn(f"{path}: class {class_id} has the name of class {names.index(name)}, {name!r}; it becomes {new!r}")
-        distinct.append(new)
+            repeated += 1
+            first = first_ids.get(name, distinct[name])
+            warn(f"{path}: class {class_id} has the name of class {first}, {name!r}; it becomes {new!r}", repeated)
+        first_ids.setdefault(name, class_id)
+        distinct[new] = class_id
     return tuple(distinct)
+
+
+def is_line(text: str) -> bool:
+    """Return whether a text can be a line of a UTF-8 file; a lone surrogate cannot."""
+    return text == text.encode("utf-8", "ignore").decode() and not {"\n", "\r", "\0"}.intersection(text)
 
 
 def choose_classes(sets: dict[str, Annotations], names: Path | None = None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems
 from utils.convert.coco_entries import parse, polygon_box, read_entries, show
 from utils.convert.options import ImportOptions, SetSource
 from utils.errors import InputError, warn
+from utils.files import MAX_PATH
 
 TITLE = "a COCO JSON file"
 OPTIONS = ("keep_crowds",)
@@ -112,7 +113,7 @@ def _possible_names(name: str, ends: Counter[str]) -> tuple[str, ...]:
     Images whose last part is that of another image must be where the file says, or one could be taken for the other.
     """
     parts = _parts(name)
-    if ends[parts[-1]] > 1:
+    if ends[parts[-1]] > 1 or len(name) > MAX_PATH:
         return (name,)
     return (name, *("/".join(parts[start:]) for start in range(1, len(parts)) if ".." not in parts[start:]))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from utils.convert.annotations import AnnotatedImage, Problems
+from utils.convert.annotations import AnnotatedImage, Problems, is_line
 from utils.convert.rotation import Measured, find_stored, fits, turn
 from utils.dataset.images import image_orientation, image_size, is_image_name
 from utils.errors import InputError
@@ -101,7 +101,7 @@ def _measure(image: AnnotatedImage, path: Path, folder: Path) -> Measured | str:
         return f"image not found: {_show(path)}"
     if not path.is_relative_to(os.path.normpath(folder)):
         return f"image {path} is not inside {folder}"
-    if not is_image_name(path) or not _is_line(str(path)):
+    if not is_image_name(path) or not is_line(str(path)):
         return f"expected a file name that a list of images can contain, got {path.name!r}"
     try:
         measured = Measured(image_size(path), image_orientation(path))
@@ -112,11 +112,6 @@ def _measure(image: AnnotatedImage, path: Path, folder: Path) -> Measured | str:
     if not fits(image.size, measured.size) and not fits(image.size, measured.stored_size):
         return f"annotated at {_format_size(image.size)}, but {path} has {_format_size(measured.size)}"
     return measured
-
-
-def _is_line(text: str) -> bool:
-    """Return whether a text can be a line of a UTF-8 file; a lone surrogate cannot."""
-    return text == text.encode("utf-8", "ignore").decode() and not {"\n", "\r"}.intersection(text)
 
 
 def _add_labels(

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from utils.check.decode import THUMBNAIL, make_thumbnail
 from utils.check.duplicates import BATCH, MIN_CORRELATION, correlate
 from utils.convert.locate import LabeledImage
-from utils.errors import warn
+from utils.dataset.images import image_size
+from utils.errors import InputError, warn
 
 # Images; each is compared with each other one, so twice as many take four times as long. 10,000 photos of 400x300
 # pixels take 12 seconds to read and 4 to compare on two CPU cores.
@@ -143,7 +144,8 @@ def _read_thumbnail(path: Path) -> np.ndarray:
     """Return the thumbnail of an image; zeros, which are similar to nothing, if it cannot be decoded."""
     # A quarter of the size suffices for 16 pixels, and JPEG decodes it in less than half the time.
     try:
+        image_size(path)  # refuses images that would fill the memory
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_REDUCED_COLOR_4)
-    except (OSError, cv2.error):
+    except (InputError, OSError, cv2.error):
         image = None
     return np.zeros(THUMBNAIL**2, np.float16) if image is None else make_thumbnail(image)

@@ -4,9 +4,9 @@ data.yaml of Ultralytics and Roboflow: the keys train, val and test name folders
 or {class id: name}. obj.data of darknet and CVAT: the keys train, valid, names, one `key = value` per line.
 """
 
-import json
 import os
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from utils.config import read_names
 from utils.convert.annotations import distinct_names
 from utils.errors import InputError, RunError
-from utils.files import find_path, parse_json, read_text
+from utils.files import MAX_PATH, find_path, parse_json, read_text
 from utils.text import list_names, shorten
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -104,7 +104,7 @@ def _yaml_names(path: Path, content: dict) -> tuple[str, ...] | None:
         raise InputError(f"{path}: names: expected a list of class names, got {_shorten(names)}")
     names = tuple(" ".join(name.split()) for name in names)
     if content.get("nc") not in (None, "", str(len(names))):
-        raise InputError(f"{path}: nc: expected {len(names)}, the number of names, got {content['nc']!r}")
+        raise InputError(f"{path}: nc: expected {len(names)}, the number of names, got {_shorten(content['nc'])}")
     return distinct_names(names, path)
 
 
@@ -135,6 +135,8 @@ def find_moved(text: str, folders: Sequence[Path]) -> Path | None:
     `train/images`. If the path does not exist, its longest end that does is taken: `data/obj_train_data/a.jpg` becomes
     `obj_train_data/a.jpg`.
     """
+    if len(text) > MAX_PATH:
+        return None
     literal = find_path(text, folders)
     parts = [part for part in PurePosixPath(text.replace("\\", "/")).parts if part not in ("..", ".", "/")]
     ends = [Path(folder, *parts[start:]) for start in range(len(parts)) for folder in folders]
@@ -187,4 +189,4 @@ def find_names(folder: Path) -> tuple[tuple[str, ...], Path] | None:
 
 
 def _shorten(value: object) -> str:
-    return shorten(json.dumps(value, ensure_ascii=False), 60)
+    return shorten(reprlib.repr(value), 60)  # not json.dumps, which writes out what YAML's aliases repeat

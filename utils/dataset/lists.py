@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 from utils.dataset.images import OTHER_SUFFIXES, SUFFIX_TEXT, is_image_name
 from utils.dataset.shapes import draw_missing_set
 from utils.errors import InputError, warn
-from utils.files import find_path, read_text
+from utils.files import MAX_PATH, find_path, read_text
 from utils.text import list_names, shorten
 
 if TYPE_CHECKING:
     from utils.config import Config
-
-MAX_PATH = 4096  # characters
 
 
 class PathList(Sequence):
