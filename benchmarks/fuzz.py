@@ -1,0 +1,405 @@
+"""Read damaged and hostile files: each must be accepted, or refused with one clear error.
+
+    python3 benchmarks/fuzz.py
+    python3 benchmarks/fuzz.py --kind param --count 2000 --seed 7
+
+A failure is any other error, a file that takes more than 10 seconds or 1 GB of memory, or a process that ends. Failing
+files are kept in tests/fuzz_corpus/KIND/, which each run, and tests/benchmarks/test_fuzz.py, reads first.
+"""
+
+import hashlib
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from utils import cli
+
+PROJECT = Path(__file__).resolve().parents[1]
+CORPUS = PROJECT / "tests" / "fuzz_corpus"
+MAX_SECONDS = 10
+MAX_BYTES = 2**30  # of memory, more than at the start
+MAX_MESSAGE = 2000  # characters
+MAX_KEPT = 200_000  # bytes of a failing file
+TOKENS = (
+    *(b"-1", b"0", b"1e400", b"-1e400", b"NaN", b"Infinity", b"1" + b"0" * 30, b"2147483648", b"9" * 5000, b"0.5"),
+    *(b"\0", b"\n", b"\r", b" ", b"\t", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\\ud800", b"\x1b[31m"),
+    *(b'"', b"'", b"{", b"}", b"[" * 100_000, b"]", b"<", b">", b"&a;", b"../", b"/dev/zero", b"~", b"null"),
+    *("٣".encode(), b"x" * 5000, b"*a", b"&a ", b"=", b","),
+)
+
+
+def build_parser():
+    parser = cli.parser(
+        "Read damaged and hostile files.", ["python3 benchmarks/fuzz.py --kind param --count 2000 --seed 7"]
+    )
+    parser.add_argument("--kind", choices=KINDS, action="append", help="kind of files (default: all)")
+    parser.add_argument("--count", type=cli.positive_int, metavar="N", help="files per kind (default: see the table)")
+    parser.add_argument("--seed", type=cli.natural_int, default=0, help="seed of the changes")
+    return parser
+
+
+def main(options):
+    from utils.text import align_columns
+
+    rows = [["kind", "files", "accepted", "refused", "failures", "slowest, s", "memory, MiB"]]
+    failures = 0
+    print(f"seed {options.seed}")
+    for kind in options.kind or KINDS:
+        outcome = fuzz(kind, options.count or KINDS[kind][2], options.seed)
+        failures += len(outcome["failures"])
+        counts = (outcome["accepted"], outcome["refused"], len(outcome["failures"]))
+        rows.append([kind, *map(str, (sum(counts), *counts)), f"{outcome['slowest']:.2f}", f"{outcome['memory']:.0f}"])
+        for path, problem in outcome["failures"][:20]:
+            print(f"{path}: {problem}", file=sys.stderr)
+    print(align_columns(rows))
+    return 1 if failures else 0
+
+
+def fuzz(kind, count, seed, corpus=CORPUS):
+    """Read the corpus of a kind and `count` changed files; return {"accepted", "refused", "failures", …}."""
+    from tqdm import tqdm
+
+    make, read, _ = KINDS[kind]
+    outcome = {"accepted": 0, "refused": 0, "failures": [], "slowest": 0.0, "memory": 0.0}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        inputs = Inputs(make(folder), [path.read_bytes() for path in sorted((corpus / kind).glob("*"))], count, seed)
+        with tqdm(desc=kind, total=inputs.total, disable=None) as bar:
+            while inputs.number < inputs.total:
+                _read_in_child(folder, read, inputs, outcome, bar)
+    outcome["failures"] = [(_keep(corpus / kind, content), problem) for content, problem in outcome["failures"]]
+    return outcome
+
+
+class Inputs:
+    """The files of a kind in a fixed order: first the corpus, then changed contents."""
+
+    def __init__(self, contents, kept, count, seed):
+        self.contents, self.kept, self.total, self.number = contents, kept, len(kept) + count, 0
+        self.generator = random.Random(seed)
+
+    def next(self):
+        self.number += 1
+        if self.number <= len(self.kept):
+            return self.kept[self.number - 1]
+        return change(self.contents, self.generator)
+
+
+def _read_in_child(folder, read, inputs, outcome, bar):
+    """Read files in a forked process until it ends."""
+    receiver, sender = os.pipe()
+    process = os.fork()
+    if not process:
+        os.close(receiver)
+        _run_child(folder, read, inputs, sender)
+    os.close(sender)
+    # This process takes the same inputs, to know which one has failed.
+    with os.fdopen(receiver, encoding="utf-8") as lines:
+        for line in lines:
+            result, seconds, memory, problem = line.rstrip("\n").split("\t", 3)
+            content = inputs.next()
+            bar.update()
+            outcome["slowest"] = max(outcome["slowest"], float(seconds))
+            outcome["memory"] = max(outcome["memory"], float(memory))
+            if result == "failure":
+                outcome["failures"].append((content, problem))
+            else:
+                outcome[result] += 1
+    _, status = os.waitpid(process, 0)
+    if status:
+        problem = f"the process ended with status {os.waitstatus_to_exitcode(status)}"
+        outcome["failures"].append((inputs.next(), problem))
+        bar.update()
+
+
+def _run_child(folder, read, inputs, sender):
+    """Read the remaining files and write one line per file to `sender`; never returns."""
+
+    def stop(*_):
+        raise TimeoutError(f"more than {MAX_SECONDS} s")
+
+    signal.signal(signal.SIGALRM, stop)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    base = _peak_memory()
+    while inputs.number < inputs.total:
+        content = inputs.next()
+        started = time.perf_counter()
+        result, problem = read_one(read, folder, content)
+        seconds, memory = time.perf_counter() - started, _peak_memory() - base
+        if memory > MAX_BYTES:
+            result, problem = "failure", f"{memory / 2**20:.0f} MiB of memory"
+        line = f"{result}\t{seconds:.3f}\t{memory / 2**20:.0f}\t{' '.join(problem.split())}\n"
+        os.write(sender, line.encode("utf-8", "backslashreplace"))
+        if memory > MAX_BYTES:
+            break  # a new process counts its memory from the start
+    os._exit(0)
+
+
+def read_one(read, folder, content):
+    """Read one content; return "accepted", "refused" or "failure", and the problem."""
+    from utils.errors import InputError, RunError
+
+    try:
+        signal.alarm(MAX_SECONDS)
+        read(folder, content)
+    except (InputError, RunError) as error:
+        if "\n" in str(error) or len(str(error)) > MAX_MESSAGE:
+            return "failure", f"an error of several lines or more than {MAX_MESSAGE:,} characters"
+        return "refused", ""
+    except BaseException as error:
+        return "failure", f"{type(error).__name__}: {str(error)[:200]}"
+    finally:
+        signal.alarm(0)
+    return "accepted", ""
+
+
+def _peak_memory():
+    """Largest resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def change(contents, generator):
+    """Return one of the valid contents with a few random changes."""
+    content = bytearray(generator.choice(contents))
+    for _ in range(generator.choice((1, 1, 1, 2, 3, 8))):
+        start = generator.randrange(len(content) + 1)
+        end = min(len(content), start + generator.choice((0, 1, 1, 2, 5, 20, 100)))
+        action = generator.randrange(6)
+        if action == 0 and content:
+            content[min(start, len(content) - 1)] ^= 1 << generator.randrange(8)
+        elif action == 1:
+            del content[start:end]
+        elif action == 2:
+            content[start:start] = content[start:end] * generator.choice((1, 2, 50))
+        elif action == 3:
+            other = generator.choice(contents)
+            position = generator.randrange(len(other) + 1)
+            content[start:end] = other[position : position + generator.choice((1, 10, 200))]
+        else:
+            content[start:end] = generator.choice(TOKENS)
+    return bytes(content)
+
+
+def _keep(folder, content):
+    """Write a failing file to the corpus; return its path."""
+    path = folder / hashlib.sha256(content).hexdigest()[:16]
+    if len(content) <= MAX_KEPT:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return path
+
+
+# The kinds: `make(folder)` writes what a file needs and returns valid contents; `read(folder, content)` reads one.
+
+
+def write_images(folder):
+    """Write four small images with labels, and a list of them."""
+    import cv2
+    import numpy as np
+
+    (folder / "images").mkdir(exist_ok=True)
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 255, (24, 32, 3), np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), pixels)
+        (folder / "images" / f"{number}.txt").write_text(f"{number % 2} 0.5 0.5 0.2 0.{number + 1}\n")
+    (folder / "list.txt").write_text("".join(f"images/{number}.png\n" for number in range(4)))
+    (folder / "x.names").write_text("cat\nhot dog\n")
+
+
+def make_labels(folder):
+    return [
+        b"0 0.5 0.5 0.25 0.125\n1 .1 .1 .05 .05\n",
+        b"0 0.5 0.5 0.25 0.125 0.9\n",
+        b"1 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9\n",
+        b"0 0.5 0.5 0.5 0.5 0.4 0.4 2 0.6 0.6 1\n",
+    ]
+
+
+def read_labels(folder, content):
+    from utils.dataset.labels import parse_labels
+    from utils.files import read_text
+
+    path = folder / "labels.txt"
+    path.write_bytes(content)
+    labels = parse_labels(read_text(path), 2).labels
+    assert ((labels[:, 1:] >= 0) & (labels[:, 1:] <= 1)).all(), "labels outside the image"
+
+
+def make_lists(folder):
+    write_images(folder)
+    return [(folder / "list.txt").read_bytes(), b"# images\nimages\\0.png\n\n./images/1.png\nmissing.jpg\n"]
+
+
+def read_list(folder, content):
+    from utils.dataset.lists import list_images
+
+    path = folder / "changed.txt"
+    path.write_bytes(content)
+    list(list_images(path))
+
+
+def make_data(folder):
+    write_images(folder)
+    text = (PROJECT / "data" / "shapes.data").read_text(encoding="utf-8")
+    lines = {"train": "list.txt", "val": "list.txt", "names": "x.names", "classes": "2"}
+    for key, value in lines.items():
+        text = "\n".join(f"{key}={value}" if line.startswith(f"{key}=") else line for line in text.split("\n"))
+    return [text.encode()]
+
+
+def read_data(folder, content):
+    from utils.config import read_config
+
+    path = folder / "changed.data"
+    path.write_bytes(content)
+    read_config(path)
+
+
+def make_coco(folder):
+    import json
+
+    write_images(folder)
+    images = [{"id": n, "file_name": f"{n}.png", "width": 32, "height": 24} for n in range(4)]
+    polygon = [[2, 3, 10, 3, 10, 9]]
+    annotations = [
+        {"id": n, "image_id": n, "category_id": 1 + n % 2, "bbox": [2, 3, 10, 8], "iscrowd": 0, "segmentation": polygon}
+        for n in range(4)
+    ]
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "hot dog"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return [json.dumps(content).encode(), json.dumps(content, indent=1).encode()]
+
+
+def import_file(folder, content, name):
+    """Import annotations as tools/import_dataset.py does."""
+    import shutil
+
+    from utils.convert.importer import import_dataset
+    from utils.convert.options import ImportOptions
+
+    (folder / name).write_bytes(content)
+    output = folder / "out"
+    shutil.rmtree(output, ignore_errors=True)
+    import_dataset(ImportOptions(source=folder / name, output=output, images=folder / "images"))
+
+
+def read_coco(folder, content):
+    import_file(folder, content, "changed.json")
+
+
+def make_voc(folder):
+    write_images(folder)
+    box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>12</xmax><ymax>11</ymax></bndbox>"
+    text = (
+        "<annotation><filename>0.png</filename><size><width>32</width><height>24</height><depth>3</depth></size>"
+        f"<object><name>cat</name><difficult>0</difficult>{box}</object></annotation>"
+    )
+    return [text.encode(), f"<?xml version='1.0'?>\n{text}".encode()]
+
+
+def read_voc(folder, content):
+    import shutil
+
+    from utils.convert.importer import import_dataset
+    from utils.convert.options import ImportOptions
+
+    (folder / "voc").mkdir(exist_ok=True)
+    (folder / "voc" / "0.xml").write_bytes(content)
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    import_dataset(ImportOptions(source=folder / "voc", output=folder / "out", images=folder / "images"))
+
+
+def make_yaml(folder):
+    write_images(folder)
+    return [
+        b"path: .\ntrain: images\nval: images\nnc: 2\nnames: [cat, hot dog]\n",
+        b"train: ../images\nnames:\n  0: cat\n  1: hot dog\n",
+        b"a: &a [x, y]\nb: &b [*a, *a]\nnames: *a\ntrain: images\n",
+    ]
+
+
+def read_yaml(folder, content):
+    from utils.convert.yolo_files import read_description
+
+    path = folder / "changed.yaml"
+    path.write_bytes(content)
+    read_description(path)
+
+
+def make_cache(folder):
+    from utils.dataset.index import load_index
+    from utils.dataset.index_cache import cache_path
+
+    write_images(folder)
+    load_index(folder / "list.txt")
+    return [cache_path(folder / "list.txt").read_bytes()]
+
+
+def read_cache(folder, content):
+    from utils.dataset.index import load_index
+    from utils.dataset.index_cache import cache_path
+
+    path = cache_path(folder / "list.txt")
+    path.write_bytes(content)
+    index = load_index(folder / "list.txt", 2)
+    assert [len(labels) for labels in index.labels] == [1] * 4, "other labels than those in the files"
+
+
+def make_model(folder, suffix):
+    """Export a model once; return the content of one of its files."""
+    from utils.export.exporter import ExportOptions, export
+
+    weights = str(PROJECT / "modelzoo" / "shapes-352.pth")
+    list(export(None, ExportOptions(weights=weights, output=str(folder / "model.onnx"), ncnn="fp16")))
+    return [(folder / f"model{suffix}").read_bytes()]
+
+
+def read_model(folder, content, suffix):
+    import shutil
+
+    import numpy as np
+
+    from utils.runtimes.loading import load_runtime
+
+    for name in (".json", ".ncnn.param", ".ncnn.bin", ".onnx"):
+        target = folder / f"changed{name}"
+        if name == suffix:
+            target.write_bytes(content)
+        elif not target.exists() or target.stat().st_size != (folder / f"model{name}").stat().st_size:
+            shutil.copy(folder / f"model{name}", target)
+    runtime = load_runtime(folder / ("changed.onnx" if suffix == ".onnx" else "changed.ncnn.param"))
+    runtime.predict(np.zeros((1, runtime.info.height, runtime.info.width, 3), np.uint8), 0.3, 0.4)
+
+
+def model_kind(suffix, count):
+    return (
+        lambda folder: make_model(folder, suffix),
+        lambda folder, content: read_model(folder, content, suffix),
+        count,
+    )
+
+
+KINDS = {
+    "labels": (make_labels, read_labels, 100_000),
+    "list": (make_lists, read_list, 10_000),
+    "data": (make_data, read_data, 10_000),
+    "coco": (make_coco, read_coco, 10_000),
+    "voc": (make_voc, read_voc, 10_000),
+    "yaml": (make_yaml, read_yaml, 10_000),
+    "cache": (make_cache, read_cache, 10_000),
+    "json": model_kind(".json", 10_000),
+    "param": model_kind(".ncnn.param", 10_000),
+    "bin": model_kind(".ncnn.bin", 2_000),
+    "onnx": model_kind(".onnx", 2_000),
+}
+
+
+if __name__ == "__main__":
+    cli.run(build_parser(), main)

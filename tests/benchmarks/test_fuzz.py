@@ -1,0 +1,71 @@
+"""benchmarks/fuzz.py: files that once failed, a few changed files of each kind, and the failures that it must see."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from benchmarks import fuzz
+from utils.errors import InputError
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the fuzzer forks")
+MODELS = ("json", "param", "bin", "onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", fuzz.KINDS)
+def test_files_are_accepted_or_refused(kind, tmp_path):
+    if kind in MODELS:
+        pytest.importorskip("ncnn")
+        pytest.importorskip("pnnx")
+        pytest.importorskip("onnxruntime")
+    shutil.copytree(fuzz.CORPUS, tmp_path / "corpus")
+    outcome = fuzz.fuzz(kind, 50, 1, tmp_path / "corpus")
+    assert not outcome["failures"]
+    assert outcome["accepted"] > 0
+    assert outcome["refused"] > 0 or kind == "cache"  # odd caches are rebuilt
+
+
+def read(folder, content):
+    """Fail in the way that the content tells."""
+    action = content[:1]
+    if action == b"r":
+        raise InputError("refused")
+    if action == b"l":
+        raise InputError("two\nlines")
+    if action == b"b":
+        raise KeyError("bug")
+    if action == b"k":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == b"h":
+        time.sleep(60)
+    if action == b"m":
+        assert len(b"x" * 2**31) > 0
+
+
+def test_each_failure_is_seen_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz, "MAX_SECONDS", 1)
+    monkeypatch.setattr(fuzz, "MAX_BYTES", 2**28)
+    monkeypatch.setitem(fuzz.KINDS, "test", (lambda folder: [b"valid"], read, 0))
+    corpus = tmp_path / "test"
+    corpus.mkdir()
+    for action in "abhklmrz":
+        (corpus / action).write_bytes(action.encode())
+    outcome = fuzz.fuzz("test", 0, 0, tmp_path)
+    assert (outcome["accepted"], outcome["refused"]) == (2, 1)
+    found = {path.read_bytes(): problem for path, problem in outcome["failures"]}
+    assert list(found) == [b"b", b"h", b"k", b"l", b"m"]
+    for action, problem in {b"b": "KeyError", b"h": "1 s", b"k": "status -9", b"l": "lines", b"m": "memory"}.items():
+        assert problem in found[action]
+
+
+def test_the_same_seed_changes_the_same_way():
+    contents = [b"one line of a file\n", b"another\n"]
+    first = fuzz.Inputs(contents, [b"kept"], 50, 3)
+    again = fuzz.Inputs(contents, [b"kept"], 50, 3)
+    changed = [first.next() for _ in range(51)]
+    assert changed == [again.next() for _ in range(51)]
+    assert changed[0] == b"kept"
+    assert len(set(changed)) > 40
