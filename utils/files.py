@@ -129,7 +129,7 @@ def _create_temporary(target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Keep the suffix: image and plot writers choose their format by it.
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:32]}-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:64]}-", suffix=target.suffix, dir=target.parent)
     except FileExistsError as error:
         raise InputError(f"{target}: cannot write there: {error.filename} is a file") from error
     except OSError as error:

@@ -2,11 +2,12 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from utils.errors import InputError
-from utils.training.paths import WEIGHTS, RunPaths, find_checkpoint, new_paths
+from utils.training.paths import WEIGHTS, RunPaths, find_checkpoint, new_paths, remove_unfinished
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +72,17 @@ def test_the_checkpoint_of_a_run_that_wrote_nothing_is_skipped():
 def test_no_checkpoint():
     with pytest.raises(InputError, match=r"^--resume: .*NAME-last.pth"):
         find_checkpoint(None)
+
+
+def test_unfinished_files_of_a_run_are_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = new_paths("runs", "a.b")
+    left = [".a.b-last-abcd_123.pth", ".a.b-best-abcd_123.pth", ".a.b-3-epoch-0.123456ap-model-abcd_123.pth"]
+    kept = [".a.b-2-last-abcd_123.pth", ".axb-last-abcd_123.pth", ".a.b-last.pth", ".a.b-extra-abcd_123.pth"]
+    for name in left + kept:
+        Path("weights", name).touch()
+    for name in (".results-abcd_123.png", "results.png", ".hidden.png"):
+        (paths.folder / name).touch()
+    remove_unfinished(paths)
+    assert sorted(path.name for path in Path("weights").iterdir()) == sorted([*kept, "a.b-last.pth"])
+    assert sorted(path.name for path in paths.folder.iterdir()) == [".hidden.png", "results.png"]

@@ -70,7 +70,7 @@ def _read_yaml(path: Path) -> Description | None:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise InputError(f"{path}:{mark.line + 1 if mark else 1}: expected YAML: {reason}") from error
+        raise InputError(f"{path}:{mark.line + 1 if mark else 1}: expected YAML: {shorten(reason, 200)}") from error
     except RecursionError as error:
         raise InputError(f"{path}: expected YAML, got lists that are nested too deep") from error
     if not isinstance(content, dict) or not content.keys() & {"train", "names"}:

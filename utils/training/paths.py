@@ -1,7 +1,6 @@
 """The files of a training run, and the command that resumes it."""
 
 import contextlib
-import glob
 import itertools
 import os
 import re
@@ -15,6 +14,7 @@ from utils.errors import InputError, RunError
 from utils.training import distributed
 
 WEIGHTS = Path("weights")
+_RANDOM = "?" * 8  # characters that tempfile adds to a name
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,14 @@ def find_checkpoint(model_name: str | None) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-def remove_unfinished(path: Path) -> None:
-    """Remove temporary files next to `path` that a killed process has left."""
-    for left in path.parent.glob(f".{glob.escape(path.stem)}-????????{path.suffix}"):
+def remove_unfinished(paths: RunPaths) -> None:
+    """Remove temporary files that a killed process of this run has left, see `utils.files.atomic_path`."""
+    for left in paths.folder.glob(f".*-{_RANDOM}.*"):
         left.unlink(missing_ok=True)
+    own = re.compile(rf"\.{re.escape(paths.name)}-(last|best|\d+-epoch-[\d.]+ap-model)")
+    for left in WEIGHTS.glob(f".*-{_RANDOM}.pth"):  # those of other runs may be in use
+        if own.fullmatch(left.stem.rpartition("-")[0]):
+            left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -129,7 +129,7 @@ class Run:
         if progress.fresh:
             save_first_batches(paths.folder, self.data.train, self.data.batches, self.labels)
         else:
-            remove_unfinished(paths.last)
+            remove_unfinished(paths)
         if progress.history:
             write_results(paths.folder, progress.history)
 
