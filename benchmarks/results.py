@@ -4,6 +4,7 @@ python3 benchmarks/against_original.py … --output benchmarks/results/against_o
 python3 benchmarks/latency.py … --output benchmarks/results/latency.json
 python3 benchmarks/frame_path.py … --output benchmarks/results/frame_path.json
 python3 benchmarks/startup.py … --output benchmarks/results/startup.json
+python3 benchmarks/busy.py … --output benchmarks/results/busy.json
 python3 benchmarks/results.py
 """
 
@@ -14,7 +15,7 @@ from utils import cli
 
 FOLDER = Path(__file__).resolve().parent / "results"
 RESULTS = FOLDER.parent / "RESULTS.md"
-NAMES = ("against_original", "latency", "frame_path", "startup")
+NAMES = ("against_original", "latency", "frame_path", "startup", "busy")
 
 HEAD = """# Speed and memory
 
@@ -100,11 +101,20 @@ def startup(measured):
     return table(title, ["", "seconds", "ratio"], rows)
 
 
+def busy(measured):
+    columns = next(iter(measured["tasks"].values())).keys()
+    rows = [[task, *(f"{value:.2f}" for value in values.values())] for task, values in measured["tasks"].items()]
+    competing, cores = measured["competing"], measured["cores"]
+    title = f"A busy machine: {competing} competing processes on {cores} cores; images/s and ratios"
+    return table(title, ["", *(name.removesuffix(", images/s") for name in columns)], rows)
+
+
 TABLES = {
     "against_original": against_original,
     "latency": latency,
     "frame_path": frame_path,
     "startup": startup,
+    "busy": busy,
 }
 
 

@@ -161,10 +161,10 @@ def test_each_weight_scales_its_loss():
     output = random_output()
     plain = loss_of(output, TARGETS)
     heavy = loss_of(output, TARGETS, box_weight=3.0, objectness_weight=4.0, class_weight=5.0)
-    assert heavy.box.item() == pytest.approx(plain.box.item() * 3.0 / RECIPE.box_weight, rel=1e-6)
-    assert heavy.objectness.item() == pytest.approx(plain.objectness.item() * 4.0 / RECIPE.objectness_weight, rel=1e-6)
-    assert heavy.classes.item() == pytest.approx(plain.classes.item() * 5.0 / RECIPE.class_weight, rel=1e-6)
-    assert heavy.total.item() == pytest.approx((heavy.box + heavy.objectness + heavy.classes).item(), rel=1e-6)
+    assert heavy.box.item() == pytest.approx(plain.box.item() * 3.0 / RECIPE.box_weight, rel=1e-5)
+    assert heavy.objectness.item() == pytest.approx(plain.objectness.item() * 4.0 / RECIPE.objectness_weight, rel=1e-5)
+    assert heavy.classes.item() == pytest.approx(plain.classes.item() * 5.0 / RECIPE.class_weight, rel=1e-5)
+    assert heavy.total.item() == pytest.approx((heavy.box + heavy.objectness + heavy.classes).item(), rel=1e-5)
 
 
 def test_with_fewer_boxes_than_images_the_divisor_is_the_image_count():
@@ -173,7 +173,7 @@ def test_with_fewer_boxes_than_images_the_divisor_is_the_image_count():
     one = loss_of(output, TARGETS[:1])
     candidates = find_possible_matches(TARGETS[:1], ANCHORS, (96, 96))
     two = LOSS(output, candidates, torch.tensor([2.0]))
-    assert one.total.item() == pytest.approx(two.total.item(), rel=1e-6)
+    assert one.total.item() == pytest.approx(two.total.item(), rel=1e-5)
 
 
 def test_parts_add_up_to_the_batch():
@@ -198,7 +198,7 @@ def test_no_boxes():
     losses = loss_of(output, torch.zeros(0, 6))
     assert losses.box == losses.classes == 0
     expected = sum(torch.nn.functional.softplus(scale.objectness).sum() for scale in output)
-    assert losses.objectness.item() == pytest.approx(expected.item() * RECIPE.objectness_weight / 2, rel=1e-6)
+    assert losses.objectness.item() == pytest.approx(expected.item() * RECIPE.objectness_weight / 2, rel=1e-5)
     losses.total.backward()
     for scale in output:
         assert torch.isfinite(scale.objectness.grad).all()
