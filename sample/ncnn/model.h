@@ -46,7 +46,26 @@ struct ModelFile {
 // Throws InputError: the file or a key is missing, or a value is invalid.
 ModelFile read_model_file(const std::filesystem::path& path);
 
-// Loads the .param and .bin files, and checks them with one run of the network.
+// Weights of one convolution in the .bin file.
+struct LayerWeights {
+    std::string layer;  // name
+    int count;          // values of all kernels
+    int outputs;        // channels
+    bool has_bias, is_int8, has_output_scale;
+};
+
+// Checks a .param file, given as text, for the input size and outputs of the .json file. Returns the weights that the
+// .bin file must contain, in this order. Throws InputError.
+std::vector<LayerWeights> check_param(const ModelFile& model, const std::string& param);
+
+struct OutputShape {
+    int rows, columns;  // cells
+    int values;         // per cell
+};
+
+OutputShape output_shape(const ModelFile& model, const Scale& scale);
+
+// Loads and checks the .param and .bin files.
 // Throws InputError: a file is missing, truncated or does not match the .json file.
 void load_network(ncnn::Net& net, const ModelFile& model);
 

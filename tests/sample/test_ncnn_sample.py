@@ -6,6 +6,7 @@ CXXFLAGS=-fsanitize=address,undefined and an NCNN that was built with the same f
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -577,10 +578,25 @@ def test_an_inconsistent_param_file(demo, model, image_path):
 
     body = "\n".join(layers)
     fails(f"{layer_count + 1} {blob_count}\n{body}", f"expected {layer_count + 1}", f"got {layer_count}")
-    fails(f"{layer_count} 3\n{body}", "line 2", f"{blob_count}", "got 3")
-    fails(f"{layer_count} -3\n{body}", "line 2")
-    fails(f"999999999 999999999\n{body}", "line 2")
-    fails(f"{layer_count} {blob_count}\n" + body.replace(" in0\n", " elsewhere\n", 1), "line 4")
+    fails(f"{layer_count} 3\n{body}", ".param:2: ", f"{blob_count}", "got 3")
+    fails(f"{layer_count} -3\n{body}", ".param:2: ")
+    fails(f"999999999 999999999\n{body}", ".param:2: ")
+    fails(f"{layer_count} {blob_count}\n" + body.replace(" in0\n", " elsewhere\n", 1), ".param:3: ")
+
+
+def test_no_changed_number_crashes_ncnn(demo, model, image_path):
+    """NCNN trusts the numbers of a .param file; a process that ends with a signal has a negative exit status."""
+    param = model.with_suffix(".ncnn.param")
+    text = param.read_text(encoding="utf-8")
+    numbers = [match.span() for match in re.finditer(r"[0-9]+(\.[0-9]+)?", text)]
+    generator = random.Random(0)
+    for _ in range(150):
+        start, end = generator.choice(numbers)
+        value = generator.choice(["-1", "0", "2", "7", "1000000000", "2147483648", "1" + "0" * 30, "0.5", "x", ""])
+        param.write_text(text[:start] + value + text[end:], encoding="utf-8")
+        result = run([demo, model, image_path])
+        if result.returncode != 0:
+            assert_fails(result, 2, "model.ncnn.param")
 
 
 def test_class_names_outside_ascii(each_demo, model, image_path, tmp_path):
