@@ -93,6 +93,35 @@ def test_a_bad_layer_is_named(bad):
         shapes(bad)
 
 
+def int8_convolution(inputs, outputs, output_scale):
+    weights = Weights(np.ones((3, 3), np.int8), np.zeros(3, np.float32), np.ones(3, np.float32), 1.0, output_scale)
+    params = {0: "3", 1: "1", 5: "1", 6: "9", 8: "2" if output_scale is None else "102"}
+    return Layer("Convolution", "int8", (inputs,), (outputs,), params, weights)
+
+
+def test_blobs_in_int8_are_only_read_by_layers_in_int8():
+    first, last = int8_convolution("in0", "a", 2.0), int8_convolution("a", "b", None)
+    assert shapes(first, last) == {"b": (3, 32, 64)}
+    assert (
+        len(
+            shapes(first, layer("Split", "a", "c d"), *(int8_convolution(name, f"{name}{name}", None) for name in "cd"))
+        )
+        == 2
+    )
+    with pytest.raises(InputError, match="floating point"):
+        shapes(first)
+    with pytest.raises(InputError, match="ReLU relu: expected an input in floating point"):
+        shapes(first, layer("ReLU", "a", "b"))
+    with pytest.raises(InputError, match="floating point"):
+        shapes(first, layer("Split", "a", "c d"), int8_convolution("c", "e", None), layer("ReLU", "d", "f"))
+
+
+def test_a_network_with_too_many_layers():
+    chain = [layer("ReLU", f"b{number}", f"b{number + 1}") for number in range(1000)]
+    with pytest.raises(InputError, match="1000 layers"):
+        shapes(layer("ReLU", "in0", "b0"), *chain)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite(value):
     layer = convolution(3, 8, 3)

@@ -20,6 +20,7 @@ from utils.runtimes.ncnn_format import GROUPS, HAS_BIAS, INT8_SCALES, OUTPUTS, W
 Shape = tuple[int, int, int]  # channels, height, width
 
 MAX_BYTES = 2**32  # of all blobs in float32
+_MAX_LAYERS = 1000  # NCNN calls itself once per layer
 _MAX_CHANNELS, _MAX_KERNEL, _MAX_STRIDE, _MAX_PAD, _MAX_SCALE = 2**16, 16, 8, 15, 8
 INPUT = "in0"  # name of the blob
 _INTEGER, _FLOAT = re.compile(r"-?[0-9]{1,9}"), re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?(e[+-]?[0-9]{1,2})?")
@@ -43,13 +44,17 @@ def check_network(path: Path, layers: Sequence[Layer], size: tuple[int, int]) ->
     """
     width, height = size
     blobs: dict[str, Shape] = {}  # that have been computed and not been read
-    produced, total = set(), 0
+    produced, int8, total = set(), set(), 0
+    if len(layers) > _MAX_LAYERS:
+        raise InputError(f"{path}: expected at most {_MAX_LAYERS} layers, got {len(layers)}")
     for layer in layers:
         try:
             inputs = [blobs.pop(name) for name in layer.inputs]
             outputs = _output_shapes(layer, inputs or [(3, height, width)])
             if not produced.isdisjoint(layer.outputs) or len(set(layer.outputs)) < len(layer.outputs):
                 raise ValueError(f"new blobs, got {' '.join(layer.outputs)}")
+            if _has_int8_output(layer, int8):
+                int8.update(layer.outputs)
         except KeyError as error:
             unread = f"a blob that an earlier layer computes and no other reads, got {error}"
             raise _error(path, layer, unread) from None
@@ -60,7 +65,25 @@ def check_network(path: Path, layers: Sequence[Layer], size: tuple[int, int]) ->
         total += sum(4 * math.prod(shape) for shape in outputs)
         if total > MAX_BYTES:
             raise _error(path, layer, f"a network whose blobs have at most {MAX_BYTES:,} bytes")
+    if not int8.isdisjoint(blobs):
+        raise InputError(f"{path}: expected outputs in floating point, got int8")
     return blobs
+
+
+def _has_int8_output(layer: Layer, int8: set[str]) -> bool:
+    """Return whether the outputs of a layer are in int8; `int8` are the blobs that are.
+
+    Raises:
+        ValueError: a layer that reads floating point has an input in int8.
+    """
+    if layer.weights is None:
+        if int8.isdisjoint(layer.inputs):
+            return False
+        if layer.type == "Split":
+            return True
+    elif int8.isdisjoint(layer.inputs) or layer.weights.kernel.dtype == np.int8:
+        return layer.weights.output_scale is not None
+    raise ValueError("an input in floating point, got int8")
 
 
 def _error(path: Path, layer: Layer, expected: str) -> InputError:
