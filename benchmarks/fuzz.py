@@ -7,6 +7,7 @@ A failure is any other error, a file that takes more than 10 seconds or 1 GB of 
 files are kept in tests/fuzz_corpus/KIND/, which each run, and tests/benchmarks/test_fuzz.py, reads first.
 """
 
+import functools
 import hashlib
 import os
 import random
@@ -352,13 +353,21 @@ def read_cache(folder, content):
     assert [len(labels) for labels in index.labels] == [1] * 4, "other labels than those in the files"
 
 
-def make_model(folder, suffix):
-    """Export a model once; return the content of one of its files."""
+@functools.cache
+def exported():
+    """Return {suffix: content} of the files of an exported model."""
     from utils.export.exporter import ExportOptions, export
 
     weights = str(PROJECT / "modelzoo" / "shapes-352.pth")
-    list(export(None, ExportOptions(weights=weights, output=str(folder / "model.onnx"), ncnn="fp16")))
-    return [(folder / f"model{suffix}").read_bytes()]
+    with tempfile.TemporaryDirectory() as folder:
+        list(export(None, ExportOptions(weights=weights, output=str(Path(folder, "model.onnx")), ncnn="fp16")))
+        return {path.name.removeprefix("model"): path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def make_model(folder, suffix):
+    for name, content in exported().items():
+        (folder / f"model{name}").write_bytes(content)
+    return [exported()[suffix]]
 
 
 def read_model(folder, content, suffix):
@@ -368,7 +377,7 @@ def read_model(folder, content, suffix):
 
     from utils.runtimes.loading import load_runtime
 
-    for name in (".json", ".ncnn.param", ".ncnn.bin", ".onnx"):
+    for name in exported():
         target = folder / f"changed{name}"
         if name == suffix:
             target.write_bytes(content)

@@ -1,5 +1,6 @@
 """utils.evaluation.compare, called by evaluation.py and by pytorch2onnx.py --evaluate."""
 
+import itertools
 import re
 import sys
 
@@ -47,7 +48,8 @@ def compare(folder, monkeypatch, capsys):
 
 def rows_of(text):
     lines = [line.split() for line in text.splitlines()]
-    return {row[0]: row for row in lines[lines.index(HEADER) + 1 :]}
+    rows = itertools.takewhile(len, lines[lines.index(HEADER) + 1 :])  # a note may follow after a blank line
+    return {row[0]: row for row in rows}
 
 
 def test_export_prints_the_table(folder):
