@@ -338,6 +338,20 @@ def test_damaged_file_is_written_again(index, damage):
     assert all(torch.equal(plain[position][0], again[position][0]) for position in range(7))
 
 
+def test_unfinished_files_of_killed_processes_are_removed(index):
+    path = pixels_path(index, WIDTH, HEIGHT)
+    old, young = (path.with_name(f".{path.stem[:64]}-{name}.npy") for name in ("abcd_123", "abcd_456"))
+    other = path.with_name(".mine-abcd_123.npy")
+    for left in (old, young, other):
+        left.touch()
+    for left in (old, other):
+        os.utime(left, (0, 0))
+    DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
+    assert not old.exists()
+    assert young.exists()  # another process may be writing it
+    assert other.exists()
+
+
 def test_images_that_do_not_fit(index, monkeypatch):
     monkeypatch.setattr(pixel_cache, "available_memory", lambda: 20_000)
     with pytest.raises(InputError) as raised:

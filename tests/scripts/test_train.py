@@ -440,3 +440,17 @@ def test_a_loss_in_the_millions_is_warned_of_once(run, capsys):
     with contextlib.suppress(RunError):  # it may also become infinite
         run("--lr", 900, "--recipe", "original", "--epochs", 3)
     assert capsys.readouterr().out.count("warning: the loss is ") == 1
+
+
+def test_unfinished_pictures_of_a_run_without_steps_are_removed(run, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.training.run.save_first_batches", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("--epochs", 1)
+    left = tmp_path / "runs/train/small/.train_batch_1-abcd_123.jpg"
+    left.touch()  # as a killed process leaves it
+    assert run("--resume") == 0
+    assert not left.exists()

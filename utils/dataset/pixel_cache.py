@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CACHE_KINDS = ("ram", "disk")
 
 _MAX_SHARE = 0.9  # of the free memory or disk space
+_ABANDONED = 3600  # seconds since the last write to an unfinished file
 _CHUNK = 256  # images that the threads decode ahead of the consumer at most
 
 
@@ -155,7 +157,13 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
 
 
 def _remove_outdated(path: Path) -> None:
-    """Remove files of the same list and size whose images have changed."""
+    """Remove files of the same list and size whose images have changed, and what a killed process has left of this one.
+
+    Another process may be writing this one; then its last write is recent.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.stem[:64])}-{'?' * 8}.npy"):
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            left.unlink(missing_ok=True)
     prefix = path.name.rpartition("-")[0]
     for outdated in path.parent.glob(f"{glob.escape(prefix)}-{'[0-9a-f]' * 16}.npy"):
         outdated.unlink(missing_ok=True)

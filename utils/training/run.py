@@ -126,10 +126,9 @@ class Run:
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
         write_arguments(paths.folder, settings, progress)
         self.events = open_events(paths.folder, progress.total_steps - progress.step)
+        remove_unfinished(paths)
         if progress.fresh:
             save_first_batches(paths.folder, self.data.train, self.data.batches, self.labels)
-        else:
-            remove_unfinished(paths)
         if progress.history:
             write_results(paths.folder, progress.history)
 
