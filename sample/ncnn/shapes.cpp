@@ -67,6 +67,10 @@ class Layer {
   public:
     Layer(const std::string& location, const std::vector<std::string>& words) : location_(location) {
         int input_count = 0, output_count = 0;
+        for (const std::string& word : words) {
+            require(word.size() <= kMaxWord, "words of at most " + std::to_string(kMaxWord) + " characters",
+                    std::to_string(word.size()));
+        }
         require(words.size() >= 4 && parse(words[2], input_count) && parse(words[3], output_count) &&
                     std::min(input_count, output_count) >= 0 && std::max(input_count, output_count) <= kMaxBlobs &&
                     words.size() >= std::size_t{4} + input_count + output_count,

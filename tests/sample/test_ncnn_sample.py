@@ -582,6 +582,7 @@ def test_an_inconsistent_param_file(demo, model, image_path):
     fails(f"{layer_count} -3\n{body}", ".param:2: ")
     fails(f"999999999 999999999\n{body}", ".param:2: ")
     fails(f"{layer_count} {blob_count}\n" + body.replace(" in0\n", " elsewhere\n", 1), ".param:3: ")
+    fails(f"{layer_count} {blob_count}\n" + body.replace("pad_0", "x" * 256, 1), ".param:4: ", "255")
 
 
 def test_no_changed_number_crashes_ncnn(demo, model, image_path):

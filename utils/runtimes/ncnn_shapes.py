@@ -210,7 +210,7 @@ def _pooling(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
 def _padding(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
     top, bottom, left, right = (params.whole(key, 0, _MAX_PAD, 0) for key in range(4))
     params.whole(4, 0, 0, 0)  # pad with a constant
-    params.number(5, -1e6, 1e6, 0)
+    params.number(5, -255, 255, 0)
     params.whole(6, 0, 0, 0)  # the same for all channels
     channels, height, width = inputs[0]
     return [(channels, height + top + bottom, width + left + right)]
