@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.errors import InputError
-from utils.files import atomic_path, find_path, new_folder, read_text, write_text
+from utils.files import (
+    atomic_path,
+    find_path,
+    new_folder,
+    read_text,
+    unfinished_files,
+    unfinished_name,
+    write_text,
+)
 
 # read_text
 
@@ -266,3 +274,12 @@ def test_new_folder_refuses(tmp_path, parent, reason):
         new_folder(tmp_path / parent, "exp")
     assert str(caught.value).startswith(f"{tmp_path / parent / 'exp'}: ")
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.b-c.pth", "x" * 200 + ".npy", "plain"])
+def test_temporary_files_are_found_by_the_name_of_their_target(tmp_path, name):
+    (tmp_path / ".hidden-file").touch()
+    (tmp_path / "a-12345678.pth").touch()
+    with atomic_path(tmp_path / name) as temporary:
+        assert unfinished_files(tmp_path) == [(temporary, unfinished_name(tmp_path / name))]
+    assert unfinished_files(tmp_path) == []

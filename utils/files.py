@@ -12,6 +12,7 @@ from pathlib import Path
 from utils.errors import InputError
 
 _INT_DIGITS = 18  # Python refuses to convert thousands of digits
+_STEM_LENGTH, _RANDOM_LENGTH = 64, 8  # of the names of temporary files; tempfile adds 8 random characters
 MAX_PATH = 4096  # characters; more are a mistake
 MAX_BYTES = 2**31  # of a file that is read as a whole
 
@@ -112,6 +113,25 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def unfinished_files(folder: Path) -> list[tuple[Path, str]]:
+    """List the temporary files of `atomic_path` in a folder; a killed process leaves its own.
+
+    Returns:
+        (path, name of the file that it was to become). Of a long name only the first characters are known.
+    """
+    found = []
+    for path in folder.glob(".*"):
+        stem, separator, random = path.stem.rpartition("-")
+        if separator and len(random) == _RANDOM_LENGTH and path.is_file():
+            found.append((path, stem[1:] + path.suffix))
+    return found
+
+
+def unfinished_name(target: Path) -> str:
+    """Return the name that `unfinished_files` gives for a temporary file of `target`."""
+    return target.stem[:_STEM_LENGTH] + target.suffix
+
+
 def check_writable(target: Path | str) -> None:
     """Check before long work that `atomic_path(target)` will succeed.
 
@@ -129,7 +149,9 @@ def _create_temporary(target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Keep the suffix: image and plot writers choose their format by it.
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:64]}-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem[:_STEM_LENGTH]}-", suffix=target.suffix, dir=target.parent
+        )
     except FileExistsError as error:
         raise InputError(f"{target}: cannot write there: {error.filename} is a file") from error
     except OSError as error:

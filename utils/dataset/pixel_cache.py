@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import shutil
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from utils.dataset.index_cache import cache_path
 from utils.errors import InputError, RunError
-from utils.files import atomic_path
+from utils.files import atomic_path, unfinished_files, unfinished_name
 
 if TYPE_CHECKING:
     from utils.dataset.index import DatasetIndex
@@ -161,9 +162,10 @@ def _remove_outdated(path: Path) -> None:
 
     Another process may be writing this one; then its last write is recent.
     """
-    for left in path.parent.glob(f".{glob.escape(path.stem[:64])}-{'?' * 8}.npy"):
-        if time.time() - left.stat().st_mtime > _ABANDONED:
-            left.unlink(missing_ok=True)
+    for left, name in unfinished_files(path.parent):
+        with contextlib.suppress(FileNotFoundError):  # the other process has finished it
+            if name == unfinished_name(path) and time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
     prefix = path.name.rpartition("-")[0]
     for outdated in path.parent.glob(f"{glob.escape(prefix)}-{'[0-9a-f]' * 16}.npy"):
         outdated.unlink(missing_ok=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from utils.errors import InputError, RunError
+from utils.files import unfinished_files
 from utils.training import distributed
 
 WEIGHTS = Path("weights")
-_RANDOM = "?" * 8  # characters that tempfile adds to a name
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ def find_checkpoint(model_name: str | None) -> Path:
 
 
 def remove_unfinished(paths: RunPaths) -> None:
-    """Remove temporary files that a killed process of this run has left, see `utils.files.atomic_path`."""
-    for left in paths.folder.glob(f".*-{_RANDOM}.*"):
+    """Remove temporary files that a killed process of this run has left."""
+    for left, _ in unfinished_files(paths.folder):
         left.unlink(missing_ok=True)
-    own = re.compile(rf"\.{re.escape(paths.name)}-(last|best|\d+-epoch-[\d.]+ap-model)")
-    for left in WEIGHTS.glob(f".*-{_RANDOM}.pth"):  # those of other runs may be in use
-        if own.fullmatch(left.stem.rpartition("-")[0]):
+    own = re.compile(rf"{re.escape(paths.name)}-(last|best|\d+-epoch-[\d.]+ap-model)\.pth")
+    for left, name in unfinished_files(WEIGHTS):
+        if own.fullmatch(name):  # those of other runs may be in use
             left.unlink(missing_ok=True)
 
 
