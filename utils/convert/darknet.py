@@ -129,21 +129,26 @@ def _check_in_place(sets: dict[str, list[LabeledImage]], classes: int) -> set[Pa
                     f"{image.path}: expected an image of one set, got one in {set_of_image[image.path]} and {key}"
                 )
     written = [path for path, labels in unlabeled.items() if labels or len(unlabeled) == len(set_of_image)]
-    for path in written:
-        _check_links(os.path.abspath(path))
+    _check_links([os.path.abspath(path) for path in written])
     return set(written)
 
 
-def _check_links(image: str) -> None:
-    """Check that the label file of an image does not lie elsewhere, behind a link of a file or folder."""
-    label_file = label_candidates(image)[-1]
-    root = os.path.realpath(os.path.commonpath([image, label_file]))
-    real = os.path.realpath(label_file)
-    if os.path.commonpath([root, real]) != root:
-        raise InputError(
-            f"{label_file}: expected a path in {root}, got a link to {real}; --place in-place would write there, "
-            "--place link does not"
-        )
+def _check_links(images: Sequence[str]) -> None:
+    """Check that no label file of these images lies elsewhere, behind a link of a file or folder."""
+    checked = set()  # (folder of images, folder of their labels)
+    for image in images:
+        label_file = label_candidates(image)[-1]
+        folders = (os.path.dirname(image), os.path.dirname(label_file))
+        if folders in checked and not os.path.islink(label_file):
+            continue
+        checked.add(folders)
+        root = os.path.realpath(os.path.commonpath([image, label_file]))
+        real = os.path.realpath(label_file)
+        if os.path.commonpath([root, real]) != root:
+            raise InputError(
+                f"{label_file}: expected a path in {root}, got a link to {real}; --place in-place would write there, "
+                "--place link does not"
+            )
 
 
 def _has_labels(label_file: str, labels: Sequence[Label], classes: int) -> bool:

@@ -66,7 +66,7 @@ def read_image(path: str | Path) -> np.ndarray:
         InputError: the file is missing, not an image, truncated, or has more than MAX_PIXELS.
     """
     data = np.frombuffer(read_bytes(path), np.uint8)
-    _check_pixels(path, data)
+    orientation = _read_header(path, data)
     image = None
     if data.size and not _is_truncated(data):
         try:
@@ -78,21 +78,7 @@ def read_image(path: str | Path) -> np.ndarray:
             image = _decode_with_pillow(path, data)
     if image is None:
         raise InputError(f"{path}: expected an image, got {_describe(data)}")
-    return _orient(image, data)
-
-
-def _check_pixels(path: str | Path, data: np.ndarray) -> None:
-    """Check the size in the header of a file's content; nothing is known of formats that PIL cannot read.
-
-    Raises:
-        InputError: more than MAX_PIXELS.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as header:
-            width, height = header.size
-    except Exception:  # PIL raises many types on damaged headers
-        return
-    check_size(path, width, height)
+    return _orient(image, orientation)
 
 
 def check_size(path: str | Path, width: float, height: float) -> None:
@@ -105,14 +91,23 @@ def check_size(path: str | Path, width: float, height: float) -> None:
         raise InputError(f"{path}: expected at most {MAX_PIXELS:,} pixels, got {width:.0f}x{height:.0f}")
 
 
-def _orient(image: np.ndarray, data: np.ndarray) -> np.ndarray:
-    """Rotate and mirror decoded pixels by the EXIF orientation of the file's content, as `image_size` reads it."""
-    try:
-        with Image.open(io.BytesIO(data)) as header:
-            # OpenCV and PIL have rotated TIFF files already.
-            orientation = 1 if isinstance(header, TiffImagePlugin.TiffImageFile) else _orientation(header)
-    except Exception:  # PIL raises many types on damaged headers; OpenCV has read the image anyway
-        return image
+def _read_header(path: str | Path, data: np.ndarray) -> int:
+    """Check the size in the header of a file's content, and return the orientation that decoding has to apply.
+
+    Raises:
+        InputError: more than MAX_PIXELS.
+    """
+    orientation, size = 1, (0, 0)
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as header:  # many types on damaged headers
+        size = header.size
+        if not isinstance(header, TiffImagePlugin.TiffImageFile):  # OpenCV and PIL rotate TIFF files themselves
+            orientation = _orientation(header)
+    check_size(path, *size)
+    return orientation
+
+
+def _orient(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Rotate and mirror decoded pixels by an EXIF orientation."""
     if orientation in _ROTATED:
         image = cv2.transpose(image)
     return cv2.flip(image, _FLIPS[orientation]) if orientation in _FLIPS else image
