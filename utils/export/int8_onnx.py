@@ -14,11 +14,10 @@ import numpy as np
 import onnx
 
 from utils.export.calibration import LEVELS, observe
-from utils.export.onnx_export import INPUT, OUTPUTS
 from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
 from utils.optional import require
 from utils.postprocess import Anchors, Predictions
-from utils.runtimes.onnx_runtime import create_session
+from utils.runtimes.onnx_runtime import INPUT, OUTPUTS, create_session
 
 INT8_MIN_OPSET = 13  # the first with one scale per channel
 

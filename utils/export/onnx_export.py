@@ -13,13 +13,11 @@ import torch
 from utils.export.graph import ActivatedDetector, EndToEndDetector
 from utils.optional import require
 from utils.runtimes.model_info import ModelInfo
-from utils.runtimes.onnx_runtime import DETECTIONS
+from utils.runtimes.onnx_runtime import DETECTIONS, INPUT, OUTPUTS
 
 if TYPE_CHECKING:
     import onnx
 
-INPUT = "images"
-OUTPUTS = ("stride16", "stride32")
 PURPOSE = "exporting to ONNX"
 
 

@@ -15,7 +15,7 @@ from utils.postprocess import MAX_DETECTIONS, detect
 from utils.runtimes.model_info import ModelInfo
 from utils.weights.description import ModelDescription
 
-MAX_BATCHES_AT_ONCE = 16  # of exported models, which need about 20 MB each
+MAX_EXPORTED_AT_ONCE = 16  # batches of exported models, each of which needs about 20 MB each
 
 
 class Timing(NamedTuple):
@@ -114,7 +114,7 @@ class ExportedRuntime(Runtime):
     def __init__(self, info: ModelInfo) -> None:
         self.info, self.precision = info, info.precision
         self.device_name = cpu_name(1)
-        self.batches_at_once = min(MAX_BATCHES_AT_ONCE, torch.get_num_threads())
+        self.batches_at_once = min(MAX_EXPORTED_AT_ONCE, torch.get_num_threads())
 
     def set_threads(self, count: int) -> None:
         self.device_name = cpu_name(count)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model import STRIDES
 from utils.config import MAX_COUNT
 from utils.errors import InputError
 from utils.files import parse_json, read_text
@@ -52,6 +53,12 @@ class ModelInfo(ModelDescription):
         "precision": (" or ".join(PRECISIONS), PRECISIONS.__contains__),
         "weights_sha256": ("a SHA-256", lambda value: isinstance(value, str) and 0 < len(value.strip()) <= 64),
     }
+
+    @property
+    def map_shapes(self) -> list[tuple[int, int, int]]:
+        """Rows, columns and values per cell of the output of each scale."""
+        values = 5 * self.anchor_num + self.classes
+        return [(self.height // stride, self.width // stride, values) for stride in STRIDES]
 
     def to_dict(self, input_name: str, output_names: Sequence[str], **extra: object) -> dict[str, object]:
         """Return values that JSON can hold; `extra` are additional entries."""

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import torch
 
-from model import STRIDES
 from model.detector import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
@@ -83,9 +82,7 @@ def check_files(path: Path, info: ModelInfo) -> None:
         InputError: NCNN cannot run them, or the outputs do not have the shape that the description implies.
     """
     found = check_network(path, read_model(path, bin_path(path)), (info.width, info.height))
-    channels = 5 * info.anchor_num + info.classes
-    shapes = [(info.height // stride, info.width // stride, channels) for stride in STRIDES]
-    expected = dict(zip(OUTPUTS, shapes, strict=True))
+    expected = dict(zip(OUTPUTS, info.map_shapes, strict=True))
     if found != expected:
         raise InputError(f"{path}: expected outputs of the shapes {expected}, got {found}")
 

@@ -24,7 +24,7 @@ _MAX_LAYERS = 1000  # NCNN calls itself once per layer
 _MAX_CHANNELS, _MAX_KERNEL, _MAX_STRIDE, _MAX_PAD, _MAX_SCALE = 2**16, 16, 8, 15, 8
 INPUT = "in0"  # name of the blob
 _INTEGER, _FLOAT = re.compile(r"-?[0-9]{1,9}"), re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?(e[+-]?[0-9]{1,2})?")
-_EQUAL_PART = -233  # in the sizes of a Slice: an equal part of what is left
+_EQUAL_PART = -233  # in the sizes of a Slice: divide the remaining channels equally
 _RELU, _SIGMOID = 1, 4  # activations in a convolution
 
 

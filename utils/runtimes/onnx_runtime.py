@@ -18,6 +18,7 @@ from utils.runtimes.model_info import ModelInfo
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+INPUT, OUTPUTS = "images", ("stride16", "stride32")
 DETECTIONS = "detections"  # output of a model that includes NMS
 
 
@@ -44,6 +45,20 @@ class OnnxRuntime(ExportedRuntime):
         self.one_by_one = model_input.shape[0] == 1
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.includes_nms = self.outputs == [DETECTIONS]
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        """Check that the shapes of the inputs and outputs are those that the description implies.
+
+        Raises:
+            InputError: one is not.
+        """
+        info, session = self.info, self.session
+        expected = {INPUT: (3, info.height, info.width)}
+        expected |= {DETECTIONS: (6,)} if self.includes_nms else dict(zip(OUTPUTS, info.map_shapes, strict=True))
+        found = {value.name: tuple(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+        if found.keys() != expected.keys() or not all(_ends_with(found[name], expected[name]) for name in expected):
+            raise InputError(f"{info.path}: expected inputs and outputs of the shapes {expected}, got {found}")
 
     def set_threads(self, count: int) -> None:
         super().set_threads(count)
@@ -84,6 +99,14 @@ class OnnxRuntime(ExportedRuntime):
         if classes is not None:
             kept = [rows[torch.isin(rows[:, 5].long(), torch.as_tensor(classes))] for rows in kept]
         return [rows[:max_det] for rows in kept]
+
+
+def _ends_with(shape: tuple[int | str | None, ...], sides: tuple[int, ...]) -> bool:
+    """Return whether a shape ends with these sides; a side that is not fixed is a name or None and fits any."""
+    last = shape[-len(sides) :]
+    return len(last) == len(sides) and all(
+        side == length or not isinstance(side, int) for side, length in zip(last, sides, strict=True)
+    )
 
 
 def create_session(model: str | bytes, threads: int = 1) -> InferenceSession:
