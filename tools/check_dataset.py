@@ -51,5 +51,5 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--workers", type=cli.thread_count, help="processes that decode images; default: one per core"
     )
-    arguments.add_argument("--seed", type=int, default=0, help="seed that selects the images of the mosaic")
+    arguments.add_argument("--seed", type=cli.natural_int, default=0, help="seed that selects the images of the mosaic")
     cli.run(arguments, main)

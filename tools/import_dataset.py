@@ -78,7 +78,7 @@ if __name__ == "__main__":
         "to them (under labels/ if they are under images/ or JPEGImages/) unless they are there; auto: in-place if all "
         "labels are there, else link",
     )
-    add("--seed", type=int, default=0, help="seed of the split and of the anchors")
+    add("--seed", type=cli.natural_int, default=0, help="seed of the split and of the anchors")
     add("--width", type=cli.positive_int, default=352, help="input width of the network, in pixels")
     add("--height", type=cli.positive_int, default=352, help="input height of the network, in pixels")
     cli.run(parser, main)

@@ -134,7 +134,7 @@ def _parse_values(values: list[str], classes: int | None) -> tuple[float, list[f
         raise ValueError(f'expected "class cx cy w h", got {len(values)} value{"s" if len(values) != 1 else ""}')
     class_id, *row = (_parse_number(value) for value in values)
     if class_id != int(class_id) or not 0 <= class_id < (MAX_CLASSES if classes is None else classes):
-        limit = f"0…{classes - 1}" if classes is not None else "0 or more"
+        limit = f"0…{classes - 1}" if classes is not None else "0 or more" if class_id < MAX_CLASSES else "below 2^24"
         raise ValueError(f"expected class {limit}, got {values[0]}")
     if len(row) == 5 and not 0 <= row[4] <= 1:
         raise ValueError(f"expected a score 0…1 as the sixth value, got {values[5]}")

@@ -75,8 +75,8 @@ class ModelDescription:
         "format": (str(FORMAT), lambda value: value == FORMAT),
         "model_name": ("a name", _is_text),
         "names": ("class names", _are_names),
-        "width": (f"a multiple of {SIZE_MULTIPLE}", _is_size),
-        "height": (f"a multiple of {SIZE_MULTIPLE}", _is_size),
+        "width": (f"a multiple of {SIZE_MULTIPLE}, at most {MAX_SIZE}", _is_size),
+        "height": (f"a multiple of {SIZE_MULTIPLE}, at most {MAX_SIZE}", _is_size),
         "anchors": (f"{SCALES} lists of (width, height) pairs, equally long", _are_anchors),
     }
 
