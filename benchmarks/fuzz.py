@@ -16,6 +16,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from utils import cli
@@ -51,7 +53,7 @@ def main(options):
     failures = 0
     print(f"seed {options.seed}")
     for kind in options.kind or KINDS:
-        outcome = fuzz(kind, options.count or KINDS[kind][2], options.seed)
+        outcome = fuzz(kind, options.count or KINDS[kind].count, options.seed)
         failures += len(outcome["failures"])
         counts = (outcome["accepted"], outcome["refused"], len(outcome["failures"]))
         rows.append([kind, *map(str, (sum(counts), *counts)), f"{outcome['slowest']:.2f}", f"{outcome['memory']:.0f}"])
@@ -65,14 +67,15 @@ def fuzz(kind, count, seed, corpus=CORPUS):
     """Read the corpus of a kind and `count` changed files; return {"accepted", "refused", "failures", …}."""
     from tqdm import tqdm
 
-    make, read, _ = KINDS[kind]
+    file_kind = KINDS[kind]
     outcome = {"accepted": 0, "refused": 0, "failures": [], "slowest": 0.0, "memory": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        inputs = Inputs(make(folder), [path.read_bytes() for path in sorted((corpus / kind).glob("*"))], count, seed)
+        kept = [path.read_bytes() for path in sorted((corpus / kind).glob("*"))]
+        inputs = Inputs(file_kind.make(folder), kept, count, seed)
         with tqdm(desc=kind, total=inputs.total, disable=None) as bar:
             while inputs.number < inputs.total:
-                _read_in_child(folder, read, inputs, outcome, bar)
+                _read_in_child(file_kind.read, folder / file_kind.file, inputs, outcome, bar)
     outcome["failures"] = [(_keep(corpus / kind, content), problem) for content, problem in outcome["failures"]]
     return outcome
 
@@ -91,13 +94,13 @@ class Inputs:
         return change(self.contents, self.generator)
 
 
-def _read_in_child(folder, read, inputs, outcome, bar):
+def _read_in_child(read, path, inputs, outcome, bar):
     """Read files in a forked process until it ends."""
     receiver, sender = os.pipe()
     process = os.fork()
     if not process:
         os.close(receiver)
-        _run_child(folder, read, inputs, sender)
+        _run_child(read, path, inputs, sender)
     os.close(sender)
     # This process takes the same inputs, to know which one has failed.
     with os.fdopen(receiver, encoding="utf-8") as lines:
@@ -118,7 +121,7 @@ def _read_in_child(folder, read, inputs, outcome, bar):
         bar.update()
 
 
-def _run_child(folder, read, inputs, sender):
+def _run_child(read, path, inputs, sender):
     """Read the remaining files and write one line per file to `sender`; never returns."""
 
     def stop(*_):
@@ -132,7 +135,7 @@ def _run_child(folder, read, inputs, sender):
     while inputs.number < inputs.total:
         content = inputs.next()
         started = time.perf_counter()
-        result, problem = read_one(read, folder, content)
+        result, problem = read_one(read, path, content)
         seconds, memory = time.perf_counter() - started, _peak_memory() - base
         if memory > MAX_BYTES:
             result, problem = "failure", f"{memory / 2**20:.0f} MiB of memory"
@@ -143,13 +146,14 @@ def _run_child(folder, read, inputs, sender):
     os._exit(0)
 
 
-def read_one(read, folder, content):
+def read_one(read, path, content):
     """Read one content; return "accepted", "refused" or "failure", and the problem."""
     from utils.errors import InputError, RunError
 
     try:
+        path.write_bytes(content)
         signal.alarm(MAX_SECONDS)
-        read(folder, content)
+        read(path)
     except (InputError, RunError) as error:
         if "\n" in str(error) or len(str(error)) > MAX_MESSAGE:
             return "failure", f"an error of several lines or more than {MAX_MESSAGE:,} characters"
@@ -197,9 +201,6 @@ def _keep(folder, content):
     return path
 
 
-# The kinds: `make(folder)` writes what a file needs and returns valid contents; `read(folder, content)` reads one.
-
-
 def write_images(folder):
     """Write four small images with labels, and a list of them."""
     import cv2
@@ -223,12 +224,10 @@ def make_labels(folder):
     ]
 
 
-def read_labels(folder, content):
+def read_labels(path):
     from utils.dataset.labels import parse_labels
     from utils.files import read_text
 
-    path = folder / "labels.txt"
-    path.write_bytes(content)
     labels = parse_labels(read_text(path), 2).labels
     assert ((labels[:, 1:] >= 0) & (labels[:, 1:] <= 1)).all(), "labels outside the image"
 
@@ -238,11 +237,9 @@ def make_lists(folder):
     return [(folder / "list.txt").read_bytes(), b"# images\nimages\\0.png\n\n./images/1.png\nmissing.jpg\n"]
 
 
-def read_list(folder, content):
+def read_list(path):
     from utils.dataset.lists import list_images
 
-    path = folder / "changed.txt"
-    path.write_bytes(content)
     list(list_images(path))
 
 
@@ -255,11 +252,9 @@ def make_data(folder):
     return [text.encode()]
 
 
-def read_data(folder, content):
+def read_data(path):
     from utils.config import read_config
 
-    path = folder / "changed.data"
-    path.write_bytes(content)
     read_config(path)
 
 
@@ -278,25 +273,9 @@ def make_coco(folder):
     return [json.dumps(content).encode(), json.dumps(content, indent=1).encode()]
 
 
-def import_file(folder, content, name):
-    """Import annotations as tools/import_dataset.py does."""
-    import shutil
-
-    from utils.convert.importer import import_dataset
-    from utils.convert.options import ImportOptions
-
-    (folder / name).write_bytes(content)
-    output = folder / "out"
-    shutil.rmtree(output, ignore_errors=True)
-    import_dataset(ImportOptions(source=folder / name, output=output, images=folder / "images"))
-
-
-def read_coco(folder, content):
-    import_file(folder, content, "changed.json")
-
-
 def make_voc(folder):
     write_images(folder)
+    (folder / "voc").mkdir()
     box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>12</xmax><ymax>11</ymax></bndbox>"
     text = (
         "<annotation><filename>0.png</filename><size><width>32</width><height>24</height><depth>3</depth></size>"
@@ -305,16 +284,16 @@ def make_voc(folder):
     return [text.encode(), f"<?xml version='1.0'?>\n{text}".encode()]
 
 
-def read_voc(folder, content):
+def import_annotations(path):
+    """Import a COCO file, or the folder of a VOC file, as tools/import_dataset.py does."""
     import shutil
 
     from utils.convert.importer import import_dataset
     from utils.convert.options import ImportOptions
 
-    (folder / "voc").mkdir(exist_ok=True)
-    (folder / "voc" / "0.xml").write_bytes(content)
+    source, folder = (path.parent, path.parents[1]) if path.suffix == ".xml" else (path, path.parent)
     shutil.rmtree(folder / "out", ignore_errors=True)
-    import_dataset(ImportOptions(source=folder / "voc", output=folder / "out", images=folder / "images"))
+    import_dataset(ImportOptions(source=source, output=folder / "out", images=folder / "images"))
 
 
 def make_yaml(folder):
@@ -326,87 +305,87 @@ def make_yaml(folder):
     ]
 
 
-def read_yaml(folder, content):
+def read_yaml(path):
     from utils.convert.yolo_files import read_description
 
-    path = folder / "changed.yaml"
-    path.write_bytes(content)
     read_description(path)
 
 
 def make_cache(folder):
     from utils.dataset.index import load_index
-    from utils.dataset.index_cache import cache_path
 
     write_images(folder)
     load_index(folder / "list.txt")
-    return [cache_path(folder / "list.txt").read_bytes()]
+    return [(folder / "list.txt.cache").read_bytes()]
 
 
-def read_cache(folder, content):
+def read_cache(path):
     from utils.dataset.index import load_index
-    from utils.dataset.index_cache import cache_path
 
-    path = cache_path(folder / "list.txt")
-    path.write_bytes(content)
-    index = load_index(folder / "list.txt", 2)
+    index = load_index(path.with_suffix(""), 2)
     assert [len(labels) for labels in index.labels] == [1] * 4, "other labels than those in the files"
 
 
 @functools.cache
 def exported():
-    """Return {suffix: content} of the files of an exported model."""
+    """Return {name: content} of the files of an exported model."""
     from utils.export.exporter import ExportOptions, export
 
     weights = str(PROJECT / "modelzoo" / "shapes-352.pth")
     with tempfile.TemporaryDirectory() as folder:
         list(export(None, ExportOptions(weights=weights, output=str(Path(folder, "model.onnx")), ncnn="fp16")))
-        return {path.name.removeprefix("model"): path.read_bytes() for path in Path(folder).iterdir()}
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-def make_model(folder, suffix):
-    for name, content in exported().items():
-        (folder / f"model{name}").write_bytes(content)
-    return [exported()[suffix]]
+def make_model(folder, name):
+    for other, content in exported().items():
+        (folder / other).write_bytes(content)
+    return [exported()[name]]
 
 
-def read_model(folder, content, suffix):
-    import shutil
-
+def run_model(path):
+    """Load an exported model, one of whose files is `path`, and run it on a black image."""
     import numpy as np
 
     from utils.runtimes.loading import load_runtime
 
-    for name in exported():
-        target = folder / f"changed{name}"
-        if name == suffix:
-            target.write_bytes(content)
-        elif not target.exists() or target.stat().st_size != (folder / f"model{name}").stat().st_size:
-            shutil.copy(folder / f"model{name}", target)
-    runtime = load_runtime(folder / ("changed.onnx" if suffix == ".onnx" else "changed.ncnn.param"))
+    runtime = load_runtime(path if path.suffix == ".onnx" else path.with_name("model.ncnn.param"))
     runtime.predict(np.zeros((1, runtime.info.height, runtime.info.width, 3), np.uint8), 0.3, 0.4)
 
 
-def model_kind(suffix, count):
-    return (
-        lambda folder: make_model(folder, suffix),
-        lambda folder, content: read_model(folder, content, suffix),
-        count,
-    )
+@dataclass(frozen=True)
+class Kind:
+    """A kind of files.
+
+    Args:
+        file: path of the file in a folder.
+        make: writes what the file needs into a folder, and returns valid contents.
+        read: reads the file at a path.
+        count: changed files that are read by default.
+    """
+
+    file: str
+    make: Callable
+    read: Callable
+    count: int = 10_000
+
+
+def model_kind(name, count):
+    return Kind(name, functools.partial(make_model, name=name), run_model, count)
 
 
 KINDS = {
-    "labels": (make_labels, read_labels, 100_000),
-    "list": (make_lists, read_list, 10_000),
-    "data": (make_data, read_data, 10_000),
-    "coco": (make_coco, read_coco, 10_000),
-    "voc": (make_voc, read_voc, 10_000),
-    "yaml": (make_yaml, read_yaml, 10_000),
-    "cache": (make_cache, read_cache, 10_000),
-    "json": model_kind(".json", 10_000),
-    "param": model_kind(".ncnn.param", 10_000),
-    "bin": model_kind(".ncnn.bin", 2_000),
-    "onnx": model_kind(".onnx", 2_000),
+    "labels": Kind("labels.txt", make_labels, read_labels, 100_000),
+    "list": Kind("changed.txt", make_lists, read_list),
+    "data": Kind("changed.data", make_data, read_data),
+    "coco": Kind("changed.json", make_coco, import_annotations),
+    "voc": Kind("voc/0.xml", make_voc, import_annotations),
+    "yaml": Kind("changed.yaml", make_yaml, read_yaml),
+    "cache": Kind("list.txt.cache", make_cache, read_cache),
+    "json": model_kind("model.json", 10_000),
+    "param": model_kind("model.ncnn.param", 10_000),
+    "bin": model_kind("model.ncnn.bin", 2_000),
+    "onnx": model_kind("model.onnx", 2_000),
 }
 
 

@@ -28,9 +28,9 @@ def test_files_are_accepted_or_refused(kind, tmp_path):
     assert outcome["refused"] > 0 or kind == "cache"  # odd caches are rebuilt
 
 
-def read(folder, content):
+def read(path):
     """Fail in the way that the content tells."""
-    action = content[:1]
+    action = path.read_bytes()[:1]
     if action == b"r":
         raise InputError("refused")
     if action == b"l":
@@ -48,7 +48,7 @@ def read(folder, content):
 def test_each_failure_is_seen_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(fuzz, "MAX_SECONDS", 1)
     monkeypatch.setattr(fuzz, "MAX_BYTES", 2**28)
-    monkeypatch.setitem(fuzz.KINDS, "test", (lambda folder: [b"valid"], read, 0))
+    monkeypatch.setitem(fuzz.KINDS, "test", fuzz.Kind("file", lambda folder: [b"valid"], read))
     corpus = tmp_path / "test"
     corpus.mkdir()
     for action in "abhklmrz":
