@@ -2,9 +2,10 @@
 
     python3 benchmarks/busy.py --data data/mask.data --weights modelzoo/mask-352.pth model.onnx model.ncnn.param
 
-Each measurement is a process of its own, in turns: quiet and busy, with this project's settings and with OpenMP's
-default spinning on all cores. The competing processes compute without pause. A process with as many threads as there
-are cores should get cores / (cores + competing processes) of its speed on a quiet machine; half of that is the goal.
+Each measurement runs in its own process. The four cases alternate: with and without competing processes, and with this
+project's settings and with OpenMP's default spinning on all cores. The competing processes never sleep. A process with
+one thread per core should reach cores / (cores + competing processes) of its speed on a quiet machine; the goal is half
+of that.
 """
 
 import os
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from utils import cli
 
-SETTINGS = {"here": {}, "default spinning": {"GOMP_SPINCOUNT": "300000"}}  # the number is libgomp's default
+HERE, SPINNING = "here", "default spinning"
+DEFAULT_SPIN_COUNT = "300000"  # of libgomp
 COMPETITOR = "while True: pass"
 
 
@@ -45,13 +47,13 @@ def main(options):
     for weights in options.weights:
         tasks[f"evaluation, {Path(weights).name}"] = (evaluate, weights, options.data)
         tasks[f"frames, {Path(weights).name}"] = (detect_frames, weights, options.data, options.frames)
-    cases = [(setting, competing) for setting in SETTINGS for competing in (0, options.competing)]
+    cases = [(setting, competing) for setting in (HERE, SPINNING) for competing in (0, options.competing)]
     rates = {task: {case: [] for case in cases} for task in tasks}
     turns = [(task, case) for _ in range(options.repeats) for task in tasks for case in cases]
     for task, case in tqdm(turns, disable=None):
         setting, competing = case
         with competitors(competing):
-            rates[task][case].append(run_alone(SETTINGS[setting], *tasks[task]))
+            rates[task][case].append(run_alone(setting, *tasks[task]))
     measured = {task: summarize(by_case, options.competing) for task, by_case in rates.items()}
     for task, values in measured.items():
         print(task)
@@ -64,8 +66,8 @@ def main(options):
 def summarize(rates, competing):
     """Return {name: value} from the images/s {(setting, competing processes): [per round]} of a task."""
     medians = {case: statistics.median(values) for case, values in rates.items()}
-    quiet, busy = medians["here", 0], medians["here", competing]
-    spinning = [medians["default spinning", count] for count in (0, competing)]
+    quiet, busy = medians[HERE, 0], medians[HERE, competing]
+    spinning = [medians[SPINNING, count] for count in (0, competing)]
     return {
         "quiet, images/s": quiet,
         "busy, images/s": busy,
@@ -88,22 +90,21 @@ def competitors(count):
             process.wait()
 
 
-def run_alone(environment, function, *arguments):
-    """Call a function in a new process with these environment variables, and return its result."""
+def run_alone(setting, function, *arguments):
+    """Call `function(setting, …)` in a new process with this setting of OpenMP, and return its result."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    before = {key: os.environ.get(key) for key in environment}
-    os.environ.update(environment)
+    before = os.environ["GOMP_SPINCOUNT"]  # set by utils.cli
+    os.environ["GOMP_SPINCOUNT"] = DEFAULT_SPIN_COUNT if setting == SPINNING else before
     try:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            return pool.submit(function, *arguments).result()
+            return pool.submit(function, setting, *arguments).result()
     finally:
-        for key, value in before.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
+        os.environ["GOMP_SPINCOUNT"] = before
 
 
-def train(data, steps):
+def train(_, data, steps):
     """Return images/s of training, after a warm-up."""
     from train_throughput import measure, new_detector
 
@@ -119,7 +120,7 @@ def train(data, steps):
     return steps * loaded.batches.batch_size / sum(seconds.values())
 
 
-def evaluate(weights, data):
+def evaluate(_, weights, data):
     """Return images/s of detection on the val list, with the images in the system's cache."""
     from utils.config import read_config
     from utils.dataset.index import open_list
@@ -134,7 +135,7 @@ def evaluate(weights, data):
     return len(index) / (time.perf_counter() - start)
 
 
-def detect_frames(weights, data, count):
+def detect_frames(setting, weights, data, count):
     """Return images/s of test.py on frames in memory."""
     import torch
 
@@ -148,7 +149,7 @@ def detect_frames(weights, data, count):
     detector = FrameDetector(
         load_runtime(weights, config, "cpu"), (config.width, config.height), Thresholds(0.3, 0.4, 300)
     )
-    if os.environ.get("GOMP_SPINCOUNT") == SETTINGS["default spinning"]["GOMP_SPINCOUNT"]:
+    if setting == SPINNING:
         detector.runtime.set_threads(torch.get_num_threads())
     else:
         choose_threads(detector, torch.get_num_threads())

@@ -3,8 +3,10 @@
     python3 benchmarks/kill.py
     python3 benchmarks/kill.py --kills 8 --seed 3
 
-A killed run must end with bit-equal weights and optimizer state, and leave no unfinished file. The runs are short:
-three epochs on drawn shapes of 64x64 pixels, evaluated after each epoch and saved after each step.
+A killed run must end with the same tensors in its .pth files, bit for bit, and the same results.csv and file names, and
+leave no unfinished file. The runs are short: three epochs on drawn shapes of 64x64 pixels, evaluated after each epoch
+and saved after each step. A run that is killed before its first checkpoint is started anew, in empty folders weights/
+and runs/.
 """
 
 import os
@@ -48,22 +50,25 @@ def main(options):
     from utils.text import align_columns
 
     generator = random.Random(options.seed)
-    rows, failed = [["settings", "kills", "runs", "equal", "problems"]], False
+    rows, failed = [["settings", "kills", "early", "runs", "equal", "problems"]], False
     with tempfile.TemporaryDirectory() as folder, tqdm(total=options.kills, unit="kill", disable=None) as bar:
-        data = write_data(Path(folder))
+        data = Path(folder, "data")
+        write_data(data)
         for number, (name, arguments) in enumerate(CASES.items()):
             kills = options.kills // len(CASES) + (number < options.kills % len(CASES))
             if kills:
-                runs, problems = campaign(data, arguments, kills, generator, bar)
+                early, runs = campaign(data, arguments, kills, generator, bar)
+                problems = [f"run {index}: {problem}" for index, found in enumerate(runs, 1) for problem in found]
                 failed |= bool(problems)
-                rows.append([name, str(kills), str(runs), str(runs - len(problems)), "; ".join(problems) or "none"])
+                counts = (kills, early, len(runs), runs.count([]))
+                rows.append([name, *map(str, counts), "; ".join(problems) or "none"])
     print(f"seed {options.seed}")
-    print(align_columns(rows, left=(0, 4)))
+    print(align_columns(rows, left=(0, 5)))
     return int(failed)
 
 
 def write_data(folder):
-    """Draw a small set of shapes and write a .data file; return its path."""
+    """Draw a small set of shapes and write a .data file, small.data."""
     from utils.dataset.shapes import make_shapes
 
     make_shapes(folder / "shapes", train=24, val=8)
@@ -73,37 +78,53 @@ def write_data(folder):
     keys = [line.partition("=")[0].strip() for line in lines]
     lines = [f"{key}={changes[key]}" if key in changes else line for key, line in zip(keys, lines, strict=True)]
     (folder / "small.data").write_text("\n".join(lines), encoding="utf-8")
-    return folder / "small.data"
 
 
 def campaign(data, arguments, kills, generator, bar):
-    """Make runs with these arguments and kill them `kills` times; return (count of runs, their problems)."""
-    whole = Path(tempfile.mkdtemp(dir=data.parent))
+    """Make runs with these arguments and kill them `kills` times.
+
+    Returns:
+        How many kills came before the first checkpoint, and per run a list of its problems.
+    """
+    whole = new_folder(data)
     started = time.monotonic()
-    finish(start(whole, "--data", data, *arguments, "--save-interval", "0"))
+    problem = finish(start(whole, *arguments))
+    if problem:
+        bar.update(kills)
+        return 0, [[problem]]
     seconds = max(0.5, time.monotonic() - started - START_SECONDS)
-    problems, runs = [], 0
+    early, runs = 0, []
     while kills:
-        folder = Path(tempfile.mkdtemp(dir=data.parent))
-        runs += 1
+        folder = new_folder(data)
         while True:
-            if any(path.stat().st_size for path in folder.glob("weights/*-last.pth")):
-                process = start(folder, "--resume")
-            else:  # also if the run was killed before its first checkpoint
-                shutil.rmtree(folder)
-                folder.mkdir()
-                process = start(folder, "--data", data, *arguments, "--save-interval", "0")
-            if kills and kill(process, generator, seconds):
-                kills -= 1
-                bar.update()
-            else:
-                finish(process)
+            resumed = any(path.stat().st_size for path in folder.glob("weights/*-last.pth"))
+            if (
+                not resumed
+            ):  # the run was killed before its first checkpoint: start anew, with what is left of its cache
+                for name in ("weights", "runs"):
+                    shutil.rmtree(folder / name, ignore_errors=True)
+            process = start(folder, *(["--resume"] if resumed else arguments))
+            if not kills or not kill(process, generator, seconds):
+                problem = finish(process)
                 break
-        problems += compare(whole, folder)
-    return runs, problems
+            kills -= 1
+            bar.update()
+            early += not any(path.stat().st_size for path in folder.glob("weights/*-last.pth"))
+            age_unfinished(folder / "data" / "shapes")
+        runs.append([problem] if problem else compare(whole, folder))
+    return early, runs
+
+
+def new_folder(data):
+    """Create a folder for a run with its own copy of the data, so that it also writes the cache."""
+    folder = Path(tempfile.mkdtemp(dir=data.parent))
+    shutil.copytree(data, folder / "data", ignore=shutil.ignore_patterns("*.cache", "*.npy"))
+    return folder
 
 
 def start(folder, *arguments):
+    if "--resume" not in arguments:
+        arguments = ("--data", "data/small.data", "--save-interval", "0", *arguments)
     command = [sys.executable, PROJECT / "train.py", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(list(map(str, command)), cwd=folder, env=ENVIRONMENT, **pipes)
@@ -125,26 +146,29 @@ def kill(process, generator, seconds):
     return running
 
 
+def age_unfinished(folder):
+    """Make unfinished caches old: the next run removes only those that no process can still be writing."""
+    from utils.files import unfinished_files
+
+    for path, _ in unfinished_files(folder):
+        os.utime(path, (0, 0))
+
+
 def finish(process):
-    """Wait for a run to end.
-
-    Raises:
-        RunError: it fails.
-    """
-    from utils.errors import RunError
-
+    """Wait for a run to end; return what went wrong, or None."""
     output = process.communicate()[0]
-    if process.returncode:
-        raise RunError(f"train.py ended with status {process.returncode}: {output[-300:]}")
+    return f"status {process.returncode}: {output[-300:]}" if process.returncode else None
 
 
 def compare(whole, folder):
     """Describe how the files of a killed run differ from those of a run that was left alone."""
     import torch
 
-    problems = []
-    names = {path.relative_to(whole) for path in whole.rglob("*") if not path.name.startswith("events")}
-    found = {path.relative_to(folder) for path in folder.rglob("*") if not path.name.startswith("events")}
+    from utils.files import unfinished_files
+
+    places = [path for path in folder.rglob("*") if path.is_dir()]
+    problems = [f"{path} is left" for place in places for path, _ in unfinished_files(place)]
+    names, found = files_of(whole), files_of(folder)
     if names != found:
         problems.append(f"other files: {', '.join(sorted(map(str, names ^ found)))}")
     for name in sorted(names & found):
@@ -152,11 +176,29 @@ def compare(whole, folder):
             one, other = (torch.load(parent / name, weights_only=True) for parent in (whole, folder))
             if not is_equal(one, other):
                 problems.append(f"{name} differs")
+        elif name.suffix == ".csv" and without_times(whole / name) != without_times(folder / name):
+            problems.append(f"{name} differs")
+        elif not (folder / name).stat().st_size:
+            problems.append(f"{name} is empty")
     return problems
 
 
+def files_of(folder):
+    """Paths in a run's folder, except data and the files of TensorBoard, of which each process writes its own."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return {path for path in paths if path.parts[0] != "data" and not path.name.startswith("events")}
+
+
+def without_times(path):
+    """Rows of results.csv without the speed."""
+    import csv
+
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{key: text for key, text in row.items() if key != "images_per_second"} for row in csv.DictReader(file)]
+
+
 def is_equal(one, other):
-    """Compare all tensors in nested dicts and lists, bit for bit."""
+    """Compare all tensors in nested dicts and lists, bit for bit; other values may be paths and times."""
     import torch
 
     if isinstance(one, torch.Tensor):
