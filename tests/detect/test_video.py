@@ -1,6 +1,5 @@
 """Frames of videos, cameras and streams: rates, damaged files, and streams that stop and are opened again."""
 
-import contextlib
 import struct
 
 import cv2
@@ -193,5 +192,5 @@ def test_a_header_that_lies_about_the_size(tmp_path):
     content, size = path.read_bytes(), struct.pack("<ii", 64, 48)
     assert size in content
     path.write_bytes(content.replace(size, struct.pack("<ii", 100_000, 100_000)))
-    with open_source(str(path)) as source, contextlib.suppress(InputError):
+    with open_source(str(path)) as source:
         assert [frame.image.shape for frame in source] == [(48, 64, 3)]

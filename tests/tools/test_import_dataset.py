@@ -156,13 +156,13 @@ def test_labels_are_not_written_through_links(run_script, tmp_path, linked):
 def test_a_linked_folder_of_images_is_written_next_to_the_link(run_script, tmp_path):
     write_coco(tmp_path)
     (tmp_path / "photos").mkdir()
-    (tmp_path / "images").rename(tmp_path / "pictures")
-    (tmp_path / "photos/images").symlink_to(tmp_path / "pictures")
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    (tmp_path / "photos/images").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "all.json").rename(tmp_path / "photos/all.json")
     result = run_script(SCRIPT, "photos/all.json", "--output", "out", "--place", "in-place", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "photos/labels/plain.txt").exists()
-    assert not list((tmp_path / "pictures").glob("*.txt"))
+    assert not list((tmp_path / "elsewhere").glob("*.txt"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Reading weights files of all kinds, valid and invalid, into a detector."""
 
-import contextlib
 import hashlib
 import pickle
 import re
@@ -218,9 +217,9 @@ def test_a_small_file_of_a_huge_tensor(tmp_path, detector, state):
     """A tensor with strides of 0 needs no memory until it is computed with."""
     path = tmp_path / "w.pth"
     save({**state, "output_reg_layers.weight": torch.zeros(1).expand(2**20, 2**20)}, path)
-    for load in (load_weights, load_matching):
-        with contextlib.suppress(InputError):
-            load(detector, path)
+    with pytest.raises(InputError, match="output_reg_layers.weight"):
+        load_weights(detector, path)
+    assert load_matching(detector, path) == ["output_reg_layers.weight"]
 
 
 def test_a_pickled_command_is_not_run(tmp_path, detector):
