@@ -11,6 +11,8 @@ from torchvision.ops import box_convert, box_iou
 from model.detector import DetectorOutput, ScaleOutput
 from tests.losses.test_original import ANCHORS, TARGETS, leaves, random_output
 from utils.boxes import paired_iou
+from utils.losses import pad_targets
+from utils.losses.original import OriginalLoss
 from utils.losses.simota import (
     IOU_COST,
     TOP_IOUS,
@@ -239,7 +241,22 @@ def test_any_number_of_anchors_classes_and_boxes(seed, count, anchors, classes):
             for stride in (16, 32)
         )
     )
-    sizes = (torch.rand(2, anchors, 2, generator=generator) * 90 + 4).tolist()
+    sizes = torch.rand(2, anchors, 2, generator=generator) * 90 + 4
+    sizes = tuple(tuple(map(tuple, scale)) for scale in sizes.tolist())
     candidates = find_possible_matches(random_targets(generator, count, 2, classes), sizes, (96, 96))
     losses = LOSS(output, candidates, LOSS.count(candidates))
     assert torch.isfinite(torch.stack(losses)).all()
+
+
+@pytest.mark.parametrize("loss", [LOSS, OriginalLoss(RECIPES["original"], ANCHORS)])
+def test_padding_changes_nothing(loss):
+    results = []
+    for targets in (TARGETS, pad_targets(TARGETS, 20)):
+        output = random_output()
+        prepared = loss.prepare(targets, (96, 96))
+        count = loss.count(prepared)
+        losses = loss(output, prepared, count)
+        results.append((count, torch.stack(losses), *torch.autograd.grad(losses.total, leaves(output))))
+    for padded, expected in zip(*results, strict=True):
+        torch.testing.assert_close(padded, expected)
+    assert torch.isfinite(results[1][1]).all()

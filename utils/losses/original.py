@@ -15,7 +15,7 @@ from model import STRIDES
 from model.detector import DetectorOutput
 from utils.anchors import MATCH_RATIO
 from utils.boxes import complete_iou, decode_boxes, side_ratio
-from utils.losses import Losses, constant, weighted
+from utils.losses import PADDING, Losses, constant, weighted
 from utils.postprocess import Anchors
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def match_targets(
     own = torch.ones_like(near_start[:, :1])
     reached = torch.cat((own, near_start, near_end), 1).T  # [5, M]
 
-    matched = reached[:, None] & fits  # [5, A, M]
+    matched = reached[:, None] & fits & (targets[:, 1] != PADDING)  # [5, A, M]
     cells = (centers + offsets[:, None]).floor().clamp(min=0).minimum(size - 1)  # [5, M, 2]
     boxes = torch.cat((centers - cells, sizes.expand_as(cells)), 2)
     cells = cells.long()
@@ -125,7 +125,7 @@ def match_targets(
         anchor=flat(torch.arange(len(anchors), device=targets.device)[None, :, None]),
         row=flat(cells[:, None, :, 1]),
         column=flat(cells[:, None, :, 0]),
-        label=flat(targets[None, None, :, 1].long()),
+        label=flat(targets[None, None, :, 1].long().clamp(min=0)),
         boxes=flat(boxes[:, None]),
         anchor_sizes=flat(anchors[None, :, None]),
     )

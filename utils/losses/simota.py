@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from model import STRIDES
 from model.detector import DetectorOutput
 from utils.boxes import EPSILON, complete_iou, decode_boxes, paired_iou, shape_iou, side_ratio
-from utils.losses import Losses, constant, weighted
+from utils.losses import PADDING, Losses, constant, weighted
 from utils.postprocess import Anchors
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class PossibleMatches(NamedTuple):
     strides: torch.Tensor  # [K, 1] input pixels per cell
     anchor_sizes: torch.Tensor  # [K, 2] width and height in input pixels
     boxes: torch.Tensor  # [M, 4] (cx, cy, w, h) in input pixels
-    labels: torch.Tensor  # [M] class ids
+    labels: torch.Tensor  # [M] class ids; PADDING: not a box
 
 
 class SimotaLoss:
@@ -66,7 +66,7 @@ class SimotaLoss:
 
     def count(self, prepared: PossibleMatches) -> torch.Tensor:
         """Count the boxes: [1]."""
-        return torch.tensor([float(len(prepared.labels))], device=prepared.labels.device)
+        return (prepared.labels != PADDING).sum(0, keepdim=True, dtype=torch.float32)
 
     def __call__(
         self, output: DetectorOutput, prepared: PossibleMatches, count: torch.Tensor, share: float = 1.0
@@ -83,7 +83,7 @@ class SimotaLoss:
         boxes = decode_matches(box_logits, prepared)  # [M, K, 4]
         logits = class_logits.index_select(0, prepared.cell.flatten()).view(*prepared.cell.shape, class_logits.shape[1])
         targets = prepared.boxes[:, None].expand_as(boxes)
-        labels = prepared.labels[:, None].expand_as(prepared.cell)
+        labels = prepared.labels.clamp(min=0)[:, None].expand_as(prepared.cell)
         class_losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
         iou = paired_iou(boxes.detach(), targets)
         matched = select_matches(prepared, iou, class_losses.detach(), objectness.detach())
@@ -116,7 +116,8 @@ def find_possible_matches(targets: torch.Tensor, anchors: Anchors, image_size: t
     grids = [(height // stride, width // stride) for stride in STRIDES]
     cell_counts = [rows * columns for rows, columns in grids]
     image_cells = targets[:, :1].long() * sum(cell_counts)  # [M, 1] index of the first cell of the image
-    neighbors = constant(list(itertools.product((-1, 0), repeat=2)), targets)
+    neighbors = constant(tuple(itertools.product((-1, 0), repeat=2)), targets)
+    is_box = targets[:, 1:2] != PADDING
     by_scale = []
     for scale, (scale_anchors, stride, (rows, columns)) in enumerate(zip(anchors, STRIDES, grids, strict=True)):
         column, row = ((centers / stride + 0.5).floor()[:, None] + neighbors).unbind(2)  # [M, 4] each
@@ -126,10 +127,10 @@ def find_possible_matches(targets: torch.Tensor, anchors: Anchors, image_size: t
         count = len(scale_anchors)
         by_scale.append(
             (
-                inside.repeat_interleave(count, 1),
+                _repeat_each(inside & is_box, count),
                 (cell[..., None] * count + torch.arange(count, device=targets.device)).flatten(1),
-                cell.repeat_interleave(count, 1),
-                torch.stack((column, row), 2).repeat_interleave(count, 1),
+                _repeat_each(cell, count),
+                _repeat_each(torch.stack((column, row), 2), count),
                 torch.full((1, 4 * count, 1), float(stride), device=targets.device),
                 constant(scale_anchors, targets).repeat(4, 1)[None],
             )
@@ -149,8 +150,17 @@ def find_possible_matches(targets: torch.Tensor, anchors: Anchors, image_size: t
     )
 
 
+def _repeat_each(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Repeat each value along dimension 1. Some versions of repeat_interleave wait for a CUDA device."""
+    return values.unsqueeze(2).expand(-1, -1, count, *values.shape[2:]).flatten(1, 2)
+
+
 def _allowed(inside: torch.Tensor, sizes: torch.Tensor, anchor_sizes: torch.Tensor) -> torch.Tensor:
-    """Return [M, K] bool: inside the image, and the anchor has a similar shape, or the most similar one if none has."""
+    """Return [M, K] bool: inside the image, and the anchor has a similar shape, or the most similar one if none has.
+
+    Args:
+        inside: [M, K] whether the cell is inside the image; False for padding.
+    """
     fits = inside & (side_ratio(sizes, anchor_sizes) < MAX_RATIO)
     iou = torch.where(inside, shape_iou(sizes, anchor_sizes), -1)
     nearest = inside & (iou == iou.amax(1, keepdim=True))
