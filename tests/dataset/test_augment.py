@@ -1,5 +1,7 @@
 """Augmentations: labels stay on their objects, pixels stay in range, results depend on the seed only."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from utils.dataset.augment import (
     MIN_SIDE,
     MIN_VISIBLE,
     ZOOM_RANGE,
-    flip,
-    mild_contrast_brightness,
-    place_labels,
-    zoom,
+    Change,
+    change_image,
+    change_labels,
+    flip_colour,
+    flip_zoom_colour,
 )
 
 WIDTH, HEIGHT = 96, 64
@@ -33,12 +36,18 @@ def scene(seed):
     return image, np.array(labels, np.float32)
 
 
+def augment(augmentation, image, labels, seed):
+    change = augmentation(np.random.default_rng(seed))
+    return change_image(image, change), change_labels(labels, change, (WIDTH, HEIGHT))
+
+
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS.keys() - {"flip_zoom_colour"}))
 @given(seed=st.integers(0, 10_000))
 def test_labels_stay_on_their_objects(name, seed):
     image, labels = scene(seed)
     before = image.copy()
-    out, moved = AUGMENTATIONS[name](image, labels, np.random.default_rng(seed))
+    out, moved = augment(AUGMENTATIONS[name], image, labels, seed)
+    np.testing.assert_array_equal(image, before)
     assert out.shape == before.shape
     assert out.dtype == np.uint8
     assert moved.shape == labels.shape
@@ -55,45 +64,46 @@ def test_labels_stay_on_their_objects(name, seed):
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_same_seed_gives_same_result(name):
-    results = [AUGMENTATIONS[name](*scene(1), np.random.default_rng(5)) for _ in range(2)]
+    results = [augment(AUGMENTATIONS[name], *scene(1), 5) for _ in range(2)]
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_no_labels(name):
-    out, labels = AUGMENTATIONS[name](scene(0)[0], np.zeros((0, 5), np.float32), np.random.default_rng(0))
+    out, labels = augment(AUGMENTATIONS[name], scene(0)[0], np.zeros((0, 5), np.float32), 0)
     assert out.shape == (HEIGHT, WIDTH, 3)
     assert labels.shape == (0, 5)
 
 
 def test_half_of_the_images_are_mirrored():
     image, labels = scene(3)
+    change = Change(mirrored=True)
+    np.testing.assert_array_equal(change_image(image, change), image[:, ::-1])
+    moved = change_labels(labels, change, (WIDTH, HEIGHT))
+    np.testing.assert_allclose(moved[:, 1], 1 - labels[:, 1])
+    np.testing.assert_array_equal(moved[:, [0, 2, 3, 4]], labels[:, [0, 2, 3, 4]])
     rng = np.random.default_rng(0)
-    mirrored = 0
-    for _ in range(400):
-        out, moved = flip(image, labels.copy(), rng)
-        if np.array_equal(out, image):
-            np.testing.assert_array_equal(moved, labels)
-        else:
-            mirrored += 1
-            np.testing.assert_array_equal(out, image[:, ::-1])
-            np.testing.assert_allclose(moved[:, 1], 1 - labels[:, 1])
-            np.testing.assert_array_equal(moved[:, [0, 2, 3, 4]], labels[:, [0, 2, 3, 4]])
-    assert 160 < mirrored < 240
+    assert 160 < sum(flip_colour(rng).mirrored for _ in range(400)) < 240
+
+
+def test_the_default_change_does_nothing():
+    image, labels = scene(3)
+    np.testing.assert_array_equal(change_image(image, Change()), image)
+    np.testing.assert_array_equal(change_labels(labels, Change(), (WIDTH, HEIGHT)), labels)
 
 
 def test_contrast_and_brightness_are_mild():
-    image, labels = scene(3)
+    image, _ = scene(3)
     rng = np.random.default_rng(0)
-    means = [mild_contrast_brightness(image, labels, rng)[0].mean() / image.mean() for _ in range(200)]
+    means = [change_image(image, flip_colour(rng)).mean() / image.mean() for _ in range(200)]
     assert 0 <= min(means) < 0.4
     assert 1.6 < max(means) < 2.1
 
 
 def test_original_augmentation_equals_opencv():
     image, labels = scene(3)
-    out, _ = AUGMENTATIONS["contrast_brightness"](image, labels, np.random.default_rng(7))
+    out, _ = augment(AUGMENTATIONS["contrast_brightness"], image, labels, 7)
     alpha, beta = np.random.default_rng(7).uniform(0.25, 1.75, 2)
     np.testing.assert_array_equal(out, cv2.convertScaleAbs(image, alpha=alpha, beta=beta))
 
@@ -102,7 +112,9 @@ def test_original_augmentation_equals_opencv():
 def test_zoom_keeps_labels_on_their_objects(seed):
     """The inside of a label has the brightness of its object, the outside does not, except for one blurred pixel."""
     image, labels = scene(seed)
-    out, moved = zoom(image, labels.copy(), np.random.default_rng(seed))
+    change = flip_zoom_colour(np.random.default_rng(seed))
+    change = dataclasses.replace(change, contrast=1, brightness=0)
+    out, moved = change_image(image, change), change_labels(labels, change, (WIDTH, HEIGHT))
     assert out.shape == image.shape
     for class_id, cx, cy, w, h in moved:
         x1, y1 = int(np.ceil((cx - w / 2) * WIDTH + 1)), int(np.ceil((cy - h / 2) * HEIGHT + 1))
@@ -126,7 +138,7 @@ def test_zoom_keeps_labels_on_their_objects(seed):
 )
 def test_placed_labels_are_in_the_frame_and_large_enough(center, sides, factor, offset):
     labels = np.array([[3, *center, *sides]], np.float32)
-    placed = place_labels(labels, factor, offset, (352, 352))
+    placed = change_labels(labels, Change(False, factor, *offset), (352, 352))
     low = ((np.array(center) - np.array(sides) / 2) * factor + offset).clip(0, 1)
     high = ((np.array(center) + np.array(sides) / 2) * factor + offset).clip(0, 1)
     share = (high - low).prod() / (np.prod(sides) * factor**2)

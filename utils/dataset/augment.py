@@ -1,12 +1,12 @@
 """Augmentations of training images and their labels.
 
-An augmentation is a function of (image [H, W, 3] uint8 BGR, labels [n, 5] float32 (class, cx, cy, w, h), generator)
-that returns the changed ones and may write to its arguments. The generator depends only on seed, epoch and image index.
+An augmentation draws a `Change` from a random generator, which depends only on seed, epoch and image index. The change
+is then applied to the image and to its labels. `utils.dataset.device_images` applies it to images on a GPU.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,80 +14,97 @@ from numpy.random import Generator
 
 from utils.boxes import corners
 
-Augmented = tuple[np.ndarray, np.ndarray]  # image and labels
-Augmentation = Callable[[np.ndarray, np.ndarray, Generator], Augmented]
-
 ZOOM_RANGE = (0.6, 1.6)
 MIN_VISIBLE = 0.4  # share of a box's area; boxes with less are removed
 MIN_SIDE = 2  # pixels; thinner boxes are removed
-GRAY = (114, 114, 114)
+GRAY = 114  # of the frame around a shrunk image
 
 
-def contrast_brightness(image: np.ndarray, labels: np.ndarray, rng: Generator) -> Augmented:
-    """image · α + β, α and β uniform in 0.25…1.75: the original's only augmentation (β in gray levels)."""
+@dataclass(frozen=True)
+class Change:
+    """What an augmentation does to an image, in this order. The defaults do nothing."""
+
+    mirrored: bool = False  # left and right
+    factor: float = 1.0  # enlarges or shrinks the image,
+    left: float = 0.0  # whose upper left corner is then here, as fractions of the frame; the rest is gray
+    top: float = 0.0
+    contrast: float = 1.0  # multiplies the pixels
+    brightness: float = 0.0  # is then added to them, in gray levels
+
+
+Augmentation = Callable[[Generator], Change]
+
+
+def contrast_brightness(rng: Generator) -> Change:
+    """Contrast and brightness uniform in 0.25…1.75 (brightness in gray levels): the original's only augmentation."""
     contrast, brightness = rng.uniform(0.25, 1.75, 2)
-    return cv2.convertScaleAbs(image, alpha=contrast, beta=brightness), labels
+    return Change(contrast=contrast, brightness=brightness)
 
 
-def flip(image: np.ndarray, labels: np.ndarray, rng: Generator) -> Augmented:
-    """Mirror left and right with a probability of 0.5."""
-    if rng.random() < 0.5:
-        image = cv2.flip(image, 1)
-        labels[:, 1] = 1 - labels[:, 1]
-    return image, labels
+def flip_colour(rng: Generator) -> Change:
+    """Mirror with a probability of 0.5; mild contrast and brightness."""
+    return Change(mirrored=_draw_mirrored(rng), **_draw_mild_colour(rng))
 
 
-def mild_contrast_brightness(image: np.ndarray, labels: np.ndarray, rng: Generator) -> Augmented:
-    """image · α + β, α uniform in 0.6…1.4 and β uniform in −30…30 gray levels."""
-    table = np.arange(256) * rng.uniform(0.6, 1.4) + rng.uniform(-30, 30)
-    return cv2.LUT(image, table.round().clip(0, 255).astype(np.uint8)), labels
+def flip_zoom_colour(rng: Generator) -> Change:
+    """As `flip_colour`, with a zoom in between."""
+    return Change(mirrored=_draw_mirrored(rng), **_draw_zoom(rng), **_draw_mild_colour(rng))
 
 
-def zoom(image: np.ndarray, labels: np.ndarray, rng: Generator) -> Augmented:
-    """Enlarge or shrink by a log-uniform factor in ZOOM_RANGE; crop, or place on gray, at a random position."""
-    height, width = image.shape[:2]
+AUGMENTATIONS: dict[str, Augmentation] = {
+    function.__name__: function for function in (contrast_brightness, flip_colour, flip_zoom_colour)
+}
+
+
+def _draw_mirrored(rng: Generator) -> bool:
+    return rng.random() < 0.5
+
+
+def _draw_zoom(rng: Generator) -> dict[str, float]:
+    """Draw a log-uniform factor in ZOOM_RANGE, and a position at which the image is cropped or placed on gray."""
     factor = math.exp(rng.uniform(*np.log(ZOOM_RANGE)))
     margin = 1 - factor  # share of the frame that the image does not cover; negative: share that is cropped
     left, top = rng.uniform(min(0, margin), max(0, margin), 2)
-    matrix = np.float32([[factor, 0, left * width], [0, factor, top * height]])
-    image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=GRAY)
-    return image, place_labels(labels, factor, (left, top), (width, height))
+    return {"factor": factor, "left": left, "top": top}
 
 
-def place_labels(
-    labels: np.ndarray, factor: float, offset: tuple[float, float], frame_size: tuple[int, int]
-) -> np.ndarray:
-    """Scale and move labels with their image, and clip them to the frame.
+def _draw_mild_colour(rng: Generator) -> dict[str, float]:
+    return {"contrast": rng.uniform(0.6, 1.4), "brightness": rng.uniform(-30, 30)}
+
+
+def change_image(image: np.ndarray, change: Change) -> np.ndarray:
+    """Apply a change to an image [H, W, 3] uint8; the result is a new array or the same one."""
+    if change.mirrored:
+        image = cv2.flip(image, 1)
+    if change.factor != 1:
+        height, width = image.shape[:2]
+        matrix = np.float32([[change.factor, 0, change.left * width], [0, change.factor, change.top * height]])
+        image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=(GRAY,) * 3)
+    if (change.contrast, change.brightness) != (1, 0):
+        table = np.arange(256) * change.contrast + change.brightness
+        image = cv2.LUT(image, table.round().clip(0, 255).astype(np.uint8))
+    return image
+
+
+def change_labels(labels: np.ndarray, change: Change, frame_size: tuple[int, int]) -> np.ndarray:
+    """Apply a change to labels: mirror, scale and move them with their image, and clip them to the frame.
 
     Args:
-        labels: [n, 5], (class, cx, cy, w, h) as fractions of the frame.
-        offset: (x, y) of the image's upper left corner, as fractions of the frame.
+        labels: [n, 5] float32, (class, cx, cy, w, h) as fractions of the frame.
+        change: of the image.
         frame_size: (width, height) in pixels.
 
     Returns:
-        [m, 5] float32, without the boxes that lose too much area (MIN_VISIBLE) or become too thin (MIN_SIDE).
+        [m, 5] float32, without the boxes that lose too much area (MIN_VISIBLE) or become too thin (MIN_SIDE) by a zoom.
     """
-    low, high = (corner * factor + offset for corner in corners(labels[:, 1:]))
+    if change.mirrored:
+        labels = labels.copy()
+        labels[:, 1] = 1 - labels[:, 1]
+    if change.factor == 1:
+        return labels
+    low, high = (corner * change.factor + (change.left, change.top) for corner in corners(labels[:, 1:]))
     area = (high - low).prod(1)
     low, high = low.clip(0, 1), high.clip(0, 1)
     sides = high - low
     kept = (sides.prod(1) >= MIN_VISIBLE * area) & (sides * frame_size >= MIN_SIDE).all(1)
     return np.concatenate((labels[:, :1], (low + high) / 2, sides), 1)[kept].astype(np.float32)
-
-
-def _apply(augmentations: Sequence[Augmentation], image: np.ndarray, labels: np.ndarray, rng: Generator) -> Augmented:
-    for augmentation in augmentations:
-        image, labels = augmentation(image, labels, rng)
-    return image, labels
-
-
-def _compose(*augmentations: Augmentation) -> Augmentation:
-    # Not a nested function: processes that are not forked get the augmentation in a pickle.
-    return partial(_apply, augmentations)
-
-
-AUGMENTATIONS = {
-    "contrast_brightness": contrast_brightness,
-    "flip_colour": _compose(flip, mild_contrast_brightness),
-    "flip_zoom_colour": _compose(flip, zoom, mild_contrast_brightness),
-}

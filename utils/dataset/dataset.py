@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from utils.dataset.augment import change_image, change_labels
 from utils.dataset.images import read_image
 from utils.dataset.pixel_cache import PixelCache
 from utils.errors import InputError, warn
 
 if TYPE_CHECKING:
-    from utils.dataset.augment import Augmentation
+    from utils.dataset.augment import Augmentation, Change
     from utils.dataset.index import DatasetIndex
 
 
@@ -37,7 +38,7 @@ class DetectionDataset(Dataset):
     Args:
         index: the images and their labels.
         width, height: input size in pixels.
-        cache: "ram" or "disk" keeps the decoded images, see `utils.dataset.pixel_cache`.
+        cache: "ram" or "disk" keeps the decoded images, see `utils.dataset.pixel_cache`; None does not.
         augment: augmentation of the items; None: none.
         seed: seed of the augmentation, which depends on seed, epoch and image index only, not on the worker.
         corrupt: what to do with images that cannot be decoded. "error": raise InputError; "replace": warn once and use
@@ -61,7 +62,7 @@ class DetectionDataset(Dataset):
         # Shared with the workers: persistent workers get the new epoch, and each corrupt image is reported once.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._reported = torch.zeros(len(index), dtype=torch.bool).share_memory_()
-        self.cache = PixelCache(index, width, height, cache, self._decode) if cache else None
+        self.cache = PixelCache(index, width, height, cache, self.decode) if cache else None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -72,13 +73,19 @@ class DetectionDataset(Dataset):
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
         image, labels = self.load(position)
-        epoch = int(self._epoch)
-        augment = self.ending[1] if self.ending and epoch >= self.ending[0] else self.augment
-        if augment is not None:
-            image, labels = augment(image, labels, np.random.default_rng((self.seed, epoch, position)))
+        change = self.draw_change(position)
+        if change is not None:
+            image = change_image(image, change)
+            labels = change_labels(labels, change, (self.width, self.height))
         boxes = torch.zeros(len(labels), 6)
         boxes[:, 1:] = torch.from_numpy(labels)
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), boxes
+
+    def draw_change(self, position: int) -> Change | None:
+        """Draw the augmentation of an image in this epoch; None without augmentation."""
+        epoch = int(self._epoch)
+        augment = self.ending[1] if self.ending and epoch >= self.ending[0] else self.augment
+        return augment and augment(np.random.default_rng((self.seed, epoch, position)))
 
     def load(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Read an image without augmentation.
@@ -93,7 +100,7 @@ class DetectionDataset(Dataset):
             labels = self.index.labels[candidate].copy()
             try:
                 cached = self.cache.read(candidate) if self.cache else None
-                return (self._decode(candidate) if cached is None else cached), labels
+                return (self.decode(candidate) if cached is None else cached), labels
             except InputError as error:
                 if self.corrupt == "error":
                     raise
@@ -105,7 +112,7 @@ class DetectionDataset(Dataset):
                     return np.zeros((self.height, self.width, 3), np.uint8), labels
         raise InputError(f"{self.index.source}: none of its {len(self)} images can be read")
 
-    def _decode(self, position: int) -> np.ndarray:
+    def decode(self, position: int) -> np.ndarray:
         return resize_image(read_image(self.index.images[position]), self.width, self.height)
 
 
@@ -119,10 +126,13 @@ def collate(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tenso
     images, labels = zip(*batch, strict=True)
     # The memory of an item is already height × width × 3, so this copies whole images.
     images = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
-    targets = torch.cat(labels)
-    counts = torch.tensor([len(boxes) for boxes in labels])
-    targets[:, 0] = torch.repeat_interleave(torch.arange(len(labels)), counts)
-    return images, targets
+    return images, number_images(torch.cat(labels), list(map(len, labels)))
+
+
+def number_images(targets: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """Set column 0 of the [M, 6] targets of a batch to the index of their image, and return them."""
+    targets[:, 0] = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return targets
 
 
 class _Loader(DataLoader):

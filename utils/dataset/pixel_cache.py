@@ -52,7 +52,7 @@ class PixelCache:
         if self.in_memory:
             _check_space(shape, available_memory(), "of memory are free; use --cache disk, or no cache")
             self.images = np.empty(shape, np.uint8)
-            for position, image in enumerate(_decode_all(shape, decode)):
+            for position, image in enumerate(decode_all(shape, decode)):
                 self.images[position] = image
             return
         path = pixels_path(index, width, height)
@@ -115,8 +115,13 @@ def _check_space(shape: tuple[int, ...], free: int | None, advice: str) -> None:
         )
 
 
-def _decode_all(shape: tuple[int, ...], decode: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
-    """Decode all images in order, in threads: OpenCV releases the GIL."""
+def decode_all(shape: tuple[int, ...], decode: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
+    """Decode all images in order, in threads: OpenCV releases the GIL.
+
+    Args:
+        shape: (images, height, width, 3).
+        decode: as for `PixelCache`; images that it cannot read are black.
+    """
 
     def decode_or_black(position: int) -> np.ndarray:
         try:
@@ -142,7 +147,7 @@ def _write(path: Path, shape: tuple[int, ...], decode: Callable[[int], np.ndarra
         try:
             with temporary.open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
-                for image in _decode_all(shape, decode):
+                for image in decode_all(shape, decode):
                     file.write(image.data)
         except OSError as error:
             raise RunError(f"{path}: cannot write: {error.strerror}") from error
