@@ -1,0 +1,135 @@
+"""A data set whose decoded images are in the memory of a GPU, which also augments them.
+
+A CPU decodes and augments a few hundred images per second and core; a GPU trains several thousand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from utils.dataset.augment import GRAY, Change, change_labels
+from utils.dataset.dataset import DetectionDataset, number_images
+from utils.dataset.pixel_cache import decode_all
+from utils.dataset.prefetch import prefetch_map
+
+PREPARED_BATCHES = 2  # whose labels are computed in advance
+
+
+class _Prepared(NamedTuple):
+    """What the CPU computes for a batch."""
+
+    positions: torch.Tensor  # [N] of the images in the data set
+    changes: torch.Tensor | None  # [N, 6] float64, the fields of each `Change`
+    targets: torch.Tensor  # [M, 6], see `utils.dataset.dataset.collate`
+
+
+class DeviceBatches:
+    """The batches of a data set, made from images in the memory of a device. Used like a DataLoader.
+
+    Labels are equal to those of a DataLoader. The pixels of augmented images differ by rounding, at most 2 gray levels;
+    with OpenCV 4, which rounds positions to 1/32 pixel, by up to 8 where neighboring pixels are black and white.
+
+    Args:
+        dataset: its `cache` must be None.
+        batches: lists of image indices, see `utils.dataset.sampler`.
+        device: where the images are kept.
+
+    Raises:
+        InputError: as `DetectionDataset.load`.
+    """
+
+    def __init__(self, dataset: DetectionDataset, batches: Iterable[list[int]], device: torch.device) -> None:
+        self.dataset, self.batches, self.device = dataset, batches, device
+        self.labels = list(dataset.index.labels)
+        shape = (len(dataset), dataset.height, dataset.width, 3)
+        self.images = torch.empty(shape, dtype=torch.uint8, device=device)  # BGR
+        for position, image in enumerate(decode_all(shape, dataset.decode)):
+            if not image.any():  # perhaps it could not be decoded
+                image, self.labels[position] = dataset.load(position)
+            self.images[position] = torch.from_numpy(image)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        with (
+            ThreadPoolExecutor(1) as pool,
+            contextlib.closing(prefetch_map(pool, self._prepare, self.batches, PREPARED_BATCHES)) as prepared,
+        ):
+            for positions, changes, targets in prepared:
+                images = self.images[positions.to(self.device, non_blocking=True)]
+                if changes is not None:
+                    images = change_images(images, changes.to(self.device, non_blocking=True))
+                yield images.permute(0, 3, 1, 2), targets.to(self.device, non_blocking=True)
+
+    def _prepare(self, positions: list[int]) -> _Prepared:
+        """Draw the changes of a batch, and compute its labels."""
+        dataset = self.dataset
+        labels = [self.labels[position] for position in positions]
+        changes = [change for change in map(dataset.draw_change, positions) if change is not None]
+        if changes:
+            size = dataset.width, dataset.height
+            labels = [change_labels(boxes, change, size) for boxes, change in zip(labels, changes, strict=True)]
+        counts = list(map(len, labels))
+        targets = torch.zeros(sum(counts), 6)
+        targets[:, 1:] = torch.from_numpy(np.concatenate(labels))
+        pin = self._pin
+        return _Prepared(
+            pin(torch.tensor(positions)), pin(_rows(changes)) if changes else None, pin(number_images(targets, counts))
+        )
+
+    def _pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Move a tensor to memory from which it is copied to a GPU without waiting."""
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+
+
+def _rows(changes: list[Change]) -> torch.Tensor:
+    """Convert changes to a tensor [N, 6] with their fields in order."""
+    fields = ("mirrored", "factor", "left", "top", "contrast", "brightness")
+    return torch.tensor([[float(getattr(change, name)) for name in fields] for change in changes], dtype=torch.float64)
+
+
+def change_images(images: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
+    """Apply a change to each image, as `utils.dataset.augment.change_image` does.
+
+    Args:
+        images: [N, H, W, 3] uint8.
+        changes: [N, 6] float64, the fields of a `Change` per image.
+
+    Returns:
+        [N, H, W, 3] uint8.
+    """
+    _, height, width, _ = images.shape
+    mirrored, factor, left, top, contrast, brightness = changes[:, :, None].unbind(1)  # [N, 1] each
+    columns = _source_positions(width, factor, left)
+    columns = torch.where(mirrored > 0, width - 1 - columns, columns)
+    rows = _source_positions(height, factor, top)
+    grid = torch.stack(
+        (
+            _normalize(columns, width)[:, None].expand(-1, height, -1),
+            _normalize(rows, height)[:, :, None].expand(-1, -1, width),
+        ),
+        3,
+    )
+    # Outside the image grid_sample finds 0, which must be gray.
+    pixels = images.permute(0, 3, 1, 2).float() - GRAY
+    pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    pixels = pixels.add_(GRAY).round_()
+    contrast, brightness = (values.float()[:, :, None, None] for values in (contrast, brightness))
+    pixels = pixels.mul_(contrast).add_(brightness).round_().clamp_(0, 255)
+    return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _source_positions(size: int, factor: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    """Return the [N, size] positions in the image, in pixels, that each pixel of the frame shows along one axis."""
+    pixels = torch.arange(size, device=factor.device, dtype=torch.float64)
+    return (pixels - offset * size) / factor
+
+
+def _normalize(positions: torch.Tensor, size: int) -> torch.Tensor:
+    """Convert positions in pixels to the coordinates of grid_sample: −1 and 1 are the outer edges of the image."""
+    return ((2 * positions + 1) / size - 1).float()
