@@ -112,9 +112,9 @@ def build_parser():
     parser.add_argument(
         "--workers",
         type=cli.worker_count,
-        default=2,
         metavar="N",
-        help="threads that read images; unused on a CPU with several threads, which also read the images",
+        help="threads that read images; unused on a CPU with several threads, which also read the images (default: 2, "
+        "or with a GPU one per core)",
     )
     cli.add_threads_option(parser)
     parser.add_argument("--json", metavar="FILE", help="write all metrics and the settings to this file")

@@ -135,20 +135,31 @@ class _Cells(NamedTuple):
 
 def _cells_above(scale_index: int, scale: ScaleOutput, limit: float) -> _Cells:
     """Select the cells of one scale whose best objectness exceeds the limit."""
-    _, anchor_num, height, width = scale.objectness.shape
-    objectness, boxes, classes = map(_values_last, (scale.objectness, scale.boxes, scale.classes))
-    cells = np.flatnonzero(objectness > limit) // anchor_num
-    cells = cells[np.flatnonzero(np.diff(cells, prepend=-1))]  # each cell once
+    _, _, height, width = scale.objectness.shape
+    select = _select_on_host if scale.objectness.device.type == "cpu" else _select_on_device
+    cells, *values = select(scale, limit)
     images, positions = np.divmod(cells, height * width)
     rows, columns = np.divmod(positions.astype(np.float32), width)
-    scales = np.full(len(cells), scale_index)
-    return _Cells(images, scales, columns, rows, objectness[cells], boxes[cells], classes[cells])
+    return _Cells(images, np.full(len(cells), scale_index), columns, rows, *values)
 
 
-def _values_last(values: torch.Tensor) -> np.ndarray:
-    """Convert a [N, V, H, W] tensor to a [N·H·W, V] float32 array."""
-    array = values.float().cpu().numpy()
-    return array.transpose(0, 2, 3, 1).reshape(-1, array.shape[1])
+def _select_on_host(scale: ScaleOutput, limit: float) -> tuple[np.ndarray, ...]:
+    """Return the [m] selected cells of a batch, in order, and their objectness, boxes and classes, float32 [m, …]."""
+    arrays = (values.float().numpy() for values in (scale.objectness, scale.boxes, scale.classes))
+    objectness, boxes, classes = (array.transpose(0, 2, 3, 1).reshape(-1, array.shape[1]) for array in arrays)
+    cells = np.flatnonzero(objectness > limit) // objectness.shape[1]
+    cells = cells[np.flatnonzero(np.diff(cells, prepend=-1))]  # each cell once
+    return cells, objectness[cells], boxes[cells], classes[cells]
+
+
+def _select_on_device(scale: ScaleOutput, limit: float) -> tuple[np.ndarray, ...]:
+    """Like `_select_on_host`, for a GPU: only the selected cells are copied to the host."""
+    cells = (scale.objectness.amax(1).flatten() > limit).nonzero().squeeze(1)
+    values = (
+        tensor.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, cells).float()
+        for tensor in (scale.objectness, scale.boxes, scale.classes)
+    )
+    return tuple(tensor.cpu().numpy() for tensor in (cells, *values))
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

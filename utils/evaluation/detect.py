@@ -1,6 +1,7 @@
 """Run a detector on every image of a data set."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,10 +21,16 @@ from utils.runtimes.base import Runtime
 
 EVAL_CONF = 0.01  # low, so that the precision-recall curves are complete
 EVAL_IOU = 0.4
+CPU_WORKERS = 2
 
 
 def detect_images(
-    runtime: Runtime, index: DatasetIndex, config: Config, batch_size: int = 16, workers: int = 2, **limits: float
+    runtime: Runtime,
+    index: DatasetIndex,
+    config: Config,
+    batch_size: int = 16,
+    workers: int | None = None,
+    **limits: float,
 ) -> list[np.ndarray]:
     """Detect the objects in every image of a data set.
 
@@ -32,7 +39,8 @@ def detect_images(
         index: the images.
         config: for the input size.
         batch_size: images per batch; it only changes the speed.
-        workers: threads that read images; unused if `runtime` works on several batches in parallel.
+        workers: threads that read images; None: one per core for a GPU, else two. Unused if `runtime` works on several
+            batches in parallel.
         limits: `conf`, `iou` and `max_det` of `predict_batch`.
 
     Returns:
@@ -49,6 +57,8 @@ def detect_images(
     image_count, threads = len(index), runtime.batches_at_once
     predict = partial(predict_batch, runtime, **limits)
     if threads == 1:
+        if workers is None:
+            workers = CPU_WORKERS if runtime.device.type == "cpu" else os.cpu_count() or CPU_WORKERS
         return collect_detections(predict, read_batches(dataset, batch_size, workers), image_count)
     # Each thread also reads its images: with separate threads for reading there would be more threads than cores, and
     # the evaluation would be about 25 % slower.
