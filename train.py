@@ -47,18 +47,27 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers",
         type=cli.worker_count,
         metavar="N",
-        help="processes that read images; 0 reads them in the main process (default: 2)",
+        help="processes that read images; 0 reads them in the main process (default: 2, or with a GPU one per core)",
     )
     cli.add_threads_option(parser)
     add("--seed", type=cli.natural_int, metavar="N", help="seed for weights, image order and augmentation (default: 0)")
-    add("--cache", choices=("ram", "disk"), help="keep the decoded images in memory (ram) or in one file on disk")
-    add("--amp", action="store_true", default=None, help="train in mixed precision; needs CUDA")
+    add(
+        "--cache",
+        choices=("gpu", "ram", "disk", "none"),
+        help="keep the decoded images in the GPU's memory, in memory or in one file on disk; on a GPU, images are also "
+        "augmented there (default: gpu if they fit in half of its free memory, else none)",
+    )
+    add("--amp", action="store_true", default=None, help="train in mixed precision (bfloat16 or float16); needs CUDA")
     add(
         "--ema",
         action=argparse.BooleanOptionalAction,
         help="evaluate and save an exponential moving average of the weights (default: as the recipe says)",
     )
-    add("--compile", action="store_true", default=None, help="use torch.compile, for CUDA; takes minutes to start")
+    add(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        help="on CUDA, make each step as one CUDA graph (default: yes)",
+    )
     add(
         "--eval-interval",
         type=cli.positive_int,
@@ -93,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(options: argparse.Namespace) -> int:
     from utils.config import read_config
     from utils.errors import InputError
-    from utils.training.distributed import main_first, process_group
+    from utils.training.distributed import check_gpus, main_first, process_group
     from utils.training.paths import find_checkpoint
     from utils.training.run import Run
     from utils.training.settings import TrainOptions, read_settings
@@ -113,8 +122,9 @@ def main(options: argparse.Namespace) -> int:
             values = {**saved["options"], **given} if saved else given
             if not values.get("data"):
                 raise InputError("--data: expected a .data file, for example --data data/coco.data")
-            train_options = TrainOptions(**values)
+            train_options = TrainOptions.from_dict(values)
             settings = read_settings(train_options)
+            check_gpus(settings.device)
         return Run(settings, train_options, saved).train()
 
 

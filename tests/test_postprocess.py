@@ -11,7 +11,16 @@ from torchvision.ops import batched_nms, box_convert, box_iou, nms
 
 from model.detector import DetectorOutput, ScaleOutput
 from utils.boxes import decode_boxes
-from utils.postprocess import Candidates, activate, decode, detect, find_candidates, suppress
+from utils.postprocess import (
+    Candidates,
+    _select_on_device,
+    _select_on_host,
+    activate,
+    decode,
+    detect,
+    find_candidates,
+    suppress,
+)
 
 ANCHORS = (
     ((12.64, 19.39), (37.88, 51.48), (55.71, 138.31)),
@@ -249,6 +258,16 @@ def test_what_is_kept_is_sorted_confident_and_apart(seed, conf, iou):
         same_class = kept[:, None, 5] == kept[None, :, 5]
         # The slack is what overlaps cost in float32 here.
         assert (overlap[same_class] <= iou + 1e-5).all()
+
+
+@given(seed=st.integers(0, 2**31), limit=st.floats(-3, 3), dtype=st.sampled_from((torch.float32, torch.float16)))
+def test_a_gpu_selects_the_same_cells(seed, limit, dtype):
+    """The functions for a GPU work on any device."""
+    for scale in random_output(seed):
+        scale = ScaleOutput(*(tensor.to(dtype) for tensor in scale))
+        for found, expected in zip(_select_on_device(scale, limit), _select_on_host(scale, limit), strict=True):
+            np.testing.assert_array_equal(found, expected)
+            assert found.dtype == expected.dtype
 
 
 def test_boxes_cannot_leave_the_range_of_the_formula():

@@ -13,7 +13,7 @@ from utils.training.settings import EVALUATIONS, TrainOptions, describe, read_se
 def settings(data, *arguments):
     options = vars(train.build_parser().parse_args(["--data", str(data), *arguments]))
     given = {name: value for name, value in options.items() if value is not None}
-    return read_settings(TrainOptions(**given))
+    return read_settings(TrainOptions.from_dict(given))
 
 
 def change(data, old, new):
@@ -42,7 +42,7 @@ def test_the_data_file_sets_what_the_command_line_does_not(tmp_path):
         (("--amp",), "amp", True),
         (("--ema",), "ema", True),
         (("--no-ema",), "ema", False),
-        (("--compile",), "compile", True),
+        (("--no-graph",), "graph", False),
         (("--eval-interval", "4"), "eval_interval", 4),
         (("--patience", "9"), "patience", 9),
         (("--save-interval", "0"), "save_interval", 0),
@@ -52,6 +52,10 @@ def test_the_data_file_sets_what_the_command_line_does_not(tmp_path):
 )
 def test_the_command_line_overrides_the_data_file(tmp_path, arguments, name, value):
     assert getattr(settings(write_data(tmp_path), *arguments), name) == value
+
+
+def test_options_of_another_version_in_a_checkpoint_are_ignored():
+    assert TrainOptions.from_dict({"data": "a.data", "seed": 3, "compile": True}) == TrainOptions("a.data", seed=3)
 
 
 def test_the_original_recipe_uses_the_rate_of_the_data_file(tmp_path):

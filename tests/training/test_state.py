@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from model.detector import Detector
-from tests.helpers.training_files import write_shapes
+from tests.helpers.training_files import assert_equal, write_shapes
 from utils.training.engine import train_step
+from utils.training.recipe import RECIPES
 from utils.training.run import Run
 from utils.training.settings import TrainOptions, read_settings
 from utils.training.state import build_state, choose_memory_format
@@ -26,7 +27,7 @@ def test_batchnorm_is_exact_in_the_memory_format_of_training(monkeypatch, capsys
         network = nn.Sequential(nn.BatchNorm2d(4)).to(dtype)
         layout = torch.contiguous_format
         if dtype == torch.float32:
-            layout = choose_memory_format(network, CPU, compiled=False)
+            layout = choose_memory_format(network, CPU)
             warned = "no C++ compiler" in capsys.readouterr().err
             assert warned == (layout == torch.contiguous_format)
             # On a machine without a compiler both cases are contiguous.
@@ -34,12 +35,6 @@ def test_batchnorm_is_exact_in_the_memory_format_of_training(monkeypatch, capsys
         network(values.to(dtype).contiguous(memory_format=layout)).backward(gradient.to(dtype))
         weights.append(network[0].weight.grad.double())
     assert (weights[0] - weights[1]).norm() / weights[0].norm() < 1e-4
-
-
-def test_with_torch_compile_the_network_stays_contiguous():
-    network = nn.Sequential(nn.BatchNorm2d(4))
-    assert choose_memory_format(network, CPU, compiled=True) == torch.contiguous_format
-    assert type(network[0]) is nn.BatchNorm2d
 
 
 @pytest.mark.parametrize("compiler", [None, "no-such"])
@@ -91,11 +86,34 @@ def test_a_large_gradient_is_clipped(tmp_path, monkeypatch, limit):
     assert length > 1 if limit is None else length == pytest.approx(limit, rel=1e-3)
 
 
-@pytest.mark.parametrize("wanted", [False, True])
-def test_torch_compile_on_a_cpu_causes_a_warning(tmp_path, capsys, wanted):
-    settings = read_settings(TrainOptions(data=str(write_shapes(tmp_path)), compile=wanted))
-    detector = Detector(settings.config.classes, settings.config.anchor_num)
-    state = build_state(detector, settings, torch.device("cpu"))
-    assert ("half as fast" in capsys.readouterr().err) == wanted
-    # torch.compile does not support utils.kernels, and PyTorch's BatchNorm is exact in this format.
-    assert not wanted or state.memory_format == torch.contiguous_format
+def test_amp_on_a_cpu_causes_a_warning(tmp_path, capsys):
+    settings = read_settings(TrainOptions(data=str(write_shapes(tmp_path)), amp=True))
+    state = build_state(Detector(settings.config.classes, settings.config.anchor_num), settings, CPU)
+    assert "--amp" in capsys.readouterr().err
+    assert state.amp is None
+    assert not state.scaler.is_enabled()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_optimizer_of_a_gpu_run_continues_on_a_cpu(tmp_path, recipe):
+    """On CUDA the learning rate and the step counts are tensors, and AdamW is fused."""
+    settings = read_settings(TrainOptions(data=str(write_shapes(tmp_path)), recipe=recipe))
+    states = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        states.append(build_state(Detector(settings.config.classes, settings.config.anchor_num), settings, CPU))
+    images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    targets = torch.tensor([[0, 1, 0.5, 0.5, 0.3, 0.3]])
+    for step, state in enumerate(states * 2):
+        state.set_step(1e-3, step // 2 + 1)
+        state.model.train()
+        train_step(state, [(images, targets)], len(images))
+    saved = states[0].optimizer.state_dict()
+    for group in saved["param_groups"]:
+        group.update(lr=torch.tensor(1e-3), fused=True, capturable=True, foreach=None)
+    states[0].load_optimizer(saved)
+    for state in states:
+        state.set_step(1e-3, 3)
+        train_step(state, [(images, targets)], len(images))
+    assert_equal(*(state.model.state_dict() for state in states))
+    assert_equal(*(state.optimizer.state_dict()["state"] for state in states))

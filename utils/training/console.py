@@ -30,11 +30,14 @@ def model_size(config: Config) -> tuple[int, float]:
     return int(parameters), macs
 
 
-def describe_run(settings: Settings, data: RunData, start: str, device: torch.device, processes: int) -> list[str]:
+def describe_run(
+    settings: Settings, data: RunData, start: str, device: torch.device, processes: int, graph: bool
+) -> list[str]:
     """Return the lines that describe a run before it starts.
 
     Args:
         start: one line that says which weights the run starts from.
+        graph: whether the steps are made as CUDA graphs.
     """
     config, batches = settings.config, data.batches
     lines = []
@@ -55,10 +58,11 @@ def describe_run(settings: Settings, data: RunData, start: str, device: torch.de
         f"learning rate {settings.learning_rate:g} ({settings.recipe.schedule})",
         f"seed {settings.seed}",
         f"device {cpu_name(torch.get_num_threads()) if device.type == 'cpu' else device}",
-        f"{settings.workers} workers",
+        f"{data.workers} workers",
     ]
-    options += [f"cache {settings.cache}"] if settings.cache else []
-    options += [name for name in ("amp", "ema", "compile") if getattr(settings, name)]
+    options += [f"cache {data.cache}"] if data.cache != "none" else []
+    options += [name for name in ("amp", "ema") if getattr(settings, name)]
+    options += ["CUDA graph"] if graph else []
     options += ["backbone frozen"] if settings.freeze_backbone else []
     options += [f"patience {settings.patience}"] if settings.patience else []
     lines.append(f"         {', '.join(options)}")

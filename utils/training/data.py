@@ -1,14 +1,17 @@
 """The data of a training run: its two lists, and the loaders for this process."""
 
 import math
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import DataLoader
 
 from utils.dataset.augment import AUGMENTATIONS
 from utils.dataset.dataset import DetectionDataset, make_loader
+from utils.dataset.device_images import DeviceBatches
 from utils.dataset.index import DatasetIndex, open_list
+from utils.dataset.pixel_cache import CACHE_KINDS
 from utils.dataset.sampler import EvaluationBatches, TrainBatches
 from utils.dataset.statistics import warn_about_dataset
 from utils.errors import InputError, warn
@@ -16,6 +19,11 @@ from utils.training import distributed
 from utils.training.settings import Settings
 
 EVAL_BATCH = 32  # images
+CPU_WORKERS = 2
+MAX_GPU_WORKERS = 16
+GPU_SHARE = 0.5  # of the GPU's free memory that images may take; training needs the rest
+
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # see `utils.dataset.dataset.collate`
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,10 @@ class RunData:
     train: DetectionDataset  # augmented; `set_epoch` sets the random numbers
     val: DetectionDataset
     batches: TrainBatches
-    train_loader: DataLoader
-    val_loader: DataLoader
+    train_loader: Batches
+    val_loader: Batches
+    cache: str  # "gpu", "ram", "disk" or "none"
+    workers: int  # processes that read images
 
     @property
     def indices(self) -> dict[str, DatasetIndex]:
@@ -38,7 +48,8 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
     """Open both lists of a run, and warn about suspicious data.
 
     Raises:
-        InputError: a list is missing or malformed, has no boxes, or has fewer images than a batch has parts.
+        InputError: a list is missing or malformed, has no boxes, or has fewer images than a batch has parts; or the
+            images do not fit in the cache.
     """
     config, recipe = settings.config, settings.recipe
     indices = {key: open_list(config, key) for key in ("train", "val")}
@@ -50,27 +61,65 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
         warn_about_dataset(key, index, config)
     size = (config.width, config.height)
     last_epochs = math.ceil(settings.epochs * (1 - recipe.last_share))
+    cache = choose_cache(settings.cache, device, sum(map(len, indices.values())) * math.prod(size) * 3)
+    stored = cache if cache in CACHE_KINDS else None
     train = DetectionDataset(
         indices["train"],
         *size,
-        settings.cache,
+        stored,
         AUGMENTATIONS[recipe.augmentation],
         settings.seed,
         corrupt="replace",
         ending=(last_epochs, AUGMENTATIONS[recipe.last_augmentation]),
     )
-    val = DetectionDataset(indices["val"], *size, settings.cache, corrupt="blank")
+    val = DetectionDataset(indices["val"], *size, stored, corrupt="blank")
     processes = {"rank": distributed.rank(), "processes": distributed.world_size()}
     batches = TrainBatches(
         len(train), settings.batch_size, settings.subdivisions, settings.seed, recipe.drop_last, **processes
     )
     if batches.batch_size < settings.batch_size:
         warn(f"batch size {batches.batch_size} instead of {settings.batch_size}: there are only {len(train)} images")
-    pin = device.type == "cuda"
-    return RunData(
-        train=train,
-        val=val,
-        batches=batches,
-        train_loader=make_loader(train, batches, settings.workers, pin),
-        val_loader=make_loader(val, EvaluationBatches(len(val), EVAL_BATCH, **processes), settings.workers, pin),
-    )
+    val_batches = EvaluationBatches(len(val), EVAL_BATCH, **processes)
+    workers = 0 if cache == "gpu" else choose_workers(settings.workers, device)
+    if cache == "gpu":
+        loaders = [DeviceBatches(train, batches, device), DeviceBatches(val, val_batches, device)]
+    else:
+        pin = device.type == "cuda"
+        loaders = [make_loader(train, batches, workers, pin), make_loader(val, val_batches, workers, pin)]
+    return RunData(train, val, batches, *loaders, cache, workers)
+
+
+def choose_cache(wanted: str | None, device: torch.device, size: int) -> str:
+    """Choose where the decoded images are kept: "gpu", "ram", "disk" or "none".
+
+    Args:
+        wanted: one of them; None chooses "gpu" if the images fit, else "none".
+        device: that trains.
+        size: of all decoded images, in bytes.
+
+    Raises:
+        InputError: "gpu" is wanted, but there is none, or it does not have enough free memory.
+    """
+    if wanted not in (None, "gpu"):
+        return wanted
+    if device.type != "cuda":
+        if wanted:
+            raise InputError(f"--cache gpu: expected to train on CUDA, got device {device}; use --cache ram or disk")
+        return "none"
+    free = torch.cuda.mem_get_info(device)[0]
+    if size <= GPU_SHARE * free:
+        return "gpu"
+    if wanted:
+        raise InputError(
+            f"--cache gpu: the decoded images need {size / 2**30:.1f} GiB, more than half of {free / 2**30:.1f} GiB "
+            f"that are free on {device}; use --cache ram or disk"
+        )
+    return "none"
+
+
+def choose_workers(wanted: int | None, device: torch.device) -> int:
+    """Choose the count of processes that read images: as wanted, or as many as the device needs."""
+    if wanted is not None:
+        return wanted
+    # A GPU trains faster than all cores read; on a CPU, training itself needs the cores.
+    return CPU_WORKERS if device.type == "cpu" else min(os.cpu_count() or CPU_WORKERS, MAX_GPU_WORKERS)

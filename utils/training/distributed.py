@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from utils.errors import RunError
+from utils.errors import InputError, RunError
 
 # The other processes wait while the main process works alone, for example indexes a large data set.
 TIMEOUT = datetime.timedelta(hours=2)
@@ -37,6 +37,23 @@ def process_group() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def check_gpus(device: str) -> None:
+    """Check that each process of this machine has a GPU, if the run is on GPUs.
+
+    Args:
+        device: value of --device.
+
+    Raises:
+        InputError: there are more processes than GPUs.
+    """
+    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if device in ("auto", "cuda") and 0 < gpus < processes:
+        raise InputError(
+            f"--nproc_per_node={processes}: expected at most one process per GPU, this machine has {gpus}; "
+            "--device cpu trains on the CPU"
+        )
 
 
 def is_lost_process(error: RuntimeError) -> bool:
@@ -88,7 +105,7 @@ def local_rank() -> int:
 
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     """Sum a tensor over all processes, in place."""
-    if dist.is_initialized():
+    if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
@@ -120,6 +137,6 @@ def any_process(flag: bool, device: torch.device | str = "cpu") -> bool:
 
 def broadcast_state(module: nn.Module) -> None:
     """Copy weights and BatchNorm statistics, which differ between processes, from the main process to the others."""
-    if dist.is_initialized():
+    if world_size() > 1:
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)

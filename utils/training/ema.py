@@ -19,19 +19,31 @@ def build_ema(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def update_ema(ema: nn.Module, model: nn.Module, step: int) -> None:
-    """Update the EMA after an optimizer step.
+def ema_weight(step: int) -> float:
+    """Return the share of the current weights in the EMA after an optimizer step.
 
-    The decay is DECAY · (1 − exp(−step / WARMUP_STEPS)), so that the initial weights are soon forgotten. BatchNorm's
-    running statistics are averaged like weights; its counters are copied.
+    It is 1 − DECAY · (1 − exp(−step / WARMUP_STEPS)), so that the initial weights are soon forgotten.
 
     Args:
         step: optimizer steps so far, 1 or more.
     """
-    decay = DECAY * (1 - math.exp(-step / WARMUP_STEPS))
-    average, current = ema.state_dict(), model.state_dict()
-    floats = [name for name, tensor in average.items() if tensor.is_floating_point()]
-    torch._foreach_lerp_([average[name] for name in floats], [current[name] for name in floats], 1 - decay)
-    for name in average.keys() - set(floats):
-        average[name].copy_(current[name])
+    return 1 - DECAY * (1 - math.exp(-step / WARMUP_STEPS))
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, model: nn.Module, weight: torch.Tensor) -> None:
+    """Update the EMA after an optimizer step: average += weight · (current − average).
+
+    BatchNorm's running statistics are averaged like weights; its counters are copied.
+
+    Args:
+        weight: scalar on the device, from `ema_weight`; a tensor, because a CUDA graph keeps other values.
+    """
+    pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
+    averages, currents = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+    differences = torch._foreach_sub(currents, averages)
+    torch._foreach_mul_(differences, weight)
+    torch._foreach_add_(averages, differences)
+    for counter, current in pairs:
+        if not counter.is_floating_point():
+            counter.copy_(current)

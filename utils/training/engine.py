@@ -13,6 +13,7 @@ from utils.training.ema import update_ema
 from utils.training.state import TrainingState
 
 Part = tuple[torch.Tensor, torch.Tensor]  # images [N, 3, H, W] uint8, targets [M, 6]
+Step = Callable[[list[Part], int], torch.Tensor]  # `train_step` of a state
 
 
 def train_step(state: TrainingState, parts: list[Part], batch_images: int) -> torch.Tensor:
@@ -27,6 +28,9 @@ def train_step(state: TrainingState, parts: list[Part], batch_images: int) -> to
 
     Returns:
         [4] total, box, objectness and class loss of this process's parts, on the device.
+
+    Nothing here waits for a CUDA device, and all that changes from step to step is in tensors, so that
+    `utils.training.graph` can record the step.
     """
     device = state.device
     parts = [(images.to(device, non_blocking=True), targets.to(device, non_blocking=True)) for images, targets in parts]
@@ -37,7 +41,7 @@ def train_step(state: TrainingState, parts: list[Part], batch_images: int) -> to
         # Gradients are exchanged between processes once, with the last part.
         skip_sync = index < len(parts) and hasattr(state.network, "no_sync")
         with state.network.no_sync() if skip_sync else contextlib.nullcontext():
-            with torch.autocast(device.type, enabled=state.amp):
+            with torch.autocast(device.type, state.amp, enabled=state.amp is not None):
                 pixels = (images / 255).contiguous(memory_format=state.memory_format)
                 output = state.network(pixels)
             losses = state.loss(output, part_prepared, counts, len(images) / batch_images)
@@ -52,11 +56,14 @@ def train_step(state: TrainingState, parts: list[Part], batch_images: int) -> to
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        update_ema(state.ema, state.model, state.ema_weight)
     return total
 
 
 def train_epoch(
     state: TrainingState,
+    make_step: Step,
     loader: Iterable[Part],
     batches: TrainBatches,
     learning_rate: Callable[[int], float],
@@ -66,6 +73,7 @@ def train_epoch(
     """Train for one epoch, or for the rest of an epoch.
 
     Args:
+        make_step: makes a step on the parts of a batch, as `train_step` does.
         loader: yields the parts of `batches` in order.
         learning_rate: called with the index of the step in the epoch.
         first_step: index of the first step to make in the epoch.
@@ -78,12 +86,9 @@ def train_epoch(
     parts = iter(loader)
     for step in range(first_step, batches.steps):
         rate = learning_rate(step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
+        state.set_step(rate, batches.epoch * batches.steps + step + 1)
         own_parts = list(itertools.islice(parts, batches.subdivisions))
         batch_images = len(batches.batch_indices(batches.epoch, step))
-        losses = sum_over_processes(train_step(state, own_parts, batch_images))
-        if state.ema is not None:
-            update_ema(state.ema, state.model, batches.epoch * batches.steps + step + 1)
+        losses = sum_over_processes(make_step(own_parts, batch_images))
         if after_step(step, losses, rate):
             return

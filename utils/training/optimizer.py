@@ -14,7 +14,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> t
     """Create the recipe's optimizer for all weights of a model.
 
     Frozen weights are included, so that a run can be resumed with or without --freeze-backbone. They have no gradient
-    and do not change.
+    and do not change. On CUDA the learning rate is a tensor on the device, so that a CUDA graph can contain the step.
     """
     weights = list(model.parameters())
     if recipe.decay_all:
@@ -24,9 +24,12 @@ def build_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> t
             {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": recipe.weight_decay},
             {"params": [weight for weight in weights if weight.ndim == 1], "weight_decay": 0.0},
         ]
+    cuda = weights[0].device.type == "cuda"
+    rate = torch.tensor(learning_rate, device=weights[0].device) if cuda else learning_rate
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=learning_rate, betas=(recipe.momentum, SECOND_BETA), foreach=True)
-    return torch.optim.SGD(groups, lr=learning_rate, momentum=recipe.momentum)
+        form = {"fused": True, "capturable": True} if cuda else {"foreach": True}
+        return torch.optim.AdamW(groups, lr=rate, betas=(recipe.momentum, SECOND_BETA), **form)
+    return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, fused=cuda)
 
 
 def learning_rate_at(

@@ -29,6 +29,7 @@ from utils.training.console import Console, describe_run
 from utils.training.counters import Progress
 from utils.training.data import load_data
 from utils.training.engine import train_epoch
+from utils.training.graph import GraphStep, build_step
 from utils.training.log import open_events, write_arguments, write_events, write_results
 from utils.training.optimizer import learning_rate_at
 from utils.training.paths import RunPaths, new_paths, remove_unfinished, resumable
@@ -69,6 +70,7 @@ class Run:
             self.state, self.progress, self.start = _build(settings, saved, self.device)
         self.progress.set_steps_per_epoch(self.data.batches.steps)
         join_processes(self.state, settings)
+        self.make_step = build_step(self.state, settings)
         self.paths: RunPaths = distributed.from_main(_claim_paths(settings, saved))
         self.labels = class_labels(settings.config.class_names) if distributed.is_main() else None
         self.stop = StopRequest()
@@ -122,7 +124,9 @@ class Run:
         self.save()  # so that the run can be resumed even before its first step ends
         if progress.epoch >= settings.epochs:
             print(f"finished all {settings.epochs} epochs of this run; --epochs N with a larger N trains longer")
-        print(*describe_run(settings, self.data, self.start, self.device, distributed.world_size()), sep="\n")
+        graph = isinstance(self.make_step, GraphStep)
+        processes = distributed.world_size()
+        print(*describe_run(settings, self.data, self.start, self.device, processes, graph), sep="\n")
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
         write_arguments(paths.folder, settings, progress)
         self.events = open_events(paths.folder, progress.total_steps - progress.step)
@@ -141,7 +145,13 @@ class Run:
         self.last_check = time.monotonic()
         if progress.step < progress.steps:
             train_epoch(
-                self.state, data.train_loader, data.batches, self._learning_rate, progress.step, self._after_step
+                self.state,
+                self.make_step,
+                data.train_loader,
+                data.batches,
+                self._learning_rate,
+                progress.step,
+                self._after_step,
             )
 
     def _learning_rate(self, step: int) -> float:

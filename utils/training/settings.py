@@ -1,7 +1,9 @@
 """The settings of a training run, from the options of train.py, the .data file and the recipe, in this priority."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from utils.config import Config, read_config
 from utils.errors import InputError
@@ -24,18 +26,24 @@ class TrainOptions:
     batch_size: int | None = None
     lr: float | None = None
     device: str = "auto"
-    workers: int = 2
+    workers: int | None = None
     threads: int | None = None
     seed: int = 0
     cache: str | None = None
     amp: bool = False
     ema: bool | None = None
-    compile: bool = False
+    graph: bool = True
     eval_interval: int | None = None
     patience: int = 0
     save_interval: int = 600
     freeze_backbone: bool = False
     output: str = "runs/train"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainOptions":
+        """Create the options from their names and values; those of other versions are ignored."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
 
 
 @dataclass(frozen=True)
@@ -51,13 +59,13 @@ class Settings:
     learning_rate: float  # after the warm-up
     weights: str | None  # weights file to start from; None is the ImageNet backbone, "scratch" random weights
     device: str
-    workers: int  # processes that read images
+    workers: int | None  # processes that read images; None: as suits the device
     threads: int | None  # CPU threads; None: one per core
     seed: int
-    cache: str | None  # "ram", "disk" or None
+    cache: str | None  # "ram", "disk", "gpu" or "none"; None: "gpu" if there is one with enough free memory
     amp: bool
     ema: bool
-    compile: bool
+    graph: bool  # on CUDA, make each step as one CUDA graph
     eval_interval: int  # epochs
     patience: int  # epochs without a better AP50 after which the run ends; 0 for no limit
     save_interval: int  # seconds between checkpoints within an epoch
@@ -86,7 +94,7 @@ def read_settings(options: TrainOptions) -> Settings:
         "seed",
         "cache",
         "amp",
-        "compile",
+        "graph",
         "patience",
         "save_interval",
         "freeze_backbone",

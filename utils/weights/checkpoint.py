@@ -223,10 +223,10 @@ def restore_training(training: TrainingState, saved: Mapping[str, Any], asked_by
     if training.ema is not None:
         _load_exactly(training.ema, saved["ema"] or saved["model"], path, asked_by)
     try:
-        training.optimizer.load_state_dict(saved["optimiser"])
+        training.load_optimizer(saved["optimiser"])
         if saved["scaler"] and training.scaler.is_enabled():
             training.scaler.load_state_dict(saved["scaler"])
-    except (ValueError, KeyError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{path}: its optimizer state does not fit the recipe: {error}") from error
 
 

@@ -1,0 +1,200 @@
+"""Training steps on a GPU as one CUDA graph.
+
+A step consists of about 1,400 kernels, which a GPU computes faster than Python can start them one by one. A CUDA graph
+starts all of them at once (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). It repeats recorded kernels
+on the recorded memory, so everything that changes from step to step is copied into tensors that stay in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import torch
+
+from utils.errors import warn
+from utils.losses import pad_targets
+from utils.training import distributed
+from utils.training.engine import Part, Step, train_step
+from utils.training.settings import Settings
+from utils.training.state import TrainingState
+
+WARM_UP_STEPS = 3  # without a graph: they choose algorithms, and create the state of the optimizer
+SPARE_TARGETS = 1.5  # room for targets in a recording, relative to the batch it is made with
+LOSS_TOLERANCE = 1e-2  # relative difference of a recorded step's losses from those of the same step without a graph
+CHANGE_TOLERANCE = 0.05  # the same for the norm of its change of the weights; a GPU does not add in a fixed order
+
+
+class Recorder(Protocol):
+    """Records the kernels that a function starts."""
+
+    def warm_up(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Call a function that will be recorded later."""
+
+    def record(self, function: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        """Record a function; return what repeats it, and the tensor that then holds its result."""
+
+
+class CudaRecorder:
+    """Records CUDA graphs on one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.stream = torch.cuda.Stream(device)
+
+    def warm_up(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Call the function on a side stream, as PyTorch asks for functions that will be recorded."""
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            result = function()
+        current.wait_stream(self.stream)
+        return result
+
+    def record(self, function: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        """Record the function as a CUDA graph."""
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, which pin memory for the next batches, may call CUDA in the meantime.
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            result = function()
+        return graph.replay, result
+
+
+class GraphStep:
+    """Makes training steps by repeating a recorded one.
+
+    The first steps run without a graph, as do batches of another size than the recorded one. A batch with more targets
+    than the recording has room for is recorded again. The first repetition is compared with the same step without a
+    graph; if they differ, or a step cannot be recorded, all steps run without a graph.
+    """
+
+    def __init__(self, state: TrainingState, recorder: Recorder) -> None:
+        self.state, self.recorder = state, recorder
+        self.warm_up_steps = WARM_UP_STEPS
+        self.usable = True
+        self.checked = False
+        self.parts: list[Part] = []  # the tensors that the recording reads
+        self.batch_images = 0
+        self.replay: Callable[[], None] | None = None
+        self.losses: torch.Tensor | None = None  # the tensor that the recording writes
+
+    def __call__(self, parts: list[Part], batch_images: int) -> torch.Tensor:
+        """Make one optimizer step, see `train_step`."""
+        if self.warm_up_steps:
+            self.warm_up_steps -= 1
+            return self.recorder.warm_up(partial(train_step, self.state, parts, batch_images))
+        if not self.usable:
+            return train_step(self.state, parts, batch_images)
+        if self.replay is None or self._needs_room(parts):
+            return self._record(parts, batch_images)
+        if batch_images != self.batch_images or not self._same_images(parts):
+            return train_step(self.state, parts, batch_images)
+        self._fill(parts)
+        if not self.checked:
+            return self._check()
+        self.replay()
+        return self.losses.clone()
+
+    def _needs_room(self, parts: list[Part]) -> bool:
+        return any(len(targets) > len(own) for (_, targets), (_, own) in zip(parts, self.parts, strict=True))
+
+    def _same_images(self, parts: list[Part]) -> bool:
+        return all(images.shape == own.shape for (images, _), (own, _) in zip(parts, self.parts, strict=True))
+
+    def _record(self, parts: list[Part], batch_images: int) -> torch.Tensor:
+        """Record a step on new tensors with room for the targets of this batch, and make it without a graph."""
+        device = self.state.device
+        self.replay = self.losses = None  # free the memory of the previous recording
+        self.batch_images = batch_images
+        rows = max(len(targets) for _, targets in parts) * SPARE_TARGETS
+        rows = 2 ** math.ceil(math.log2(max(rows, 64)))
+        self.parts = [
+            (torch.empty_like(images, device=device), torch.empty(rows, 6, device=device)) for images, _ in parts
+        ]
+        self._fill(parts)
+        try:
+            self.replay, self.losses = self.recorder.record(partial(train_step, self.state, self.parts, batch_images))
+        except RuntimeError as error:
+            self._give_up(str(error).splitlines()[0])
+        return self._make_unrecorded()
+
+    def _make_unrecorded(self) -> torch.Tensor:
+        """Make a step on the tensors of the recording, but without it. For that moment it needs memory twice."""
+        try:
+            return train_step(self.state, self.parts, self.batch_images)
+        except torch.cuda.OutOfMemoryError:
+            if self.replay is None:
+                raise
+            self._give_up("the GPU's memory is too small to compare it with a step without a graph")
+            torch.cuda.empty_cache()
+            return train_step(self.state, self.parts, self.batch_images)
+
+    def _fill(self, parts: list[Part]) -> None:
+        """Copy a batch into the tensors of the recording."""
+        for (images, targets), (own_images, own_targets) in zip(parts, self.parts, strict=True):
+            own_images.copy_(images, non_blocking=True)
+            own_targets.copy_(pad_targets(targets, len(own_targets)), non_blocking=True)
+
+    def _check(self) -> torch.Tensor:
+        """Make a step twice from the same state, with and without the recording, and compare."""
+        before = self._copy_state()
+        self.replay()
+        losses, after = self.losses.clone(), self._copy_state()
+        self._restore(before)
+        expected = self._make_unrecorded()
+        expected_after = self._copy_state()
+        weights = len(list(self.state.model.parameters()))
+        change = _distance(before[:weights], expected_after[:weights])
+        difference = _distance(after[:weights], expected_after[:weights])
+        self.checked = True
+        torch.cuda.empty_cache()  # of the step without the recording
+        if not torch.allclose(losses, expected, rtol=LOSS_TOLERANCE) or difference > CHANGE_TOLERANCE * change:
+            self._give_up(f"a step that moves the weights by {change:.3g} is off by {difference:.3g} when recorded")
+        return expected
+
+    def _state_tensors(self) -> list[torch.Tensor]:
+        """All tensors that a step changes; first those of the weights."""
+        state = self.state
+        modules = [module for module in (state.model, state.ema) if module is not None]
+        optimizer = [value for values in state.optimizer.state.values() for value in values.values()]
+        return [
+            *(weight.detach() for weight in state.model.parameters()),
+            *(tensor for module in modules for tensor in module.buffers()),
+            *(weight for module in modules[1:] for weight in module.parameters()),
+            *(value for value in optimizer if isinstance(value, torch.Tensor)),
+        ]
+
+    def _copy_state(self) -> list[torch.Tensor]:
+        return [tensor.clone() for tensor in self._state_tensors()]
+
+    def _restore(self, saved: list[torch.Tensor]) -> None:
+        with torch.no_grad():
+            for tensor, value in zip(self._state_tensors(), saved, strict=True):
+                tensor.copy_(value)
+
+    def _give_up(self, reason: str) -> None:
+        self.usable, self.replay, self.losses = False, None, None
+        self.state.optimizer.zero_grad(set_to_none=True)  # an interrupted recording may have left gradients
+        warn(f"no CUDA graph, training will be slower: {reason}")
+
+
+def _distance(tensors: list[torch.Tensor], others: list[torch.Tensor]) -> float:
+    """Return the Euclidean distance between two copies of a state."""
+    squares = [(tensor - other).double().square().sum() for tensor, other in zip(tensors, others, strict=True)]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+def build_step(state: TrainingState, settings: Settings) -> Step:
+    """Return the function that makes the steps of a run; on CUDA as a graph, unless that is switched off."""
+    eager = partial(train_step, state)
+    if state.device.type != "cuda" or not settings.graph:
+        return eager
+    obstacle = "several processes exchange gradients" if distributed.world_size() > 1 else ""
+    if state.scaler.is_enabled():
+        obstacle = "float16 needs a check of each step; this GPU does not compute in bfloat16"
+    if obstacle:
+        warn(f"no CUDA graph, training will be slower: {obstacle}")
+        return eager
+    return GraphStep(state, CudaRecorder(state.device))
