@@ -15,6 +15,7 @@ demo: .venv/installed
 
 test: lint
 	$(PY) -m pytest -n "$(JOBS)" --dist loadfile
+	if command -v nvidia-smi > /dev/null; then $(PY) -m pytest --gpu; fi
 
 test-fast: lint
 	$(PY) -m pytest -n "$(JOBS)" --dist loadfile -m "not slow" -q

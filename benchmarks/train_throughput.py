@@ -1,7 +1,9 @@
 """Measure images per second in training, the time of each part, and the share of the machine's matrix-multiply peak.
 
     python3 benchmarks/train_throughput.py --data data/shapes.data --steps 40
-    python3 benchmarks/train_throughput.py --data data/shapes.data --workers 1 --cache ram --compile
+    python3 benchmarks/train_throughput.py --data data/shapes.data --workers 1 --cache ram
+
+For a GPU see benchmarks/gpu.py.
 
 Training needs three times the multiply-accumulates of the forward pass: forward, gradient of the inputs, gradient of
 the weights. The peak is the speed of one large float32 matrix multiplication, measured before and after.
@@ -31,9 +33,8 @@ def build_parser():
     parser.add_argument("--recipe", choices=("default", "original"), default="default", help="as in train.py")
     parser.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, …")
     parser.add_argument("--workers", type=cli.worker_count, default=2, metavar="N", help="processes that read images")
-    parser.add_argument("--cache", choices=("ram", "disk"), help="as in train.py")
+    parser.add_argument("--cache", choices=("gpu", "ram", "disk", "none"), help="as in train.py")
     parser.add_argument("--amp", action="store_true", help="as in train.py")
-    parser.add_argument("--compile", action="store_true", help="as in train.py")
     return parser
 
 
@@ -44,7 +45,7 @@ def main(options):
     from utils.training.settings import TrainOptions, read_settings
     from utils.training.state import build_state, join_processes
 
-    names = ("data", "batch_size", "recipe", "device", "workers", "cache", "amp", "compile")
+    names = ("data", "batch_size", "recipe", "device", "workers", "cache", "amp")
     settings = read_settings(TrainOptions(**{name: getattr(options, name) for name in names}))
     config = settings.config
     device = select_device(settings.device)

@@ -23,6 +23,27 @@ REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--gpu", action="store_true", help="run the tests that need a CUDA GPU, and only these")
+
+
+def pytest_configure(config):
+    # Most tests compare results exactly. A GPU does not add in a fixed order, so they run on the CPU.
+    if not config.getoption("--gpu"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--gpu"):
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU; pytest --gpu runs it"))
+        return
+    others = [item for item in items if not item.get_closest_marker("gpu")]
+    config.hook.pytest_deselected(others)
+    items[:] = [item for item in items if item.get_closest_marker("gpu")]
+
+
 class Released(NamedTuple):
     """Detections of the released checkpoint on coco-val128."""
 
