@@ -79,10 +79,13 @@ def check_options(options, model_name):
     """Check before the evaluation that the options can be combined and the output files can be written."""
     from utils.errors import InputError
     from utils.files import check_writable, new_folder
+    from utils.optional import require
 
     files = [path for path in (options.json, options.save_detections) if path]
     if len(options.weights) > 1 and (files or options.plots):
         raise InputError("--json, --save-detections and --plots: expected one weights file, got several")
+    if options.plots:
+        require("matplotlib", "--plots")
     if len(options.weights) > 1 and options.device not in ("auto", "cpu"):
         raise InputError(f"--device {options.device}: expected auto or cpu, because models are compared on the CPU")
     if len({os.path.realpath(path) for path in files}) < len(files):

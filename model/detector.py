@@ -1,27 +1,11 @@
 """The Yolo-FastestV2 detector: backbone, feature pyramid and three output layers that both scales share."""
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 
 from model.backbone.shufflenetv2 import ShuffleNetV2
 from model.fpn import LightFPN
-
-
-class ScaleOutput(NamedTuple):
-    """Raw outputs (logits) of one scale with H×W cells, A anchors per cell, C classes."""
-
-    boxes: torch.Tensor  # [N, 4·A, H, W]; channel 4·a + k is coordinate k of anchor a
-    objectness: torch.Tensor  # [N, A, H, W]
-    classes: torch.Tensor  # [N, C, H, W], shared by the anchors of a cell
-
-
-class DetectorOutput(NamedTuple):
-    """Outputs of both scales."""
-
-    stride16: ScaleOutput
-    stride32: ScaleOutput
+from model.output import DetectorOutput, ScaleOutput
 
 
 class Detector(nn.Module):

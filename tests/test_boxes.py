@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_convert, box_iou
 
-from utils.boxes import frame_to_image, labels_to_frame, paired_iou, shape_iou, side_ratio
+from utils.boxes import frame_to_image, labels_to_frame, paired_iou, shape_iou, side_ratio, xyxy_iou_matrix
 
 
 def test_each_axis_has_its_own_factor():
@@ -21,7 +21,8 @@ def test_boxes_are_clipped_to_the_image():
 
 def test_no_boxes():
     assert frame_to_image(np.zeros((0, 4)), (352, 352), (640, 480)).shape == (0, 4)
-    assert labels_to_frame(torch.zeros(0, 4), (352, 352)).shape == (0, 4)
+    assert labels_to_frame(np.zeros((0, 4)), (352, 352)).shape == (0, 4)
+    assert xyxy_iou_matrix(np.zeros((0, 4)), np.zeros((3, 4))).shape == (0, 3)
 
 
 fractions = st.floats(0.01, 0.99)
@@ -32,9 +33,18 @@ sizes = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 def test_a_label_survives_the_way_through_frame_and_image(x1, x2, y1, y2, frame, image):
     corners = torch.tensor([[min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]], dtype=torch.float64)
     label = box_convert(corners, "xyxy", "cxcywh")
-    in_image = frame_to_image(labels_to_frame(label, frame).numpy(), frame, image)
+    in_image = frame_to_image(labels_to_frame(label.numpy(), frame), frame, image)
     expected = corners * torch.tensor(image, dtype=torch.float64).repeat(2)
     torch.testing.assert_close(torch.from_numpy(in_image), expected, atol=1e-6, rtol=1e-9)
+
+
+@given(st.lists(st.tuples(*[st.floats(0.125, 300, width=32) for _ in range(4)]), max_size=8))
+def test_iou_matrix_equals_torchvision_s(rows):
+    boxes = box_convert(torch.tensor(rows, dtype=torch.float64).reshape(-1, 4), "cxcywh", "xyxy")
+    others = boxes[: len(boxes) // 2] + 1
+    expected = box_iou(boxes, others)
+    torch.testing.assert_close(xyxy_iou_matrix(boxes, others), expected)
+    np.testing.assert_allclose(xyxy_iou_matrix(boxes.numpy(), others.numpy()), expected)
 
 
 @given(st.lists(st.tuples(*[st.floats(0.125, 300, width=32) for _ in range(8)]), max_size=8))

@@ -71,9 +71,12 @@ from utils import cli
 arguments = cli.parser("A script.", [])
 cli.add_threads_option(arguments)
 def main(options):
-    from utils.machine import use_threads
+    from utils.machine import apply_threads, thread_count, use_threads
     use_threads(options.threads)
+    count = thread_count()
     import torch
+    apply_threads()
+    assert thread_count() == count
     print(os.environ.get("GOMP_SPINCOUNT"), torch.get_num_threads())
 cli.run(arguments, main)
 """

@@ -1,8 +1,7 @@
 """Box formulas, each one once: corners, IoU, CIoU, shapes, decoding, and conversion between coordinate frames.
 
 Boxes are (cx, cy, w, h) unless a name says `xyxy`, which is (x1, y1, x2, y2). The functions take PyTorch tensors or
-NumPy arrays and return the same kind, except where the annotation names one of them. For the IoU of all pairs of
-(x1, y1, x2, y2) boxes see `torchvision.ops.box_iou`.
+NumPy arrays and return the same kind, except where the annotation names one of them.
 """
 
 from __future__ import annotations
@@ -45,6 +44,16 @@ def paired_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     intersection = (high.minimum(target_high) - low.maximum(target_low)).clamp(min=0).prod(-1)
     union = boxes[..., 2:].prod(-1) + targets[..., 2:].prod(-1) - intersection
     return intersection / (union + EPSILON)
+
+
+def xyxy_iou_matrix(boxes: Array, others: Array) -> Array:
+    """Compute the IoU of all pairs of boxes (x1, y1, x2, y2): [n, 4] and [m, 4] to [n, m]."""
+    library = _library(boxes)
+    low = library.maximum(boxes[:, None, :2], others[:, :2])
+    high = library.minimum(boxes[:, None, 2:], others[:, 2:])
+    intersection = (high - low).clip(0).prod(-1)
+    area, other_area = ((rows[:, 2:] - rows[:, :2]).prod(-1) for rows in (boxes, others))
+    return intersection / (area[:, None] + other_area - intersection)
 
 
 def complete_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -139,6 +148,6 @@ def frame_to_image(boxes: np.ndarray, frame_size: tuple[int, int], image_size: t
     return (boxes * (size / np.array([*frame_size, *frame_size], boxes.dtype))).clip(0, size)
 
 
-def labels_to_frame(labels: torch.Tensor, frame_size: tuple[int, int]) -> torch.Tensor:
+def labels_to_frame(labels: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
     """Convert [n, 4] label boxes (fractions of the image) to (x1, y1, x2, y2) in pixels of a (width, height) frame."""
-    return cxcywh_to_xyxy(labels) * labels.new_tensor(frame_size).repeat(2)
+    return cxcywh_to_xyxy(labels) * np.tile(frame_size, 2).astype(labels.dtype)

@@ -12,6 +12,7 @@ from pathlib import Path
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _SPIN_COUNT = "3000"  # turns of a loop, some microseconds
 _BUSY_SHARE = 0.25  # of the time that a thread wants to run
+_wanted_threads: int | None = None
 
 
 def keep_freed_memory() -> None:
@@ -56,10 +57,25 @@ def limit_spinning() -> None:
 
 def use_threads(count: int | None) -> None:
     """Use this many CPU threads in this process; None: one per core, or OMP_NUM_THREADS."""
-    if count:
-        import torch
+    global _wanted_threads
+    _wanted_threads = count
+    apply_threads()
 
-        torch.set_num_threads(count)
+
+def apply_threads() -> None:
+    """Tell PyTorch the number of threads, if it is imported. Call it after an import that follows `use_threads`."""
+    torch = sys.modules.get("torch")
+    if torch and _wanted_threads:
+        torch.set_num_threads(_wanted_threads)
+
+
+def thread_count() -> int:
+    """Return how many CPU threads this process uses, see `use_threads`."""
+    if torch := sys.modules.get("torch"):
+        return torch.get_num_threads()
+    environment = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    default = int(environment) if environment.isdecimal() and int(environment) else os.cpu_count()
+    return _wanted_threads or default or 1
 
 
 class CoreWait:

@@ -1,33 +1,24 @@
-"""From the network's outputs to detections: activation, decoding, non-maximum suppression (NMS).
+"""From the network's outputs to detections: selection, decoding, non-maximum suppression (NMS). Without PyTorch.
 
-`detect` decodes only the few predictions that can become detections. `decode` decodes all of them, for code that needs
-every prediction. `activate` is separate because exported networks end with it.
+Only the few predictions that can become detections are decoded. `utils.decode` decodes all of them.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-import torch
-from torchvision.ops import nms
 
 from model import STRIDES
-from model.detector import DetectorOutput, ScaleOutput
-from utils.boxes import decode_boxes, decode_centers, decode_sizes
+from model.output import DetectorOutput, ScaleOutput
+from utils.boxes import decode_centers, decode_sizes
 
 MAX_DETECTIONS = 300  # per image, as in the original
 
 Anchors = Sequence[Sequence[tuple[float, float]]]  # [2][A][2] widths and heights in input pixels, stride 16 first
-
-
-class Predictions(NamedTuple):
-    """All K predictions for each image of a batch, in the order: stride (16 first), row, column, anchor."""
-
-    boxes: torch.Tensor  # [N, K, 4] (cx, cy, w, h) in input pixels
-    objectness: torch.Tensor  # [N, K] 0…1
-    scores: torch.Tensor  # [N, K] objectness times the probability of the best class
-    labels: torch.Tensor  # [N, K] class id of the best class
 
 
 class Candidates(NamedTuple):
@@ -37,43 +28,6 @@ class Candidates(NamedTuple):
     boxes: np.ndarray  # [M, 4] float32 (x1, y1, x2, y2) in input pixels
     scores: np.ndarray  # [M] float32
     labels: np.ndarray  # [M] class ids
-
-
-def activate(output: DetectorOutput) -> DetectorOutput:
-    """Convert logits to float32 probabilities: sigmoid of boxes and objectness, softmax of classes."""
-    return DetectorOutput(
-        *(
-            ScaleOutput(
-                boxes=scale.boxes.float().sigmoid(),
-                objectness=scale.objectness.float().sigmoid(),
-                classes=scale.classes.float().softmax(1),
-            )
-            for scale in output
-        )
-    )
-
-
-def decode(activated: DetectorOutput, anchors: Anchors | Sequence[torch.Tensor]) -> Predictions:
-    """Convert activated outputs, from `activate` or from an exported network, to predictions."""
-    parts = []
-    for scale, scale_anchors, stride in zip(activated, anchors, STRIDES, strict=True):
-        if not isinstance(scale_anchors, torch.Tensor):
-            scale_anchors = scale.boxes.new_tensor(scale_anchors)
-        batch, _, height, width = scale.boxes.shape
-        boxes = scale.boxes.view(batch, scale_anchors.shape[0], 4, height, width).permute(0, 3, 4, 1, 2)
-        columns, rows = torch.arange(width, device=boxes.device), torch.arange(height, device=boxes.device)
-        cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).unsqueeze(2)  # [H, W, 1, 2]
-        objectness = scale.objectness.permute(0, 2, 3, 1)  # [N, H, W, A]
-        probability, label = (best.unsqueeze(-1).expand_as(objectness) for best in scale.classes.max(1))
-        parts.append(
-            Predictions(
-                decode_boxes(boxes, cells, scale_anchors, stride).flatten(1, 3),
-                objectness.flatten(1),
-                (objectness * probability).flatten(1),
-                label.flatten(1),
-            )
-        )
-    return Predictions(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
 
 
 def find_candidates(
@@ -90,7 +44,7 @@ def find_candidates(
     PyTorch's overhead takes longer than the computation.
 
     Args:
-        output: logits, or probabilities if `activated`; any float type, any device.
+        output: logits, or probabilities if `activated`; arrays, or tensors of any float type on any device.
         anchors: see `Anchors`.
         conf: detections have a higher score than this.
         classes: class ids to keep; None keeps all.
@@ -136,7 +90,8 @@ class _Cells(NamedTuple):
 def _cells_above(scale_index: int, scale: ScaleOutput, limit: float) -> _Cells:
     """Select the cells of one scale whose best objectness exceeds the limit."""
     _, _, height, width = scale.objectness.shape
-    select = _select_on_host if scale.objectness.device.type == "cpu" else _select_on_device
+    on_host = isinstance(scale.objectness, np.ndarray) or scale.objectness.device.type == "cpu"
+    select = _select_on_host if on_host else _select_on_device
     cells, *values = select(scale, limit)
     images, positions = np.divmod(cells, height * width)
     rows, columns = np.divmod(positions.astype(np.float32), width)
@@ -145,7 +100,7 @@ def _cells_above(scale_index: int, scale: ScaleOutput, limit: float) -> _Cells:
 
 def _select_on_host(scale: ScaleOutput, limit: float) -> tuple[np.ndarray, ...]:
     """Return the [m] selected cells of a batch, in order, and their objectness, boxes and classes, float32 [m, …]."""
-    arrays = (values.float().numpy() for values in (scale.objectness, scale.boxes, scale.classes))
+    arrays = (np.asarray(values, np.float32) for values in (scale.objectness, scale.boxes, scale.classes))
     objectness, boxes, classes = (array.transpose(0, 2, 3, 1).reshape(-1, array.shape[1]) for array in arrays)
     cells = np.flatnonzero(objectness > limit) // objectness.shape[1]
     cells = cells[np.flatnonzero(np.diff(cells, prepend=-1))]  # each cell once
@@ -154,7 +109,7 @@ def _select_on_host(scale: ScaleOutput, limit: float) -> tuple[np.ndarray, ...]:
 
 def _select_on_device(scale: ScaleOutput, limit: float) -> tuple[np.ndarray, ...]:
     """Like `_select_on_host`, for a GPU: only the selected cells are copied to the host."""
-    cells = (scale.objectness.amax(1).flatten() > limit).nonzero().squeeze(1)
+    cells = (scale.objectness.amax(1).flatten().float() > limit).nonzero().squeeze(1)
     values = (
         tensor.permute(0, 2, 3, 1).flatten(0, 2).index_select(0, cells).float()
         for tensor in (scale.objectness, scale.boxes, scale.classes)
@@ -174,7 +129,7 @@ def _logit(probability: float, margin: float = 1e-3) -> float:
     return math.log(probability / (1 - probability)) - margin
 
 
-def suppress(candidates: Candidates, count: int, iou: float, max_det: int = MAX_DETECTIONS) -> list[torch.Tensor]:
+def suppress(candidates: Candidates, count: int, iou: float, max_det: int = MAX_DETECTIONS) -> list[np.ndarray]:
     """Apply NMS within each class of each image.
 
     Args:
@@ -184,19 +139,30 @@ def suppress(candidates: Candidates, count: int, iou: float, max_det: int = MAX_
         max_det: detections to keep per image, the best ones.
 
     Returns:
-        N CPU tensors [n, 6] (x1, y1, x2, y2, score, class id) in input pixels, best first.
+        N arrays [n, 6] float32 (x1, y1, x2, y2, score, class id) in input pixels, best first.
     """
     order = candidates.images.argsort(kind="stable")
     images, boxes, scores, labels = (values[order] for values in candidates)
-    rows = torch.from_numpy(np.column_stack((boxes, scores, labels)).astype(np.float32))
+    rows = np.column_stack((boxes, scores, labels)).astype(np.float32)
     if not len(rows):
         return [rows] * count
     # The boxes of each class are shifted so far that boxes of different classes never overlap. float64 keeps the
     # coordinates exact.
-    shifted = boxes + labels[:, None] * (float(boxes.max()) - float(boxes.min()) + 1)
-    counts = np.bincount(images, minlength=count).tolist()
-    parts = (tensor.split(counts) for tensor in (rows, torch.from_numpy(shifted), torch.from_numpy(scores).double()))
-    return [rows[nms(boxes, scores, iou)[:max_det]] for rows, boxes, scores in zip(*parts, strict=True)]
+    corners = boxes[:, :2] + labels[:, None] * (float(boxes.max()) - float(boxes.min()) + 1)
+    shifted = np.concatenate((corners, boxes[:, 2:] - boxes[:, :2]), 1, dtype=np.float64)  # x, y, width, height
+    ends = np.bincount(images, minlength=count).cumsum()[:-1]
+    parts = (np.split(values, ends) for values in (rows, shifted, scores))
+    return [rows[_nms(boxes, scores, iou)[:max_det]] for rows, boxes, scores in zip(*parts, strict=True)]
+
+
+def _nms(boxes: np.ndarray, scores: np.ndarray, iou: float) -> np.ndarray:
+    """Return the indices of the [n, 4] boxes (x, y, width, height) that are kept, best first."""
+    # Boxes without area overlap nothing, but in OpenCV they all overlap each other. It drops boxes with a score of 0,
+    # which no detection has, and returns an empty tuple if there are no boxes.
+    solid = (boxes[:, 2:] > 0).all(1)
+    kept = np.array(cv2.dnn.NMSBoxes(boxes[solid], scores[solid], 0.0, iou), int)
+    kept = np.sort(np.concatenate((np.flatnonzero(solid)[kept], np.flatnonzero(~solid))))
+    return kept[np.argsort(-scores[kept], kind="stable")]
 
 
 def detect(
@@ -207,7 +173,7 @@ def detect(
     max_det: int = MAX_DETECTIONS,
     classes: Sequence[int] | None = None,
     activated: bool = False,
-) -> list[torch.Tensor]:
+) -> list[np.ndarray]:
     """Convert the network's outputs to detections; see `find_candidates` and `suppress`."""
     candidates = find_candidates(output, anchors, conf, classes, activated)
     return suppress(candidates, len(output[0].boxes), iou, max_det)

@@ -1,19 +1,33 @@
 """How a result was made: package versions and the commit of this code."""
 
+import hashlib
 import platform
 import subprocess
+import sys
 from pathlib import Path
+
+from utils.errors import InputError
+
+_PACKAGES = ("torch", "torchvision", "numpy", "cv2", "onnxruntime", "ncnn")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that results depend on."""
-    import cv2
-    import numpy
-    import torch
-    import torchvision
+    """Return the versions of the packages in use that results depend on."""
+    modules = {name: sys.modules.get(name) for name in _PACKAGES}
+    loaded = {name: getattr(module, "__version__", "unknown") for name, module in modules.items() if module}
+    return {"python": platform.python_version(), "platform": platform.platform(), **loaded}
 
-    packages = {module.__name__: module.__version__ for module in (torch, torchvision, numpy, cv2)}
-    return {"python": platform.python_version(), "platform": platform.platform(), **packages}
+
+def file_hash(path: str | Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits, to identify the weights of a result.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror}") from error
 
 
 def git_state() -> str | None:

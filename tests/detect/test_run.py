@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from utils.detect.run import FrameDetector, Thresholds, choose_threads
 from utils.runtimes.base import Timing
@@ -15,7 +14,7 @@ class TimedRuntime:
     """A runtime that takes a given time per frame for each number of threads."""
 
     def __init__(self, seconds, device="cpu"):
-        self.seconds, self.device, self.threads, self.used = seconds, torch.device(device), 1, []
+        self.seconds, self.device, self.threads, self.used = seconds, device, 1, []
 
     def set_threads(self, count):
         self.threads = count
@@ -23,7 +22,7 @@ class TimedRuntime:
     def predict_timed(self, images, **thresholds):
         self.used.append(self.threads)
         time.sleep(self.seconds[self.threads])
-        return [torch.zeros(0, 6)], Timing(0, 0, 0)
+        return [np.zeros((0, 6), np.float32)], Timing(0, 0, 0)
 
 
 def detector_of(runtime):

@@ -29,7 +29,7 @@ def identify_images(batch):
     """A fake network: one detection per image, whose class is the image's pixel value."""
     images, _ = batch
     time.sleep(0.02 * (3 - int(images[0, 0, 0, 0]) % 3))  # later batches finish earlier
-    return [torch.tensor([[0, 0, 1, 1, 0.5, float(value)]]) for value in images[:, 0, 0, 0]]
+    return [np.array([[0, 0, 1, 1, 0.5, float(value)]], np.float32) for value in images[:, 0, 0, 0]]
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_an_image_is_named_before_the_first_batch(config, tmp
     index = load_index(config.val, config.classes)
 
     class Unused:
-        device = torch.device("cpu")
+        device = "cpu"
 
         def predict(self, *_, **__):
             pytest.fail("predict was called")

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,12 +89,6 @@ def test_no_detections():
 def test_metrics_are_undefined_without_labels(images):
     metrics = original_metrics([detections_of((*BOX, 0.9, 0))] * images, [labels_of()] * images, FRAME)
     assert all(map(math.isnan, as_tuple(metrics)))
-
-
-def test_tensors_and_arrays_give_the_same_metrics():
-    labels, detections = [labels_of((*BOX, 0))], [detections_of((*BOX, 0.9, 0))]
-    expected = original_metrics(detections, labels, FRAME)
-    assert original_metrics([torch.from_numpy(d) for d in detections], labels, FRAME) == expected
 
 
 def slow_hits(detections, labels, frame):

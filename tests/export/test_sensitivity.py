@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from utils.decode import Predictions
 from utils.export.sensitivity import choose_float_layers, disagreement
-from utils.postprocess import Predictions
 
 
 def predictions(scores, labels=(0, 1, 1), shift=0.0):

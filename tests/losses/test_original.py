@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchvision.ops import box_convert, complete_box_iou_loss
 
 from model import STRIDES
-from model.detector import DetectorOutput, ScaleOutput
+from model.output import DetectorOutput, ScaleOutput
 from utils.boxes import complete_iou
 from utils.losses.original import OriginalLoss
 from utils.training.recipe import RECIPES

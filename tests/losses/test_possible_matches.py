@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from model import STRIDES
 from tests.losses.test_original import ANCHORS, random_output
+from utils.decode import activate, decode
 from utils.losses.simota import MAX_RATIO, decode_matches, find_possible_matches, flatten_output
-from utils.postprocess import activate, decode
 
 SIZE = (96, 128)  # height, width
 

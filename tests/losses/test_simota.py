@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_convert, box_iou
 
-from model.detector import DetectorOutput, ScaleOutput
+from model.output import DetectorOutput, ScaleOutput
 from tests.losses.test_original import ANCHORS, TARGETS, leaves, random_output
 from utils.boxes import paired_iou
+from utils.decode import activate, decode
 from utils.losses import pad_targets
 from utils.losses.original import OriginalLoss
 from utils.losses.simota import (
@@ -22,7 +23,6 @@ from utils.losses.simota import (
     flatten_output,
     select_matches,
 )
-from utils.postprocess import activate, decode
 from utils.training.recipe import DEFAULT, RECIPES
 
 RECIPE = RECIPES[DEFAULT]

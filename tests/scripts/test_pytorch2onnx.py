@@ -87,7 +87,7 @@ def one(export_case):
 def assert_same_detections(found, expected, conf=0.1):
     """Each detection has a partner within half a pixel and 0.01 of the score, unless its score is close to `conf`."""
     assert sum(map(len, expected)) > 10
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(map(torch.as_tensor, found), map(torch.as_tensor, expected), strict=True):
         for some, others in ((ours, theirs), (theirs, ours)):
             sure = some[some[:, 4] > conf + 0.02]
             steps = sure.new_tensor([0.5, 0.5, 0.5, 0.5, 0.01, 0.5])

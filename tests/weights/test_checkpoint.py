@@ -14,7 +14,8 @@ import torch
 
 from model.detector import Detector
 from utils.errors import InputError
-from utils.weights.checkpoint import load_detector, load_matching, load_weights, read_weights, weights_hash
+from utils.provenance import file_hash
+from utils.weights.checkpoint import load_detector, load_matching, load_weights, read_weights
 
 RELEASED = "reference/coco2017-0.241078ap-model.pth"
 BACKBONE = "reference/backbone.pth"
@@ -481,9 +482,9 @@ def test_a_description_that_is_no_dict_is_refused(tmp_path, state):
         load_detector(save(state, tmp_path / "w.pth"), config_like())
 
 
-def test_weights_hash(tmp_path):
+def test_file_hash(tmp_path):
     path = tmp_path / "w.pth"
     path.write_bytes(b"weights")
-    assert weights_hash(path) == hashlib.sha256(b"weights").hexdigest()
+    assert file_hash(path) == hashlib.sha256(b"weights").hexdigest()
     with pytest.raises(InputError, match=r"none\.pth: cannot read"):
-        weights_hash(tmp_path / "none.pth")
+        file_hash(tmp_path / "none.pth")

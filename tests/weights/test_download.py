@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from utils.errors import InputError, RunError
-from utils.weights.checkpoint import load_detector, weights_hash
+from utils.provenance import file_hash
+from utils.weights.checkpoint import load_detector
 from utils.weights.download import MANIFEST, obtain, read_manifest
 
 CONTENT = bytes(range(256)) * 2000
@@ -109,7 +110,7 @@ def test_manifest_lists_the_released_files(shared):
         path = shared / "reference" / name
         assert entry.name == name
         assert entry.size == path.stat().st_size
-        assert entry.sha256 == weights_hash(path)
+        assert entry.sha256 == file_hash(path)
 
 
 def test_manifest_is_well_formed(repo):

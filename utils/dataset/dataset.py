@@ -14,18 +14,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from utils.dataset.augment import change_image, change_labels
-from utils.dataset.images import read_image
+from utils.dataset.images import read_image, resize_image
 from utils.dataset.pixel_cache import PixelCache
 from utils.errors import InputError, warn
 
 if TYPE_CHECKING:
     from utils.dataset.augment import Augmentation, Change
     from utils.dataset.index import DatasetIndex
-
-
-def resize_image(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize an image to input size: bilinear, without keeping the aspect ratio, as the released weights expect."""
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 class DetectionDataset(Dataset):

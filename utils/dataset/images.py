@@ -209,3 +209,8 @@ def _describe(data: np.ndarray) -> str:
     if _is_truncated(data):
         return "a JPEG file that is cut short"
     return f"{data.size} bytes that OpenCV cannot decode"
+
+
+def resize_image(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resize an image to input size: bilinear, without keeping the aspect ratio, as the released weights expect."""
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

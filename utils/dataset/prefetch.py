@@ -5,12 +5,14 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import cv2
-import torch
+import numpy as np
 
-from utils.dataset.dataset import DetectionDataset, collate
+from utils.dataset.images import read_image, resize_image
+from utils.dataset.index import DatasetIndex
 
 PREFETCHED_BATCHES = 2
 
@@ -39,38 +41,48 @@ def prefetch_map(
             job.cancel()
 
 
-def read_batch(dataset: DetectionDataset, positions: Iterable[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read the images at these positions as one batch, see `collate`."""
-    return collate([dataset[position] for position in positions])
+def read_batch(index: DatasetIndex, positions: Iterable[int], size: tuple[int, int]) -> np.ndarray:
+    """Read the images at these positions.
+
+    Args:
+        size: (width, height) to which they are resized.
+
+    Returns:
+        [N, height, width, 3] uint8, BGR.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    return np.stack([resize_image(read_image(index.images[position]), *size) for position in positions])
 
 
-def read_batches(
-    dataset: DetectionDataset, batch_size: int, threads: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Read a data set in order, in threads.
+def read_batches(index: DatasetIndex, size: tuple[int, int], batch_size: int, threads: int) -> Iterator[np.ndarray]:
+    """Read all images in order, in threads, as batches like those of `read_batch`.
 
     Not in the processes of a DataLoader: OpenCV decodes and resizes without the GIL, and starting processes and
     transferring batches costs more than it saves.
 
     Args:
+        size: (width, height) to which they are resized.
         batch_size: images per batch; the last batch may have fewer.
         threads: 0 reads a batch when it is requested.
-
-    Yields:
-        (images [N, 3, H, W] uint8, targets [M, 6] float32), as `collate` makes them.
 
     Raises:
         InputError: an image cannot be read.
     """
+
+    def read(path: Path) -> np.ndarray:
+        return resize_image(read_image(path), *size)
+
     with contextlib.ExitStack() as stack:
-        items = (dataset[position] for position in range(len(dataset)))
+        images = map(read, index.images)
         if threads:
             stack.enter_context(single_threaded_opencv())
             pool = stack.enter_context(ThreadPoolExecutor(threads))
-            items = prefetch_map(pool, dataset.__getitem__, range(len(dataset)), PREFETCHED_BATCHES * batch_size)
-            stack.callback(items.close)  # before the pool is closed, which waits for all pending items
-        while batch := list(itertools.islice(items, batch_size)):
-            yield collate(batch)
+            images = prefetch_map(pool, read, index.images, PREFETCHED_BATCHES * batch_size)
+            stack.callback(images.close)  # before the pool is closed, which waits for all pending images
+        while batch := list(itertools.islice(images, batch_size)):
+            yield np.stack(batch)
 
 
 @contextlib.contextmanager

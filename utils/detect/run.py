@@ -23,7 +23,7 @@ from utils.detect.sources import ImageSource, open_source
 from utils.detect.video import Frame, VideoSource
 from utils.detect.window import open_window
 from utils.errors import RunError
-from utils.machine import CoreWait
+from utils.machine import CoreWait, thread_count
 from utils.plots.draw import draw_detections
 from utils.plots.fonts import check_font, class_labels
 from utils.runtimes.weights_path import check_weights_path
@@ -101,7 +101,6 @@ class FrameDetector:
         resize_seconds = time.perf_counter() - start
         (detections,), timing = self.runtime.predict_timed(resized[None], **self.thresholds)
         start = time.perf_counter()
-        detections = detections.cpu().numpy()
         detections[:, :4] = frame_to_image(detections[:, :4], self.size, image.shape[1::-1])
         # A box that lies outside the image has no area after clipping.
         detections = detections[(detections[:, 2] > detections[:, 0]) & (detections[:, 3] > detections[:, 1])]
@@ -119,7 +118,7 @@ def choose_threads(detector: FrameDetector, most: int) -> None:
     The network is so small that threads often wait for each other longer than they compute, above all if other programs
     use the cores.
     """
-    if detector.runtime.device.type != "cpu":
+    if detector.runtime.device != "cpu":
         return
     blank = np.zeros((*detector.size[::-1], 3), np.uint8)
     best, least = 1, float("inf")
@@ -177,8 +176,6 @@ def detect(
     config = _check_files(data, weights, options.font)
     with open_source(image_source) as source:
         # Here, so that missing inputs are reported before PyTorch is imported, which takes seconds.
-        import torch
-
         from utils.runtimes.loading import load_runtime
 
         runtime = load_runtime(weights, config, device)
@@ -189,7 +186,7 @@ def detect(
         if threads or source.single:
             runtime.set_threads(threads or 1)
         else:
-            choose_threads(detector, torch.get_num_threads())
+            choose_threads(detector, thread_count())
         labels = None if options.hide_labels else class_labels(config.class_names, options.font)
         window = open_window(source.name) if options.show else None
         count = "1 class" if config.classes == 1 else f"{config.classes} classes"

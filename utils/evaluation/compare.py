@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from utils.config import Config
 from utils.dataset.index import DatasetIndex
 from utils.evaluation.detect import detect_images
 from utils.evaluation.evaluate import compute_metrics
+from utils.machine import thread_count, use_threads
 from utils.runtimes.base import Runtime
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.ncnn_runtime import PARAM_SUFFIX, bin_path
@@ -36,14 +36,14 @@ def compare_models(models: Sequence[str | Path], config: Config, index: DatasetI
     Raises:
         InputError: a model does not fit the config.
     """
-    threads_before = torch.get_num_threads()
+    threads_before = thread_count()
     rows = [["model", "runtime", "precision", "KB", "AP50", "AP", *(f"ms, {threads} thr." for threads in THREADS)]]
     for model in models:
         runtime = load_runtime(model, config, "cpu")
         detections = detect_images(runtime, index, config, **detect_options)
         summary = compute_metrics(detections, index, (config.width, config.height), config.class_names).coco.summary
         latencies = [network_latency(runtime, config, threads) for threads in THREADS]
-        torch.set_num_threads(threads_before)
+        use_threads(threads_before)
         size = sum(path.stat().st_size for path in model_files(model))
         rows.append(
             [

@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from torchvision.ops import box_iou
 
-from utils.boxes import labels_to_frame
+from utils.boxes import labels_to_frame, xyxy_iou_matrix
 from utils.evaluation.original import MATCH_IOU, OPERATING_CONF
 
 
 def confusion_matrix(
-    detections: Sequence[ArrayLike],
+    detections: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
     frame_size: tuple[int, int],
     classes: int,
@@ -33,13 +30,12 @@ def confusion_matrix(
     """
     matrix = np.zeros((classes + 1, classes + 1), int)
     for rows, boxes in zip(detections, labels, strict=True):
-        rows, boxes = torch.as_tensor(rows), torch.as_tensor(boxes)
         rows = rows[rows[:, 4] > conf]
-        overlap = box_iou(labels_to_frame(boxes[:, 1:], frame_size), rows[:, :4])
+        overlap = xyxy_iou_matrix(labels_to_frame(boxes[:, 1:], frame_size), rows[:, :4])
         # Unmatched labels and detections are paired with the background, whose class id is C.
         detected_as, labeled_as = np.full(len(boxes), classes), np.full(len(rows), classes)
-        label_classes, detection_classes = boxes[:, 0].int().numpy(), rows[:, 5].int().numpy()
-        for label, detection in _match(overlap.numpy()).items():
+        label_classes, detection_classes = boxes[:, 0].astype(int), rows[:, 5].astype(int)
+        for label, detection in _match(overlap).items():
             detected_as[label], labeled_as[detection] = detection_classes[detection], label_classes[label]
         np.add.at(matrix, (label_classes, detected_as), 1)
         np.add.at(matrix[classes], detection_classes[labeled_as == classes], 1)
@@ -47,7 +43,7 @@ def confusion_matrix(
 
 
 def count_mistakes(
-    detections: Sequence[ArrayLike], labels: Sequence[np.ndarray], frame_size: tuple[int, int], classes: int
+    detections: Sequence[np.ndarray], labels: Sequence[np.ndarray], frame_size: tuple[int, int], classes: int
 ) -> np.ndarray:
     """Count the entries outside the diagonal of each image's confusion matrix.
 

@@ -2,21 +2,19 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from utils.config import Config
-from utils.dataset.dataset import DetectionDataset
 from utils.dataset.images import image_size
 from utils.dataset.index import DatasetIndex
 from utils.dataset.prefetch import prefetch_map, read_batch, read_batches, single_threaded_opencv
-from utils.postprocess import MAX_DETECTIONS
 from utils.runtimes.base import Runtime
 
 EVAL_CONF = 0.01  # low, so that the precision-recall curves are complete
@@ -41,7 +39,7 @@ def detect_images(
         batch_size: images per batch; it only changes the speed.
         workers: threads that read images; None: one per core for a GPU, else two. Unused if `runtime` works on several
             batches in parallel.
-        limits: `conf`, `iou` and `max_det` of `predict_batch`.
+        limits: `conf`, `iou` and `max_det` of `Runtime.predict`.
 
     Returns:
         Per image an [n, 6] array, (x1, y1, x2, y2, score, class) in network input pixels, by descending score, in the
@@ -53,34 +51,22 @@ def detect_images(
     # Files that are not images have no size in the index. Report them now, not after half of the work.
     for position in np.flatnonzero(~index.sizes.all(1)):
         image_size(index.images[position])
-    dataset = DetectionDataset(index, config.width, config.height)
-    image_count, threads = len(index), runtime.batches_at_once
-    predict = partial(predict_batch, runtime, **limits)
+    size, image_count, threads = (config.width, config.height), len(index), runtime.batches_at_once
+    predict = partial(runtime.predict, **{"conf": EVAL_CONF, "iou": EVAL_IOU, **limits})
     if threads == 1:
         if workers is None:
-            workers = CPU_WORKERS if runtime.device.type == "cpu" else os.cpu_count() or CPU_WORKERS
-        return collect_detections(predict, read_batches(dataset, batch_size, workers), image_count)
+            workers = CPU_WORKERS if runtime.device == "cpu" else os.cpu_count() or CPU_WORKERS
+        return collect_detections(predict, read_batches(index, size, batch_size, workers), image_count)
     # Each thread also reads its images: with separate threads for reading there would be more threads than cores, and
     # the evaluation would be about 25 % slower.
-    size = min(batch_size, -(-image_count // threads))
-    batches = (range(start, min(start + size, image_count)) for start in range(0, image_count, size))
+    count = min(batch_size, -(-image_count // threads))
+    batches = (range(start, min(start + count, image_count)) for start in range(0, image_count, count))
     with single_threaded_opencv():
-        return collect_detections(lambda batch: predict(read_batch(dataset, batch)), batches, image_count, threads)
-
-
-def predict_batch(
-    runtime: Runtime,
-    batch: tuple[torch.Tensor, torch.Tensor],
-    conf: float = EVAL_CONF,
-    iou: float = EVAL_IOU,
-    max_det: int = MAX_DETECTIONS,
-) -> list[torch.Tensor]:
-    """Detect the objects in a batch made by `utils.dataset.dataset.collate`: N tensors [n, 6]."""
-    return runtime.predict(batch[0].permute(0, 2, 3, 1), conf=conf, iou=iou, max_det=max_det)
+        return collect_detections(lambda batch: predict(read_batch(index, batch, size)), batches, image_count, threads)
 
 
 def collect_detections(
-    predict: Callable[[Any], list[torch.Tensor]],
+    predict: Callable[[Any], list[np.ndarray]],
     batches: Iterable[Any],
     image_count: int,
     threads: int = 1,
@@ -89,7 +75,7 @@ def collect_detections(
     """Call `predict` for each batch, with a progress bar.
 
     Args:
-        predict: returns N tensors [n, 6] for a batch of N images.
+        predict: returns N arrays [n, 6] for a batch of N images.
         batches: whatever `predict` takes.
         image_count: for the progress bar.
         threads: batches processed in parallel; these threads share PyTorch's threads.
@@ -107,14 +93,19 @@ def collect_detections(
         contextlib.closing(prefetch_map(pool, predict, batches, threads)) as predictions,
     ):
         for found in predictions:
-            detections += [rows.cpu().numpy() for rows in found]
+            detections += found
             bar.update(len(found))
     return detections
 
 
 @contextlib.contextmanager
 def _thread_pool(size: int) -> Iterator[ThreadPoolExecutor]:
-    """A thread pool in which each thread gets an equal share of PyTorch's threads."""
+    """A thread pool in which each thread gets an equal share of PyTorch's threads, if PyTorch is in use."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        with ThreadPoolExecutor(size) as pool:
+            yield pool
+        return
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(size, "network", torch.set_num_threads, (max(1, threads // size),)) as pool:

@@ -3,7 +3,7 @@
 Functions here and in `utils.evaluation.confusion` take the detections of a whole data set, collected at a low score
 threshold:
 
-    detections: [n, 6] array or CPU tensor per image, (x1, y1, x2, y2, score, class), in network input pixels, sorted by
+    detections: [n, 6] array per image, (x1, y1, x2, y2, score, class), in network input pixels, sorted by
         descending score.
     labels: [m, 5] array per image, (class, cx, cy, w, h), as fractions of the image.
     frame_size: (width, height) of the network input in pixels.
@@ -15,11 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from torchvision.ops import box_iou
 
-from utils.boxes import labels_to_frame
+from utils.boxes import labels_to_frame, xyxy_iou_matrix
 
 OPERATING_CONF = 0.3  # the default score threshold of test.py; the original computes precision, recall and F1 at it
 MATCH_IOU = 0.5  # lowest IoU of a match
@@ -36,7 +33,7 @@ class OriginalMetrics:
 
 
 def original_metrics(
-    detections: Sequence[ArrayLike],
+    detections: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
     frame_size: tuple[int, int],
     conf: float = OPERATING_CONF,
@@ -51,8 +48,8 @@ def original_metrics(
     if not sum(map(len, labels)):
         return undefined
     pairs = zip(detections, labels, strict=True)
-    hits = np.concatenate([_original_hits(torch.as_tensor(rows), boxes, frame_size) for rows, boxes in pairs])
-    scores, classes = np.concatenate([np.asarray(rows)[:, 4:] for rows in detections]).T
+    hits = np.concatenate([_original_hits(rows, boxes, frame_size) for rows, boxes in pairs])
+    scores, classes = np.concatenate([rows[:, 4:] for rows in detections]).T
     order = np.argsort(-scores, kind="stable")
     hits, scores, classes = hits[order], scores[order], classes[order]
     label_counts = zip(*np.unique(np.concatenate(labels)[:, 0], return_counts=True), strict=True)
@@ -63,16 +60,15 @@ def original_metrics(
     return OriginalMetrics(*np.mean(per_class, 0).tolist())
 
 
-def _original_hits(detections: torch.Tensor, labels: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
+def _original_hits(detections: np.ndarray, labels: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
     """Return which detections of an image are true positives: [n] bool."""
     hits = np.zeros(len(detections), bool)
     if not len(labels):
         return hits
-    labels = torch.as_tensor(labels)
-    inclusive = torch.tensor([0, 0, 1, 1])
-    boxes = labels_to_frame(labels[:, 1:], frame_size)
-    overlap, nearest = box_iou(detections[:, :4] + inclusive, boxes + inclusive).max(1)
-    candidates = torch.nonzero((overlap >= MATCH_IOU) & torch.isin(detections[:, 5], labels[:, 0])).flatten()
+    inclusive = np.float32([0, 0, 1, 1])
+    overlaps = xyxy_iou_matrix(detections[:, :4] + inclusive, labels_to_frame(labels[:, 1:], frame_size) + inclusive)
+    nearest, overlap = overlaps.argmax(1), overlaps.max(1)
+    candidates = np.flatnonzero((overlap >= MATCH_IOU) & np.isin(detections[:, 5], labels[:, 0]))
     # Of the candidates for a label, the first one has the highest score.
     _, first = np.unique(nearest[candidates], return_index=True)
     hits[candidates[first]] = True

@@ -13,13 +13,10 @@ from utils.dataset.index import DatasetIndex
 from utils.evaluation.coco import COCO_MAX_DET, COCO_METRICS, CocoMetrics
 from utils.evaluation.confusion import confusion_matrix, count_mistakes
 from utils.evaluation.evaluate import Evaluation
-from utils.provenance import git_state, versions
+from utils.provenance import file_hash, git_state, versions
 from utils.text import align_columns
-from utils.weights.checkpoint import weights_hash
 
 if TYPE_CHECKING:
-    import torch
-
     from utils.plots.fonts import ClassLabel
 
 UNDEFINED = "–"  # printed for NaN
@@ -56,7 +53,7 @@ def _decimal(value: float, places: int) -> str:
 
 
 def metrics_content(
-    evaluation: Evaluation, index: DatasetIndex, config: Config, weights: str, device: torch.device, settings: dict
+    evaluation: Evaluation, index: DatasetIndex, config: Config, weights: str, device: str, settings: dict
 ) -> dict:
     """All metrics and how they were computed, as plain values for JSON; undefined metrics are null."""
     coco = evaluation.coco
@@ -70,12 +67,12 @@ def metrics_content(
             "val": str(index.source),
             "images": len(index),
             "weights": weights,
-            "weights_sha256": weights_hash(weights),
+            "weights_sha256": file_hash(weights),
             "width": config.width,
             "height": config.height,
             **settings,
             "coco_max_det": COCO_MAX_DET,
-            "device": str(device),
+            "device": device,
             "git": git_state(),
             "versions": {**versions(), "pycocotools": importlib.metadata.version("pycocotools")},
         },

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.dataset.dataset import resize_image
-from utils.dataset.images import read_image
+from utils.dataset.images import read_image, resize_image
 from utils.dataset.lists import list_images
 from utils.errors import InputError
 

@@ -25,11 +25,12 @@ from utils.export.onnx_export import add_description, to_half, to_onnx
 from utils.export.verify import compare_with_pytorch, make_reference
 from utils.files import atomic_path, check_writable
 from utils.postprocess import MAX_DETECTIONS
+from utils.provenance import file_hash
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import Layer, as_float16, write_bin, write_param
 from utils.runtimes.ncnn_runtime import BIN_SUFFIX, INFO_SUFFIX, OUTPUTS, PARAM_SUFFIX
 from utils.runtimes.ncnn_shapes import INPUT
-from utils.weights.checkpoint import load_detector, weights_hash
+from utils.weights.checkpoint import load_detector
 
 if TYPE_CHECKING:
     import onnx
@@ -121,7 +122,7 @@ class _Exporter:
             iou=options.iou,
             max_det=MAX_DETECTIONS,
             precision="FP32",
-            weights_sha256=weights_hash(options.weights),
+            weights_sha256=file_hash(options.weights),
         )
         self.size = (model.width, model.height)
         self.activated = ActivatedDetector(self.detector)

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from utils.decode import Predictions
 from utils.export.calibration import LEVELS, observe
 from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
 from utils.optional import require
-from utils.postprocess import Anchors, Predictions
+from utils.postprocess import Anchors
 from utils.runtimes.onnx_runtime import INPUT, OUTPUTS, create_session
 
 INT8_MIN_OPSET = 13  # the first with one scale per channel

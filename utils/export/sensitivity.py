@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from utils.boxes import paired_iou
-from utils.postprocess import Anchors, Predictions, decode
+from utils.decode import Predictions, decode, to_tensors
+from utils.postprocess import Anchors
 from utils.runtimes.base import split_maps
 
 TOLERANCE = 0.03  # `disagreement` above which a layer stays in floating point
@@ -71,4 +72,4 @@ def disagreement(reference: Iterable[Predictions], other: Iterable[Predictions])
 
 def decode_maps(maps: Iterable[np.ndarray], anchors: Anchors) -> Predictions:
     """Decode the outputs of an exported network, each [N, H, W, 4·A + A + C]."""
-    return decode(split_maps(map(torch.from_numpy, maps), len(anchors[0])), anchors)
+    return decode(to_tensors(split_maps(maps, len(anchors[0]))), anchors)

@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
-from utils.boxes import cxcywh_to_xyxy
-from utils.dataset.dataset import resize_image
-from utils.dataset.images import read_image
+from utils.boxes import cxcywh_to_xyxy, xyxy_iou_matrix
+from utils.dataset.images import read_image, resize_image
+from utils.decode import decode, to_tensors
 from utils.errors import RunError, warn
 from utils.export.graph import ActivatedDetector
-from utils.postprocess import Anchors, decode
+from utils.postprocess import Anchors
 from utils.runtimes.base import Runtime, split_maps
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.model_info import ModelInfo
@@ -58,7 +57,7 @@ def compare_with_pytorch(path: Path, precision: str, reference: Reference, info:
         notes.append(f"detections in {image}: {len(detections)}")
         if precision != "FP32":
             return notes  # rounding moves scores across the threshold, so different detections are no error
-        difference = detections_difference(detections, reference, info)
+        difference = detections_difference(torch.from_numpy(detections), reference, info)
     else:
         difference = largest_difference(runtime, reference)
     check_difference(path.name, precision, difference)
@@ -82,8 +81,8 @@ def check_difference(name: str, precision: str, difference: float) -> None:
 def largest_difference(runtime: Runtime, reference: Reference) -> float:
     """Return the largest difference between the outputs of `runtime` and those of `reference`."""
     output = runtime.execute(runtime.prepare(reference.image[None]))
-    maps = [torch.cat(list(scale), 1).permute(0, 2, 3, 1) for scale in output]
-    return max(float((ours - theirs).abs().max()) for ours, theirs in zip(maps, reference.maps, strict=True))
+    maps = [np.concatenate(scale, 1).transpose(0, 2, 3, 1) for scale in output]
+    return max(float(np.abs(ours - theirs.numpy()).max()) for ours, theirs in zip(maps, reference.maps, strict=True))
 
 
 def detections_difference(detections: torch.Tensor, reference: Reference, info: ModelInfo) -> float:
@@ -110,7 +109,7 @@ def detections_difference(detections: torch.Tensor, reference: Reference, info: 
     box_difference = ((detections[:, None, :4] - boxes) / sides).abs().amax(2)
     difference = box_difference.maximum((detections[:, 4:5] - class_scores).abs())  # [n, K]
     largest = float(difference.amin(1).max()) if len(detections) else 0.0
-    overlaps = box_iou(detections[:, :4], detections[:, :4]).fill_diagonal_(0)
+    overlaps = xyxy_iou_matrix(detections[:, :4], detections[:, :4]).fill_diagonal_(0)
     overlaps[class_ids[:, None] != class_ids] = 0
     if (overlaps > info.iou + TOLERANCE).any() or (detections[:, 4] <= info.conf - TOLERANCE).any():
         return math.inf
@@ -124,7 +123,7 @@ def detections_difference(detections: torch.Tensor, reference: Reference, info: 
 
 def _predictions(reference: Reference, anchors: Anchors) -> tuple[torch.Tensor, torch.Tensor]:
     """Return boxes [K, 4] (x1, y1, x2, y2) in input pixels and scores [K, C] of all predictions."""
-    output = split_maps(reference.maps, len(anchors[0]))
+    output = to_tensors(split_maps((values.numpy() for values in reference.maps), len(anchors[0])))
     boxes = cxcywh_to_xyxy(decode(output, anchors).boxes[0])
     scores = [
         (scale.objectness[0].permute(1, 2, 0)[..., None] * scale.classes[0].permute(1, 2, 0)[:, :, None]).flatten(0, 2)
@@ -143,6 +142,6 @@ def _undisputed(boxes: torch.Tensor, scores: torch.Tensor, min_score: float, iou
     candidates = torch.nonzero(best > min_score - 2 * TOLERANCE).flatten()
     boxes, scores, best = boxes[candidates], scores[candidates], best[candidates]
     possible = scores > best[:, None] - TOLERANCE  # [k, C] classes that rounding could make the best one
-    overlapping = box_iou(boxes, boxes).fill_diagonal_(0) > iou
+    overlapping = xyxy_iou_matrix(boxes, boxes).fill_diagonal_(0) > iou
     rivals = overlapping & (possible.float() @ possible.float().T > 0) & (best > best[:, None] - TOLERANCE)
     return candidates[(best > min_score) & (possible.sum(1) == 1) & ~rivals.any(1)]

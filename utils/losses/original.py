@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from model import STRIDES
-from model.detector import DetectorOutput
+from model.output import DetectorOutput
 from utils.anchors import MATCH_RATIO
 from utils.boxes import complete_iou, decode_boxes, side_ratio
 from utils.losses import PADDING, Losses, constant, weighted

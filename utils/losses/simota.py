@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from model import STRIDES
-from model.detector import DetectorOutput
+from model.output import DetectorOutput
 from utils.boxes import EPSILON, complete_iou, decode_boxes, paired_iou, shape_iou, side_ratio
 from utils.losses import PADDING, Losses, constant, weighted
 from utils.postprocess import Anchors

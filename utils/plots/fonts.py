@@ -1,8 +1,12 @@
-"""Texts and fonts of class names: DejaVu Sans, which matplotlib ships, or a font that the user gives."""
+"""Texts and fonts of class names: DejaVu Sans, which matplotlib ships, or a font that the user gives.
+
+Without matplotlib, Pillow's own font draws ASCII names.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import NamedTuple
 from PIL import ImageFont, features
 
 from utils.errors import InputError, warn
+from utils.optional import require
 
 _REPLACEMENT = "\ufffd"  # drawn instead of a character that the font does not have
 _JOINERS = "\u200c\u200d"  # invisible, but they change the shape of the letters next to them
@@ -20,7 +25,7 @@ class ClassLabel(NamedTuple):
     """The text that is drawn for a class, and the font for it."""
 
     text: str
-    font: str  # path of a font that has every character of the text
+    font: str  # path of a font that has every character of the text; see `default_font`
 
 
 def class_labels(names: Sequence[str], font: str | Path | None = None) -> list[ClassLabel]:
@@ -69,22 +74,31 @@ def drawable(text: str, font: str | Path | None = None) -> str:
     Raises:
         InputError: `font` is not a font file.
     """
+    if text.isascii() and text.isprintable() and not font:
+        return text
     known = _characters(str(font or default_font()))
     return "".join(c if ord(c) in known and (_has_layout() or not _needs_layout(c)) else _REPLACEMENT for c in text)
 
 
 @functools.lru_cache(maxsize=256)
 def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
-    """Load a font for Pillow; `size` is in pixels."""
-    return ImageFont.truetype(path, size)
+    """Load a font for Pillow; `size` is in pixels. An empty path is Pillow's own font."""
+    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
 
 @functools.cache
 def default_font() -> str:
-    """Return the path of DejaVu Sans."""
-    import matplotlib
+    """Return the path of DejaVu Sans, or an empty text, which stands for Pillow's own font, without matplotlib."""
+    package = importlib.util.find_spec("matplotlib")  # importing it takes longer than detecting in an image
+    if package is None:
+        return ""
+    font = Path("fonts", "ttf", "DejaVuSans.ttf")
+    path = Path(package.origin).parent / "mpl-data" / font
+    if not path.is_file():  # some systems keep the data elsewhere
+        import matplotlib
 
-    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+        path = Path(matplotlib.get_data_path()) / font
+    return str(path)
 
 
 def _clean(name: str) -> str:
@@ -95,10 +109,11 @@ def _clean(name: str) -> str:
 
 @functools.cache
 def _characters(path: str) -> frozenset[int]:
-    """Return the code points that a font has."""
-    from matplotlib.ft2font import FT2Font
-
+    """Return the code points that a font has; of Pillow's own font only ASCII."""
+    if not path:
+        return frozenset(range(32, 127))
     check_font(path)
+    FT2Font = require("matplotlib.ft2font", f"{path}: finding out which characters it has").FT2Font
     try:
         return frozenset(FT2Font(path).get_charmap())
     except (RuntimeError, OSError, ValueError) as error:

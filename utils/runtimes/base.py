@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
-from model.detector import DetectorOutput, ScaleOutput
+from model.output import DetectorOutput, ScaleOutput
 from utils.config import Config
+from utils.machine import thread_count
 from utils.postprocess import MAX_DETECTIONS, detect
 from utils.runtimes.model_info import ModelInfo
 from utils.weights.description import ModelDescription
 
-MAX_EXPORTED_AT_ONCE = 16  # batches of exported models, each of which needs about 20 MB each
+if TYPE_CHECKING:
+    import torch
+
+MAX_EXPORTED_AT_ONCE = 16  # batches of exported models, each of which needs about 20 MB
 
 
 class Timing(NamedTuple):
@@ -31,7 +34,7 @@ class Runtime:
 
     name: str  # of the software, for messages
     precision: str  # of the weights: FP32, FP16 or INT8
-    device: torch.device  # runs the network; detections are always on the CPU
+    device: str  # runs the network: cpu, cuda:0 …
     device_name: str  # for messages
     info: Config | ModelDescription  # class names, input size and anchors of the model
     activated = True  # whether the network ends with sigmoid and softmax
@@ -51,11 +54,10 @@ class Runtime:
 
     def select(
         self, output: DetectorOutput, conf: float, iou: float, max_det: int, classes: Sequence[int] | None
-    ) -> list[torch.Tensor]:
+    ) -> list[np.ndarray]:
         """Convert the result of `execute` to detections per image, each [n, 6]."""
         return detect(output, self.info.anchors, conf, iou, max_det, classes, self.activated)
 
-    @torch.inference_mode()
     def predict_timed(
         self,
         images: np.ndarray | torch.Tensor,
@@ -63,7 +65,7 @@ class Runtime:
         iou: float,
         max_det: int = MAX_DETECTIONS,
         classes: Sequence[int] | None = None,
-    ) -> tuple[list[torch.Tensor], Timing]:
+    ) -> tuple[list[np.ndarray], Timing]:
         """Detect in a batch of images and measure the time of each part.
 
         Args:
@@ -71,7 +73,7 @@ class Runtime:
             conf, iou, max_det, classes: see `utils.postprocess.detect`.
 
         Returns:
-            (detections per image, each [n, 6] (x1, y1, x2, y2, score, class) in input pixels; Timing)
+            (detections per image, each [n, 6] float32 (x1, y1, x2, y2, score, class) in input pixels; Timing)
         """
         start = self._now()
         prepared = self.prepare(images)
@@ -89,7 +91,7 @@ class Runtime:
         iou: float,
         max_det: int = MAX_DETECTIONS,
         classes: Sequence[int] | None = None,
-    ) -> list[torch.Tensor]:
+    ) -> list[np.ndarray]:
         """Detect in a batch of images: `predict_timed` without the times."""
         return self.predict_timed(images, conf, iou, max_det, classes)[0]
 
@@ -109,18 +111,18 @@ class ExportedRuntime(Runtime):
     The network is so small that two threads, which wait for each other after each layer, are often slower than one.
     """
 
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(self, info: ModelInfo) -> None:
         self.info, self.precision = info, info.precision
         self.device_name = cpu_name(1)
-        self.batches_at_once = min(MAX_EXPORTED_AT_ONCE, torch.get_num_threads())
+        self.batches_at_once = min(MAX_EXPORTED_AT_ONCE, thread_count())
 
     def set_threads(self, count: int) -> None:
         self.device_name = cpu_name(count)
 
 
-def split_maps(maps: Iterable[torch.Tensor], anchor_num: int) -> DetectorOutput:
+def split_maps(maps: Iterable[np.ndarray], anchor_num: int) -> DetectorOutput:
     """Split both outputs of an exported network, each [N, H, W, 4·A + A + C], into boxes, objectness and classes."""
     sections = (4 * anchor_num, 5 * anchor_num)
-    return DetectorOutput(*(ScaleOutput(*values.permute(0, 3, 1, 2).tensor_split(sections, 1)) for values in maps))
+    return DetectorOutput(*(ScaleOutput(*np.split(values.transpose(0, 3, 1, 2), sections, 1)) for values in maps))

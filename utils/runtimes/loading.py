@@ -6,10 +6,10 @@ from pathlib import Path
 
 from utils.config import Config
 from utils.errors import InputError
+from utils.machine import apply_threads
+from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, Runtime
-from utils.runtimes.device import select_device
 from utils.runtimes.weights_path import check_weights_path
-from utils.weights.checkpoint import load_detector
 
 
 def load_runtime(weights: str | Path, config: Config | None = None, device: str = "auto") -> Runtime:
@@ -28,8 +28,13 @@ def load_runtime(weights: str | Path, config: Config | None = None, device: str 
     check_weights_path(weights)
     runtime = _load_exported(weights)
     if runtime is None:
+        # Here, because exported models run without PyTorch.
+        require("torch", f"{weights}: running .pth files")
+        from utils.runtimes.device import select_device
         from utils.runtimes.torch_runtime import TorchRuntime
+        from utils.weights.checkpoint import load_detector
 
+        apply_threads()
         torch_device = select_device(device)
         return TorchRuntime(*load_detector(weights, config), torch_device)
     if device not in ("auto", "cpu"):

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
-from model.detector import DetectorOutput
+from model.output import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, split_maps
@@ -20,6 +19,7 @@ from utils.runtimes.ncnn_shapes import INPUT, check_network
 
 if TYPE_CHECKING:
     import ncnn
+    import torch
 
 PARAM_SUFFIX, BIN_SUFFIX, INFO_SUFFIX = ".ncnn.param", ".ncnn.bin", ".json"
 OUTPUTS = ("out0", "out1")
@@ -52,7 +52,7 @@ class NcnnRuntime(ExportedRuntime):
 
     def execute(self, prepared: list[np.ndarray]) -> DetectorOutput:
         results = [extract(self.net, planes, OUTPUTS) for planes in prepared]
-        maps = (torch.from_numpy(np.stack(parts)) for parts in zip(*results, strict=True))
+        maps = map(np.stack, zip(*results, strict=True))
         return split_maps(maps, self.info.anchor_num)
 
 

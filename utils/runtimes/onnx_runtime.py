@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from model.detector import DetectorOutput
+from model.output import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
 
 if TYPE_CHECKING:
+    import torch
     from onnxruntime import InferenceSession
 
 INPUT, OUTPUTS = "images", ("stride16", "stride32")
@@ -69,23 +69,23 @@ class OnnxRuntime(ExportedRuntime):
         pixels *= np.float32(1 / 255)
         return pixels
 
-    def execute(self, prepared: np.ndarray) -> DetectorOutput | list[torch.Tensor]:
+    def execute(self, prepared: np.ndarray) -> DetectorOutput | list[np.ndarray]:
         """Run the network. A model that includes NMS returns detections per image."""
         batches = np.split(prepared, len(prepared)) if self.one_by_one else [prepared]
         results = [self.session.run(self.outputs, {self.input_name: batch}) for batch in batches]
         if self.includes_nms:
-            return [torch.from_numpy(detections) for (detections,) in results]
-        maps = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*results, strict=True))
+            return [detections for (detections,) in results]
+        maps = map(np.concatenate, zip(*results, strict=True))
         return split_maps(maps, self.info.anchor_num)
 
     def select(
         self,
-        output: DetectorOutput | list[torch.Tensor],
+        output: DetectorOutput | list[np.ndarray],
         conf: float,
         iou: float,
         max_det: int,
         classes: Sequence[int] | None,
-    ) -> list[torch.Tensor]:
+    ) -> list[np.ndarray]:
         if not self.includes_nms:
             return super().select(output, conf, iou, max_det, classes)
         info = self.info
@@ -97,7 +97,7 @@ class OnnxRuntime(ExportedRuntime):
             )
         kept = [rows[rows[:, 4] > conf] for rows in output]
         if classes is not None:
-            kept = [rows[torch.isin(rows[:, 5].long(), torch.as_tensor(classes))] for rows in kept]
+            kept = [rows[np.isin(rows[:, 5], classes)] for rows in kept]
         return [rows[:max_det] for rows in kept]
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.detector import Detector, DetectorOutput
+from model.detector import Detector
+from model.output import DetectorOutput
 from utils.config import Config
 from utils.machine import keep_freed_memory
 from utils.runtimes.base import Runtime, cpu_name
@@ -33,7 +34,7 @@ class TorchRuntime(Runtime):
 
     def __init__(self, detector: Detector, info: Config | ModelDescription, device: torch.device) -> None:
         keep_freed_memory()
-        self.device = device
+        self.device, self.torch_device = str(device), device
         # Convolutions are fastest with channels last on most devices, and images already have this layout.
         self.detector = fold_batchnorm(detector).to(device, memory_format=torch.channels_last)
         self.info = info
@@ -42,23 +43,24 @@ class TorchRuntime(Runtime):
 
     @property
     def device_name(self) -> str:
-        if self.device.type == "cuda":
-            return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
-        return cpu_name(torch.get_num_threads()) if self.device.type == "cpu" else str(self.device)
+        if self.torch_device.type == "cuda":
+            return f"{self.device} ({torch.cuda.get_device_name(self.torch_device)})"
+        return cpu_name(torch.get_num_threads()) if self.device == "cpu" else self.device
 
     def set_threads(self, count: int) -> None:
         torch.set_num_threads(count)
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
-        pixels = torch.as_tensor(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        pixels = torch.as_tensor(images).to(self.torch_device, non_blocking=True).permute(0, 3, 1, 2)
         return (pixels / 255).contiguous(memory_format=torch.channels_last)
 
+    @torch.inference_mode()
     def execute(self, prepared: torch.Tensor) -> DetectorOutput:
         return self.detector(prepared)
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize(self.torch_device)
         return super()._now()
 
 

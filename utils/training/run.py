@@ -1,7 +1,6 @@
 """A training run: setup, epochs, evaluation, checkpoints. A stopped run can be resumed with the same result."""
 
 import dataclasses
-import functools
 import itertools
 import math
 import os
@@ -9,12 +8,13 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from model.detector import Detector
 from utils.errors import RunError
-from utils.evaluation.detect import collect_detections, predict_batch
+from utils.evaluation.detect import EVAL_CONF, EVAL_IOU, collect_detections
 from utils.evaluation.evaluate import Evaluation, compute_metrics
 from utils.evaluation.report import write_plots
 from utils.losses import Losses
@@ -248,7 +248,11 @@ class Run:
         # A plain copy: the runtime uses a memory format in which results do not depend on the number of threads.
         detector = Detector(network.classes, network.anchor_num)
         detector.load_state_dict(network.state_dict())
-        predict = functools.partial(predict_batch, TorchRuntime(detector, config, self.device))
+        runtime = TorchRuntime(detector, config, self.device)
+
+        def predict(batch: tuple[torch.Tensor, torch.Tensor]) -> list[np.ndarray]:
+            return runtime.predict(batch[0].permute(0, 2, 3, 1), EVAL_CONF, EVAL_IOU)
+
         batches = itertools.takewhile(lambda _: not self.stop, self.data.val_loader)
         detections = collect_detections(predict, batches, len(index), show_progress=distributed.is_main())
         if self._is_stopped():

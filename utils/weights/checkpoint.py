@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import re
 import warnings
@@ -145,14 +144,6 @@ def load_detector(
     detector = Detector(model.classes, model.anchor_num)
     _load_exactly(detector, tensors, path, asked_by=model.path)
     return detector.to(device).eval(), model
-
-
-def weights_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a weights file as 64 hexadecimal digits, to identify the weights of a result."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror}") from error
 
 
 def save_weights(path: str | Path, network: nn.Module, description: Mapping[str, Any]) -> None:
