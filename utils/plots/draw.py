@@ -30,6 +30,8 @@ _SMALLEST_FONT = 0.6  # of the font size of large boxes
 _SMALL_BOX = 8  # a box is small for a tag if its area is less than this many times that of the tag
 
 _PALETTE_LEVELS = 13  # per color channel
+_PALETTE_PART = 100  # colors that are chosen at once
+_RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 _LIGHTNESS = (42, 92)  # CIELAB, 0 to 100
 _MIN_CHROMA = 40  # CIELAB; colors with less look gray
 
@@ -77,22 +79,17 @@ def class_color(class_id: int) -> Color:
 
     There are about a thousand colors; then they repeat.
     """
-    colors = _palette()
-    return colors[class_id % len(colors)]
+    position = class_id % len(_usable_colors()[0])
+    return _palette(-(-(position + 1) // _PALETTE_PART) * _PALETTE_PART)[position]
 
 
 @functools.cache
-def _palette() -> tuple[Color, ...]:
-    """Order colors so that each one is as far as possible, in CIELAB, from all before it; the first is red."""
-    levels = np.linspace(0, 255, _PALETTE_LEVELS).astype(np.uint8)
-    colors = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(1, -1, 3)
-    lab = cv2.cvtColor(colors.astype(np.float32) / 255, cv2.COLOR_BGR2Lab)[0]
-    chroma = np.hypot(lab[:, 1], lab[:, 2])
-    usable = (chroma >= _MIN_CHROMA) & (lab[:, 0] >= _LIGHTNESS[0]) & (lab[:, 0] <= _LIGHTNESS[1])
-    colors, lab = colors[0, usable], lab[usable]
+def _palette(count: int) -> tuple[Color, ...]:
+    """Order `count` colors so that each is as far as possible, in CIELAB, from all before it; the first is red."""
+    colors, lab = _usable_colors()
     order, distance = [], np.full(len(lab), np.inf)
     chosen = int((lab[:, 1] + lab[:, 2]).argmax())
-    for _ in range(len(colors)):
+    for _ in range(min(count, len(colors))):
         order.append(tuple(colors[chosen].tolist()))
         distance = np.minimum(distance, np.square(lab - lab[chosen]).sum(1))
         chosen = int(distance.argmax())
@@ -100,11 +97,37 @@ def _palette() -> tuple[Color, ...]:
 
 
 @functools.cache
+def _usable_colors() -> tuple[np.ndarray, np.ndarray]:
+    """Return the colors [n, 3] that are neither dark, bright nor gray, and their CIELAB values [n, 3]."""
+    levels = np.linspace(0, 255, _PALETTE_LEVELS).astype(np.uint8)
+    colors = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
+    lab = _to_lab(colors)
+    chroma = np.hypot(lab[:, 1], lab[:, 2])
+    usable = (chroma >= _MIN_CHROMA) & (lab[:, 0] >= _LIGHTNESS[0]) & (lab[:, 0] <= _LIGHTNESS[1])
+    return colors[usable], lab[usable]
+
+
+def _to_lab(colors: np.ndarray) -> np.ndarray:
+    """Convert [n, 3] sRGB colors (blue, green, red) to CIELAB with the white point D65.
+
+    Formulas and constants: IEC 61966-2-1 (sRGB) and CIE 15. OpenCV's conversion needs 0.15 s for its tables.
+    """
+    linear = _linear(colors[:, ::-1] / 255)
+    xyz = linear @ _RGB_TO_XYZ.T / _RGB_TO_XYZ.sum(1)  # relative to white
+    x, y, z = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29).T
+    return np.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), 1)
+
+
+def _linear(values: np.ndarray) -> np.ndarray:
+    """Convert sRGB values, 0…1, to linear intensities."""
+    return np.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
+
+
+@functools.cache
 def contrast_color(color: Color) -> Color:
     """Return black or white, whichever is easier to read on `color`."""
     # Relative luminance and contrast ratio as defined by WCAG 2; white wins below 0.179.
-    linear = [((c / 255 + 0.055) / 1.055) ** 2.4 if c > 10 else c / 255 / 12.92 for c in color]
-    luminance = 0.0722 * linear[0] + 0.7152 * linear[1] + 0.2126 * linear[2]
+    luminance = float(_linear(np.array(color[::-1]) / 255) @ _RGB_TO_XYZ[1])
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
 
 
