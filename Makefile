@@ -5,10 +5,13 @@ PY := .venv/bin/python
 # The model of the demo; the .data file has the class names and anchors of the weights.
 DATA ?= data/mask.data
 WEIGHTS ?= modelzoo/mask-352.pth
+# Port of the browser page, and the files of its runtime: WebAssembly, and WebGPU, which is loaded only if it is chosen.
+PORT ?= 8000
+RUNTIME := ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm ort.webgpu.bundle.min.mjs ort-wasm-simd-threaded.asyncify.wasm
 # Parallel test processes.
 JOBS ?= auto
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast web lint clean
 
 demo: .venv/installed
 	$(PY) test.py --data "$(DATA)" --weights "$(WEIGHTS)" --img img
@@ -20,12 +23,25 @@ test: lint
 test-fast: lint
 	$(PY) -m pytest -n "$(JOBS)" --dist loadfile -m "not slow" -q
 
+# The page with the model of the demo, on http://localhost:8000.
+web: web/dist/assembled
+	@echo "Open http://localhost:$(PORT); Ctrl-C stops the server."
+	$(PY) -m http.server --bind 127.0.0.1 --directory web/dist "$(PORT)"
+
+web/dist/assembled: $(wildcard web/*.html web/*.css web/*.js) web/package.json $(WEIGHTS) | .venv/installed-export
+	npm install --prefix web --omit=dev --no-package-lock --no-audit --no-fund
+	mkdir -p web/dist
+	cp web/*.html web/*.css web/*.js web/dist/
+	cp $(addprefix web/node_modules/onnxruntime-web/dist/,$(RUNTIME)) web/dist/
+	$(PY) pytorch2onnx.py --weights "$(WEIGHTS)" --output web/dist/model.onnx
+	@touch $@
+
 lint: .venv/installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
 clean:
-	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv runs web/dist web/node_modules .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
@@ -34,6 +50,10 @@ clean:
 .venv/installed: requirements.txt pyproject.toml | .venv/bin/python
 	@echo "Installing the packages of requirements.txt into .venv; PyTorch is large, so this takes minutes."
 	$(PY) -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/installed-export: requirements-export.txt .venv/installed
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-export.txt
 	@touch $@
 
 .venv/installed-dev: requirements-dev.txt requirements-export.txt .venv/installed

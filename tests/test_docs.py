@@ -9,7 +9,7 @@ from tests.conftest import REPO
 
 PAGES = sorted(
     path.relative_to(REPO).as_posix()
-    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "img/*.md", "modelzoo/*.md", "sample/**/*.md")
+    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "img/*.md", "modelzoo/*.md", "sample/**/*.md", "web/*.md")
     for path in REPO.glob(pattern)
 )
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")

@@ -1,0 +1,30 @@
+// Service worker: keeps all files for use without a network, and sets the two headers without which a browser gives a
+// page no threads (https://developer.mozilla.org/docs/Web/API/Window/crossOriginIsolated). So any web server will do.
+
+const CACHE = "detector";
+
+self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener("fetch", (event) => {
+  if (event.request.method === "GET" && new URL(event.request.url).origin === self.location.origin) {
+    event.respondWith(answer(event.request));
+  }
+});
+
+/** From the network if possible, so that a new version is seen at once; else from the cache. */
+async function answer(request) {
+  const cache = await caches.open(CACHE);
+  let response;
+  try {
+    response = await fetch(request);
+    if (response.ok) await cache.put(request, response.clone());
+  } catch (error) {
+    response = await cache.match(request, { ignoreSearch: true });
+    if (!response) throw error;
+  }
+  const headers = new Headers(response.headers);
+  headers.set("Cross-Origin-Opener-Policy", "same-origin");
+  headers.set("Cross-Origin-Embedder-Policy", "require-corp");
+  headers.set("Cross-Origin-Resource-Policy", "same-origin");
+  return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
+}
