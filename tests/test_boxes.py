@@ -23,6 +23,7 @@ def test_no_boxes():
     assert frame_to_image(np.zeros((0, 4)), (352, 352), (640, 480)).shape == (0, 4)
     assert labels_to_frame(np.zeros((0, 4)), (352, 352)).shape == (0, 4)
     assert xyxy_iou_matrix(np.zeros((0, 4)), np.zeros((3, 4))).shape == (0, 3)
+    assert xyxy_iou_matrix(np.zeros((1, 4)), np.zeros((1, 4))) == 0
 
 
 fractions = st.floats(0.01, 0.99)

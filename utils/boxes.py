@@ -47,13 +47,13 @@ def paired_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def xyxy_iou_matrix(boxes: Array, others: Array) -> Array:
-    """Compute the IoU of all pairs of boxes (x1, y1, x2, y2): [n, 4] and [m, 4] to [n, m]."""
+    """Compute the IoU of all pairs of boxes (x1, y1, x2, y2): [n, 4] and [m, 4] to [n, m]; 0 without any area."""
     library = _library(boxes)
     low = library.maximum(boxes[:, None, :2], others[:, :2])
     high = library.minimum(boxes[:, None, 2:], others[:, 2:])
     intersection = (high - low).clip(0).prod(-1)
     area, other_area = ((rows[:, 2:] - rows[:, :2]).prod(-1) for rows in (boxes, others))
-    return intersection / (area[:, None] + other_area - intersection)
+    return intersection / (area[:, None] + other_area - intersection).clip(EPSILON)
 
 
 def complete_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

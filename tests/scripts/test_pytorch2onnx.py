@@ -5,11 +5,13 @@ import functools
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from types import SimpleNamespace
 from unittest import mock
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -103,10 +105,22 @@ def test_run_as_a_script(one, run_script, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json", "m.ncnn.bin", "m.ncnn.param", "m.onnx"]
 
 
+def test_opencv_runs_the_model(one):
+    """OpenCV's own network module computes the same as ONNX Runtime."""
+    net = cv2.dnn.readNetFromONNX(str(one.output))
+    runtime = load_runtime(one.output, one.config)
+    net.setInput(cv2.dnn.blobFromImage(one.images[0], 1 / 255))
+    outputs = dict(zip(runtime.outputs, net.forward(runtime.outputs), strict=True))
+    (expected,) = zip(*runtime.session.run(runtime.outputs, {"images": runtime.prepare(one.images[:1])}), strict=True)
+    for name, values in zip(runtime.outputs, expected, strict=True):
+        np.testing.assert_allclose(outputs[name].reshape(values.shape), values, atol=1e-4)
+
+
 def test_output_and_files(exported):
     result = exported.result
     assert result.stdout.count("wrote FP32") == 2
     assert "largest difference from PyTorch on img/astronaut.jpg:" in result.stdout
+    assert len(re.findall(r"detect.* 5 images of img/", result.stdout)) == 2
     assert "layers: 55 Convolution, 27 ConvolutionDepthWise" in result.stdout
     assert sorted(path.name for path in exported.output.parent.iterdir()) == [
         *("model.json", "model.ncnn.bin", "model.ncnn.param", "model.onnx")

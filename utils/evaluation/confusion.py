@@ -35,7 +35,7 @@ def confusion_matrix(
         # Unmatched labels and detections are paired with the background, whose class id is C.
         detected_as, labeled_as = np.full(len(boxes), classes), np.full(len(rows), classes)
         label_classes, detection_classes = boxes[:, 0].astype(int), rows[:, 5].astype(int)
-        for label, detection in _match(overlap).items():
+        for label, detection in match_by_iou(overlap, MATCH_IOU).items():
             detected_as[label], labeled_as[detection] = detection_classes[detection], label_classes[label]
         np.add.at(matrix, (label_classes, detected_as), 1)
         np.add.at(matrix[classes], detection_classes[labeled_as == classes], 1)
@@ -56,9 +56,9 @@ def count_mistakes(
     return np.array([matrix.sum() - matrix.trace() for matrix in matrices], int)
 
 
-def _match(overlap: np.ndarray) -> dict[int, int]:
-    """{row: column} by descending IoU, each row and column at most once."""
-    rows, columns = np.nonzero(overlap >= MATCH_IOU)
+def match_by_iou(overlap: np.ndarray, lowest: float) -> dict[int, int]:
+    """Match rows and columns with an IoU of at least `lowest`: {row: column}, the highest IoU first, each only once."""
+    rows, columns = np.nonzero(overlap >= lowest)
     order = np.argsort(-overlap[rows, columns], kind="stable")
     pairs = {}
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):

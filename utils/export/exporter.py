@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from utils.config import Config
 from utils.errors import InputError
@@ -22,7 +23,8 @@ from utils.export.int8_ncnn import quantize as quantize_ncnn
 from utils.export.ncnn_export import to_ncnn
 from utils.export.ncnn_graph import optimize_for_ncnn
 from utils.export.onnx_export import add_description, to_half, to_onnx
-from utils.export.verify import compare_with_pytorch, make_reference
+from utils.export.verdict import make_sample
+from utils.export.verify import TEST_IMAGE, compare_with_pytorch, make_reference
 from utils.files import atomic_path, check_writable
 from utils.postprocess import MAX_DETECTIONS
 from utils.provenance import file_hash
@@ -30,6 +32,7 @@ from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import Layer, as_float16, write_bin, write_param
 from utils.runtimes.ncnn_runtime import BIN_SUFFIX, INFO_SUFFIX, OUTPUTS, PARAM_SUFFIX
 from utils.runtimes.ncnn_shapes import INPUT
+from utils.runtimes.torch_runtime import TorchRuntime
 from utils.weights.checkpoint import load_detector
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 ONNX_SUFFIX = ".onnx"
 MIN_OPSET, MAX_OPSET = 11, 20
+MAX_PHOTOS = 5  # bundled ones, in which the detections are compared if there are no images for the calibration
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         exporter = _Exporter(config, options, Path(folder))
         if options.int8:  # first, so that errors in the list appear before anything is written
-            images = read_calibration(options.calib or (config and config.train), options.calib_images, exporter.size)
+            calib = options.calib or (config and config.train)
+            images = read_calibration(calib, options.calib_images, exporter.size)
+            exporter.use_sample(images, calib)
         yield exporter.onnx()
         if options.ncnn:
             layers = exporter.ncnn_layers()
@@ -127,6 +133,12 @@ class _Exporter:
         self.size = (model.width, model.height)
         self.activated = ActivatedDetector(self.detector)
         self.reference = make_reference(self.activated, self.info)
+        self.use_sample(read_calibration(TEST_IMAGE.parent, MAX_PHOTOS, self.size), "img/")
+
+    def use_sample(self, images: Sequence[np.ndarray], source: str | Path) -> None:
+        """Set the images, of the input size, in which detections are compared; `source` says where they are from."""
+        runtime = TorchRuntime(copy.deepcopy(self.detector), self.info, torch.device("cpu"))
+        self.sample = make_sample(runtime, images, str(source), self.info)
 
     def onnx(self) -> ExportedModel:
         """Export to ONNX in float32 or float16."""
@@ -188,7 +200,7 @@ class _Exporter:
         return self.folder / f"{self.output.stem}{'-int8' if precision == 'INT8' else ''}{suffix}"
 
     def _compared(self, files: list[Path], precision: str, notes: Sequence[str]) -> ExportedModel:
-        results = compare_with_pytorch(files[0], precision, self.reference, self.info)
+        results = compare_with_pytorch(files[0], precision, self.reference, self.sample, self.info)
         return ExportedModel(files, precision, [*results, *notes])
 
     def _publish(self, exported: ExportedModel) -> ExportedModel:
