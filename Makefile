@@ -17,11 +17,11 @@ demo: .venv/installed
 	$(PY) test.py --data "$(DATA)" --weights "$(WEIGHTS)" --img img
 
 test: lint
-	$(PY) -m pytest -n "$(JOBS)" --dist loadfile
+	$(PY) -m pytest -n "$(JOBS)" --dist loadfile --no-loadscope-reorder
 	if command -v nvidia-smi > /dev/null; then $(PY) -m pytest --gpu; fi
 
 test-fast: lint
-	$(PY) -m pytest -n "$(JOBS)" --dist loadfile -m "not slow" -q
+	$(PY) -m pytest -n "$(JOBS)" --dist loadfile --no-loadscope-reorder -m "not slow" -q
 
 # The page with the model of the demo, on http://localhost:8000.
 web: web/dist/assembled

@@ -34,6 +34,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    # Files with slow tests first, so that parallel processes end at about the same time.
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
     if not config.getoption("--gpu"):
         for item in items:
             if item.get_closest_marker("gpu"):
