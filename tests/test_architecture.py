@@ -11,7 +11,7 @@ LEVELS = {
     "cli": 1,
     **dict.fromkeys(("training", "evaluation", "export", "detect", "check", "convert"), 2),
     **dict.fromkeys(("runtimes", "losses", "dataset", "plots", "weights", "kernels"), 3),
-    **dict.fromkeys(("boxes", "decode", "postprocess", "anchors", "config"), 4),
+    **dict.fromkeys(("boxes", "postprocess", "anchors", "config"), 4),
     **dict.fromkeys(("errors", "files", "text", "machine", "optional", "provenance"), 5),
 }
 FORBIDDEN = {("training", "check"), ("evaluation", "convert"), ("evaluation", "training")}

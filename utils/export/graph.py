@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.ops import box_convert, nms
 
 from model.detector import Detector
-from utils.decode import activate, decode
+from utils.export.decode import activate, decode
 from utils.postprocess import MAX_DETECTIONS, Anchors
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from utils.decode import Predictions
 from utils.export.calibration import LEVELS, observe
+from utils.export.decode import Predictions
 from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
 from utils.optional import require
 from utils.postprocess import Anchors

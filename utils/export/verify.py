@@ -11,8 +11,8 @@ import torch
 
 from utils.boxes import cxcywh_to_xyxy, xyxy_iou_matrix
 from utils.dataset.images import read_image, resize_image
-from utils.decode import decode, to_tensors
 from utils.errors import RunError, warn
+from utils.export.decode import decode, to_tensors
 from utils.export.graph import ActivatedDetector
 from utils.export.verdict import Sample, describe_changes
 from utils.postprocess import Anchors
