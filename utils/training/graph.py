@@ -22,6 +22,7 @@ from utils.training.settings import Settings
 from utils.training.state import TrainingState
 
 WARM_UP_STEPS = 3  # without a graph: they choose algorithms, and create the state of the optimizer
+MIN_TARGETS = 64  # for which a recording has room
 SPARE_TARGETS = 1.5  # room for targets in a recording, relative to the batch it is made with
 LOSS_TOLERANCE = 1e-2  # relative difference of a recorded step's losses from those of the same step without a graph
 CHANGE_TOLERANCE = 0.05  # the same for the norm of its change of the weights; a GPU does not add in a fixed order
@@ -87,10 +88,10 @@ class GraphStep:
             return self.recorder.warm_up(partial(train_step, self.state, parts, batch_images))
         if not self.usable:
             return train_step(self.state, parts, batch_images)
+        if self.replay is not None and (batch_images != self.batch_images or not self._same_images(parts)):
+            return train_step(self.state, parts, batch_images)
         if self.replay is None or self._needs_room(parts):
             return self._record(parts, batch_images)
-        if batch_images != self.batch_images or not self._same_images(parts):
-            return train_step(self.state, parts, batch_images)
         self._fill(parts)
         if not self.checked:
             return self._check()
@@ -109,7 +110,7 @@ class GraphStep:
         self.replay = self.losses = None  # free the memory of the previous recording
         self.batch_images = batch_images
         rows = max(len(targets) for _, targets in parts) * SPARE_TARGETS
-        rows = 2 ** math.ceil(math.log2(max(rows, 64)))
+        rows = 2 ** math.ceil(math.log2(max(rows, MIN_TARGETS)))
         self.parts = [
             (torch.empty_like(images, device=device), torch.empty(rows, 6, device=device)) for images, _ in parts
         ]
