@@ -25,15 +25,15 @@ test-fast: lint
 
 # The page with the model of the demo, on http://localhost:8000.
 web: web/dist/assembled
+	$(PY) pytorch2onnx.py --weights "$(WEIGHTS)" --output web/dist/model.onnx
 	@echo "Open http://localhost:$(PORT); Ctrl-C stops the server."
 	$(PY) -m http.server --bind 127.0.0.1 --directory web/dist "$(PORT)"
 
-web/dist/assembled: $(wildcard web/*.html web/*.css web/*.js) web/package.json $(WEIGHTS) | .venv/installed-export
+web/dist/assembled: $(wildcard web/*.html web/*.css web/*.js) web/package.json | .venv/installed-export
 	npm install --prefix web --omit=dev --no-package-lock --no-audit --no-fund
 	mkdir -p web/dist
 	cp web/*.html web/*.css web/*.js web/dist/
 	cp $(addprefix web/node_modules/onnxruntime-web/dist/,$(RUNTIME)) web/dist/
-	$(PY) pytorch2onnx.py --weights "$(WEIGHTS)" --output web/dist/model.onnx
 	@touch $@
 
 lint: .venv/installed-dev

@@ -43,11 +43,23 @@ def serve(server):
 
 
 @pytest.fixture(scope="module")
-def address():
-    """Address of a server of the assembled page."""
+def site(tmp_path_factory, run_script):
+    """The page as its sources are now, with the runtime that `make web` has fetched and a model."""
     if not (DIST / "assembled").exists() or not (REPO / "web" / "node_modules" / "puppeteer-core").exists():
         pytest.skip("needs: make web/dist/assembled, npm install --prefix web")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=DIST)) as server:
+    site = tmp_path_factory.mktemp("site")
+    for pattern, folder in (("ort*", DIST), ("*.html", DIST.parent), ("*.css", DIST.parent), ("*.js", DIST.parent)):
+        for path in folder.glob(pattern):
+            shutil.copy(path, site)
+    done = run_script("pytorch2onnx.py", "--weights", "modelzoo/mask-352.pth", "--output", site / "model.onnx")
+    assert done.returncode == 0, done.stderr
+    return site
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Address of a server of the page."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=site)) as server:
         threading.Thread(target=serve, args=(server,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
 
@@ -96,11 +108,11 @@ def assert_same(found, expected, pixels=1):
             assert same.any(), row
 
 
-def test_boxes_are_those_of_python(shown):
+def test_boxes_are_those_of_python(shown, site):
     content, _ = shown
     assert len(content["images"]) == 5
     for image, found in zip(PHOTOS, content["images"], strict=True):
-        assert_same(found, expected_of(DIST / "model.onnx", image))
+        assert_same(found, expected_of(site / "model.onnx", image))
 
 
 def test_any_exported_model_can_be_opened(shown):
@@ -111,10 +123,10 @@ def test_any_exported_model_can_be_opened(shown):
         assert_same(found, expected_of(model, PHOTOS[0]), 1 if model.stem == "e" else 4)
 
 
-def test_a_wrong_file_gives_a_message_and_the_model_stays(shown):
+def test_a_wrong_file_gives_a_message_and_the_model_stays(shown, site):
     content, _ = shown
     assert re.match(r"wrong\.onnx: .*not an \.onnx file", content["wrongModel"])
-    assert_same(content["afterWrongModel"], expected_of(DIST / "model.onnx", PHOTOS[0], conf=0.9))
+    assert_same(content["afterWrongModel"], expected_of(site / "model.onnx", PHOTOS[0], conf=0.9))
 
 
 def test_the_slider_sets_the_lowest_score(shown):
@@ -127,9 +139,9 @@ def test_the_camera_is_used(shown):
     assert all(re.fullmatch(r"[\d.]+ ms \(network [\d.]+ ms\)", time) for time in content["times"])
 
 
-def test_the_page_works_without_a_network_and_sends_nothing(shown, address):
+def test_the_page_works_without_a_network_and_sends_nothing(shown, address, site):
     content, _ = shown
-    assert_same(content["offline"], expected_of(DIST / "model.onnx", PHOTOS[0]))
+    assert_same(content["offline"], expected_of(site / "model.onnx", PHOTOS[0]))
     assert all(request.startswith((address, "data:", "blob:")) for request in content["requests"])
 
 
