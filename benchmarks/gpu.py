@@ -6,7 +6,8 @@
 
 A step alone repeats one batch that is already on the device. The busy share is the time in which a kernel runs, divided
 by the time of the steps, both with their data. `--runs` trains from start to finish as a user does, with and without
-mixed precision: seconds with evaluation and pictures, images/s of training alone, AP50 and AP of the last epoch.
+mixed precision. It prints the seconds of the whole run with evaluation and plots, the images/s of the training steps,
+and AP50 and AP after the last epoch.
 """
 
 import csv

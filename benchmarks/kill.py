@@ -98,9 +98,7 @@ def campaign(data, arguments, kills, generator, bar):
         folder = new_folder(data)
         while True:
             resumed = any(path.stat().st_size for path in folder.glob("weights/*-last.pth"))
-            if (
-                not resumed
-            ):  # the run was killed before its first checkpoint: start anew, with what is left of its cache
+            if not resumed:  # start a new run; unfinished files of its cache stay, to see that they are removed
                 for name in ("weights", "runs"):
                     shutil.rmtree(folder / name, ignore_errors=True)
             process = start(folder, *(["--resume"] if resumed else arguments))

@@ -12,8 +12,8 @@ import torch
 from tests.helpers.dataset_files import write_image
 from utils.dataset import pixel_cache
 from utils.dataset.augment import AUGMENTATIONS, Change
-from utils.dataset.dataset import DetectionDataset, collate, make_loader, resize_image
-from utils.dataset.images import read_image
+from utils.dataset.dataset import DetectionDataset, collate, make_loader
+from utils.dataset.images import read_image, resize_image
 from utils.dataset.index import load_index
 from utils.dataset.pixel_cache import CACHE_KINDS, available_memory, pixels_path
 from utils.errors import InputError, RunError

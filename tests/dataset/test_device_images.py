@@ -1,5 +1,7 @@
 """Images in a device's memory: the batches of a DataLoader, with pixels equal up to rounding."""
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -102,9 +104,12 @@ def test_an_image_that_cannot_be_read_is_treated_as_in_a_loader(tmp_path, capsys
 
 
 def test_a_stopped_epoch_leaves_no_thread_waiting(index):
-    dataset = DetectionDataset(index, *SIZE)
-    for _ in zip(range(2), DeviceBatches(dataset, EvaluationBatches(len(index), 2), CPU), strict=False):
-        pass
+    batches = iter(DeviceBatches(DetectionDataset(index, *SIZE), EvaluationBatches(len(index), 2), CPU))
+    before = threading.active_count()
+    next(batches)
+    assert threading.active_count() == before + 1
+    batches.close()
+    assert threading.active_count() == before
 
 
 @pytest.mark.gpu

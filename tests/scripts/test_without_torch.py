@@ -1,4 +1,4 @@
-"""Exported models in an environment without PyTorch, matplotlib and what else requirements-run.txt leaves out."""
+"""Exported models in an environment that has only the packages of requirements-run.txt."""
 
 import json
 import os

@@ -23,7 +23,7 @@ from utils.export.int8_ncnn import quantize as quantize_ncnn
 from utils.export.ncnn_export import to_ncnn
 from utils.export.ncnn_graph import optimize_for_ncnn
 from utils.export.onnx_export import add_description, to_half, to_onnx
-from utils.export.verdict import make_sample
+from utils.export.verdict import Sample, make_sample
 from utils.export.verify import TEST_IMAGE, compare_with_pytorch, make_reference
 from utils.files import atomic_path, check_writable
 from utils.postprocess import MAX_DETECTIONS
@@ -104,6 +104,8 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
             calib = options.calib or (config and config.train)
             images = read_calibration(calib, options.calib_images, exporter.size)
             exporter.use_sample(images, calib)
+        else:
+            exporter.use_sample(read_calibration(TEST_IMAGE.parent, MAX_PHOTOS, exporter.size), "img/")
         yield exporter.onnx()
         if options.ncnn:
             layers = exporter.ncnn_layers()
@@ -133,7 +135,7 @@ class _Exporter:
         self.size = (model.width, model.height)
         self.activated = ActivatedDetector(self.detector)
         self.reference = make_reference(self.activated, self.info)
-        self.use_sample(read_calibration(TEST_IMAGE.parent, MAX_PHOTOS, self.size), "img/")
+        self.sample: Sample | None = None
 
     def use_sample(self, images: Sequence[np.ndarray], source: str | Path) -> None:
         """Set the images, of the input size, in which detections are compared; `source` says where they are from."""

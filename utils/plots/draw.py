@@ -98,7 +98,7 @@ def _palette(count: int) -> tuple[Color, ...]:
 
 @functools.cache
 def _usable_colors() -> tuple[np.ndarray, np.ndarray]:
-    """Return the colors [n, 3] that are neither dark, bright nor gray, and their CIELAB values [n, 3]."""
+    """Return the colors [n, 3] that are not too dark, too bright or gray, and their CIELAB values [n, 3]."""
     levels = np.linspace(0, 255, _PALETTE_LEVELS).astype(np.uint8)
     colors = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
     lab = _to_lab(colors)

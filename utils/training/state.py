@@ -60,7 +60,8 @@ class TrainingState:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        self.ema_weight.fill_(ema_weight(step))
+        if self.ema is not None:
+            self.ema_weight.fill_(ema_weight(step))
 
     def load_optimizer(self, saved: Mapping[str, Any]) -> None:
         """Load the state of an optimizer, which may be from another device.
