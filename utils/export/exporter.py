@@ -21,8 +21,8 @@ from utils.export.calibration import read_calibration
 from utils.export.graph import ActivatedDetector, EndToEndDetector
 from utils.export.int8_ncnn import quantize as quantize_ncnn
 from utils.export.ncnn_export import to_ncnn
-from utils.export.ncnn_graph import optimize_for_ncnn
 from utils.export.onnx_export import add_description, to_half, to_onnx
+from utils.export.rewrite import interleave_channels, slice_channels
 from utils.export.verdict import Sample, make_sample
 from utils.export.verify import TEST_IMAGE, compare_with_pytorch, make_reference
 from utils.files import atomic_path, check_writable
@@ -133,8 +133,8 @@ class _Exporter:
             weights_sha256=file_hash(options.weights),
         )
         self.size = (model.width, model.height)
-        self.activated = ActivatedDetector(self.detector)
-        self.reference = make_reference(self.activated, self.info)
+        self.reference = make_reference(ActivatedDetector(self.detector), self.info)
+        self.sliced = slice_channels(copy.deepcopy(self.detector))
         self.sample: Sample | None = None
 
     def use_sample(self, images: Sequence[np.ndarray], source: str | Path) -> None:
@@ -144,9 +144,9 @@ class _Exporter:
 
     def onnx(self) -> ExportedModel:
         """Export to ONNX in float32 or float16."""
-        info, module = self.info, self.activated
+        info, module = self.info, ActivatedDetector(self.sliced)
         if self.options.end2end:
-            module = EndToEndDetector(self.detector, info.anchors, self.size, info.conf, info.iou)
+            module = EndToEndDetector(self.sliced, info.anchors, self.size, info.conf, info.iou)
         model = self._trace(module, self.options.opset)
         exported = self._write_onnx(model, "FP32")
         if self.options.half:
@@ -158,13 +158,13 @@ class _Exporter:
         # Imported here because it needs the optional package onnx.
         from utils.export.int8_onnx import INT8_MIN_OPSET, quantize
 
-        model = self._trace(self.activated, max(self.options.opset, INT8_MIN_OPSET))
+        model = self._trace(ActivatedDetector(self.sliced), max(self.options.opset, INT8_MIN_OPSET))
         quantized, kept = quantize(model, self.info.anchors, images)
         return self._publish(self._write_onnx(quantized, "INT8", [_float_layers_note(kept)]))
 
     def ncnn_layers(self) -> list[Layer]:
         """Convert the network to NCNN layers in float32."""
-        return to_ncnn(ActivatedDetector(optimize_for_ncnn(copy.deepcopy(self.detector))), self.size)
+        return to_ncnn(ActivatedDetector(interleave_channels(copy.deepcopy(self.detector))), self.size)
 
     def ncnn(self, layers: list[Layer]) -> ExportedModel:
         """Export to NCNN in float32 or float16."""

@@ -24,7 +24,7 @@ def to_ncnn(module: ActivatedDetector, size: tuple[int, int]) -> list[Layer]:
     """Convert a network to NCNN layers with float32 weights.
 
     Args:
-        module: a detector rewritten by `optimize_for_ncnn`.
+        module: a detector rewritten by `interleave_channels`.
         size: (width, height) of the input.
 
     Raises:

@@ -1,19 +1,12 @@
-"""Rewrite a detector so that NCNN runs it faster, with the same results.
+"""Rewrite a detector so that a runtime executes it faster, with the same results.
 
-This file assumes the ShuffleNetV2 backbone and the LightFPN of this project; the other exports do not.
-
-A ShuffleBlock passes the channels with even indices through, changes the others, and appends the changed ones. NCNN is
-slow at selecting every second channel. It is fast at interleaving both halves of the channels and cutting the result in
-the middle, which selects the first half of each half. So the output channels of each convolution are sorted by the
-number of blocks that pass them through, largest first: then every block selects the same channels as before, and only
-the order of the weights changes.
+`slice_channels` is for ONNX, `interleave_channels` is for NCNN; see `utils.export.channel_order`. Both rewrite the
+ShuffleNetV2 backbone and the LightFPN of this project and leave any other backbone or FPN as it is.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,39 +16,46 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from model.backbone.shufflenetv2 import DownsampleBlock, ShuffleBlock, ShuffleNetV2
 from model.detector import Detector
 from model.fpn import LightFPN
+from utils.export.channel_order import StageOrder, interleaved_order, sliced_order
 
 STEM_CHANNELS = 8  # output channels of each part of the stem
 
-Channel = tuple[int, int]  # (half, index in the half), see `stage_order`
 
+def slice_channels(detector: Detector) -> Detector:
+    """Rewrite a detector in place, in evaluation mode, and return it.
 
-class StageOrder(NamedTuple):
-    """Orders of channels in a stage: each list has the old channel index for each new position."""
-
-    downsampled: list[list[int]]  # outputs of both branches of the first block
-    inputs: list[list[int]]  # per block: the channels that it changes
-    outputs: list[list[int]]  # per block: the channels that it has changed
-    stage: list[int]  # outputs of the stage
-
-
-def optimize_for_ncnn(detector: Detector) -> Detector:
-    """Rewrite a detector in place, in evaluation mode, and return it."""
-    detector.eval()
-    backbone, fpn = detector.backbone, detector.fpn
-    after2 = _reorder_stage(backbone.stage2)
-    _reorder_inputs(backbone.stage3[0], after2)
-    after3 = _reorder_stage(backbone.stage3)
-    _reorder_inputs(backbone.stage4[0], after3)
-    after4 = _reorder_stage(backbone.stage4)
-    _reorder(fpn.conv1x1_3[0], inputs=after4)
-    _reorder(fpn.conv1x1_2[0], inputs=[*after4, *(len(after4) + channel for channel in after3)])
-    backbone.first_conv, backbone.maxpool = SplitStem(backbone), nn.Identity()
-    detector.fpn = EarlyReductionFPN(fpn)
+    Each block reads one slice of each earlier tensor, and channels that only pass through are not copied.
+    """
+    _rewrite_stages(detector.eval(), SlicedStage)
     return detector
 
 
+def interleave_channels(detector: Detector) -> Detector:
+    """Rewrite a detector in place, in evaluation mode, and return it.
+
+    NCNN is slow at selecting every second channel and at short slices. It is fast at interleaving both halves of the
+    channels and cutting the result in the middle, which selects the first half of each half.
+    """
+    _rewrite_stages(detector.eval(), InterleavedStage)
+    backbone = detector.backbone
+    if isinstance(backbone, ShuffleNetV2):
+        backbone.first_conv, backbone.maxpool = SplitStem(backbone), nn.Identity()
+    return detector
+
+
+class InterleavedStage(nn.Sequential):
+    """A stage in the order of `interleaved_order`; `order` is the order of its outputs."""
+
+    def __init__(self, stage: nn.Sequential) -> None:
+        down, *blocks = stage
+        super().__init__(down, *map(InterleavingBlock, blocks))
+        order = interleaved_order(*_stage_size(stage))
+        _reorder_stage(stage, order)
+        self.order = order.stage
+
+
 class InterleavingBlock(nn.Module):
-    """A ShuffleBlock that interleaves and cuts its input, for weights in the order of `stage_order`."""
+    """A ShuffleBlock that interleaves and cuts its input, for weights in the order of `interleaved_order`."""
 
     def __init__(self, block: ShuffleBlock) -> None:
         super().__init__()
@@ -66,6 +66,34 @@ class InterleavingBlock(nn.Module):
         mixed = x.view(batch, 2, channels // 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
         passed, changed = mixed.chunk(2, 1)
         return torch.cat((passed, self.branch_main(changed)), 1)
+
+
+class SlicedStage(nn.Module):
+    """A stage in the order of `sliced_order`; `order` is the order of its outputs."""
+
+    def __init__(self, stage: nn.Sequential) -> None:
+        super().__init__()
+        down, *blocks = stage
+        self.downsample = nn.ModuleList((down.branch_proj, down.branch_main))
+        self.blocks = nn.ModuleList(block.branch_main for block in blocks)
+        order, self.sizes = sliced_order(*_stage_size(stage))
+        _reorder_stage(stage, order)
+        self.order = order.stage
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inputs = [[] for _ in range(len(self.blocks) + 1)]  # slices per block, then those that leave the stage
+
+        def distribute(values: torch.Tensor, sizes: Sequence[int]) -> None:
+            users = [block for block, size in enumerate(sizes) if size]
+            slices = values.split([sizes[block] for block in users], 1) if len(users) > 1 else [values]
+            for block, part in zip(users, slices, strict=True):
+                inputs[block].append(part)
+
+        for branch, sizes in zip(self.downsample, self.sizes[:2], strict=True):
+            distribute(branch(x), sizes)
+        for block, parts, sizes in zip(self.blocks, inputs, self.sizes[2:], strict=False):
+            distribute(block(torch.cat(parts, 1)), sizes)
+        return torch.cat(inputs[-1], 1)
 
 
 class SplitStem(nn.Module):
@@ -115,59 +143,36 @@ class EarlyReductionFPN(nn.Module):
         )
 
 
-def stage_order(channels: int, blocks: int) -> StageOrder:
-    """Compute the order of channels in a stage.
-
-    Args:
-        channels: of the stage, a multiple of 4.
-        blocks: number of ShuffleBlocks.
-    """
-    half = channels // 2
-    # Halves 0 and 1 are the outputs of the first block, half 2 + n holds the channels that block n writes.
-    halves = [[(half_index, index) for index in range(half)] for half_index in range(2 + blocks)]
-    passes, before = _simulate(halves, lambda x: (x[0::2], x[1::2]))
-    sorted_halves = [sorted(half, key=passes.__getitem__, reverse=True) for half in halves]
-    _, after = _simulate(sorted_halves, _interleave_and_cut)
-    *inputs, stage = ([old.index(channel) for channel in new] for old, new in zip(before, after, strict=True))
-    outputs = [[index for _, index in half] for half in sorted_halves]
-    return StageOrder(outputs[:2], inputs, outputs[2:], stage)
-
-
-def _simulate(
-    halves: list[list[Channel]], split: Callable[[list[Channel]], tuple[list[Channel], list[Channel]]]
-) -> tuple[Counter[Channel], list[list[Channel]]]:
-    """Follow channels through the blocks of a stage; `split` returns (passed, changed) channels of a block.
-
-    Returns:
-        (number of blocks that each channel passes through; changed channels per block, then the stage's outputs)
-    """
-    x = halves[0] + halves[1]
-    passes, changes = Counter(), []
-    for written in halves[2:]:
-        passed, changed = split(x)
-        passes.update(passed)
-        changes.append(changed)
-        x = passed + written
-    return passes, [*changes, x]
+def _rewrite_stages(detector: Detector, rewrite: Callable[[nn.Sequential], InterleavedStage | SlicedStage]) -> None:
+    """Rewrite the stages of the backbone and the FPN."""
+    backbone, fpn = detector.backbone, detector.fpn
+    if not isinstance(backbone, ShuffleNetV2) or not isinstance(fpn, LightFPN):
+        return
+    backbone.stage2 = rewrite(backbone.stage2)
+    _reorder_inputs(backbone.stage3[0], backbone.stage2.order)
+    backbone.stage3 = rewrite(backbone.stage3)
+    order16 = backbone.stage3.order
+    _reorder_inputs(backbone.stage4[0], order16)
+    backbone.stage4 = rewrite(backbone.stage4)
+    order32 = backbone.stage4.order
+    _reorder(fpn.conv1x1_3[0], inputs=order32)
+    _reorder(fpn.conv1x1_2[0], inputs=[*order32, *(len(order32) + channel for channel in order16)])
+    detector.fpn = EarlyReductionFPN(fpn)
 
 
-def _interleave_and_cut(x: list[Channel]) -> tuple[list[Channel], list[Channel]]:
-    half = len(x) // 2
-    mixed = [channel for pair in zip(x[:half], x[half:], strict=True) for channel in pair]
-    return mixed[:half], mixed[half:]
+def _stage_size(stage: nn.Sequential) -> tuple[int, int]:
+    """Return the count of channels and of ShuffleBlocks of a stage."""
+    return 2 * stage[1].branch_main[0].in_channels, len(stage) - 1
 
 
-def _reorder_stage(stage: nn.Sequential) -> list[int]:
-    """Apply `stage_order` to a stage, replace its ShuffleBlocks, and return the order of its outputs."""
+def _reorder_stage(stage: nn.Sequential, order: StageOrder) -> None:
+    """Reorder the weights of a stage."""
     down, *blocks = stage
-    order = stage_order(2 * blocks[0].branch_main[0].in_channels, len(blocks))
     for branch, outputs in zip((down.branch_proj, down.branch_main), order.downsampled, strict=True):
         _reorder(branch[-3], branch[-2], outputs=outputs)
-    for index, (block, inputs, outputs) in enumerate(zip(blocks, order.inputs, order.outputs, strict=True), 1):
+    for block, inputs, outputs in zip(blocks, order.inputs, order.outputs, strict=True):
         _reorder(block.branch_main[0], inputs=inputs)
         _reorder(block.branch_main[-3], block.branch_main[-2], outputs=outputs)
-        stage[index] = InterleavingBlock(block)
-    return order.stage
 
 
 def _reorder_inputs(down: DownsampleBlock, order: Sequence[int]) -> None:
