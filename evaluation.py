@@ -107,8 +107,8 @@ def build_parser():
         required=True,
         nargs="+",
         metavar="FILE",
-        help="weights (.pth) or exported model (.onnx, .ncnn.param); released weights are downloaded if they are "
-        "missing; several files are compared in one table",
+        help="weights (.pth) or exported model (.onnx, .ncnn.param, .tflite); released weights are downloaded if they "
+        "are missing; several files are compared in one table",
     )
     cli.add_detection_options(parser, conf=0.01)
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")

@@ -1,11 +1,11 @@
-"""Export weights to ONNX and NCNN, in float32, float16 and int8, and compare the result with PyTorch.
+"""Export weights to ONNX, NCNN and TFLite, in float32, float16 and int8, and compare the result with PyTorch.
 
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --ncnn --int8 --evaluate
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --end2end --conf 0.25
 
-The other files are written next to the .onnx file: model.ncnn.param, model.ncnn.bin and model.json, and with --int8
-model-int8.onnx, model-int8.ncnn.param, model-int8.ncnn.bin and model-int8.json.
+The other files are written next to the .onnx file: model.ncnn.param, model.ncnn.bin and model.json, model.tflite, and
+with --int8 the same files called model-int8.
 """
 
 from utils import cli
@@ -13,7 +13,7 @@ from utils import cli
 
 def build_parser():
     parser = cli.parser(
-        "Export weights to ONNX, optionally also to NCNN and in int8, and compare the result with PyTorch.",
+        "Export weights to ONNX, optionally also to NCNN and TFLite and in int8, and compare the result with PyTorch.",
         [
             "python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx",
             "python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --ncnn --int8",
@@ -39,7 +39,18 @@ def build_parser():
         choices=("fp16", "fp32"),
         help="also export to NCNN, with weights in float16 (if no value is given) or float32",
     )
-    add("--int8", action="store_true", help="also export an int8 model for ONNX Runtime, and for NCNN with --ncnn")
+    add(
+        "--tflite",
+        nargs="?",
+        const="fp32",
+        choices=("fp32", "int8"),
+        help="also export to TFLite, in float32 (if no value is given) or in int8, also for microcontrollers",
+    )
+    add(
+        "--int8",
+        action="store_true",
+        help="also export an int8 model for ONNX Runtime, for NCNN with --ncnn, and for TFLite with --tflite",
+    )
     add("--calib", metavar="LIST", help="list of images for the calibration of int8 (default: the train list)")
     add("--calib-images", type=cli.positive_int, default=64, metavar="N", help="use the first N images of this list")
     add("--conf", type=cli.fraction, default=0.3, help="score threshold to store in the exported files")

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--weights",
         required=True,
         metavar="FILE",
-        help=".pth, .onnx or .ncnn.param file; released weights are downloaded if they are missing",
+        help=".pth, .onnx, .ncnn.param or .tflite file; released weights are downloaded if they are missing",
     )
     parser.add_argument(
         "--img",

@@ -20,7 +20,8 @@ using nlohmann::ordered_json;
 namespace {
 
 constexpr const char* kHelp =
-    R"(usage: demo MODEL.json SOURCE [--output DIR] [--conf X] [--iou X] [--threads N] [--bench N]
+    R"(usage: demo MODEL.json SOURCE [--output DIR] [--conf X] [--iou X] [--threads N]
+            [--arithmetic fp16|fp32] [--bench N]
 
 Detects objects in images. Prints one JSON line per image and writes the images with boxes drawn.
 
@@ -30,6 +31,7 @@ Detects objects in images. Prints one JSON line per image and writes the images 
   --conf X       keep detections that score above this, 0 to 1 (default: the model's)
   --iou X        drop boxes that overlap a better box by more than this, 0 to 1 (default: the model's)
   --threads N    number of threads of the network (default: 1)
+  --arithmetic X fp16: compute with 16 bits if the processor is an ARM that can; fp32: always with 32 (default: fp16)
   --bench N      also run the detector N times on the image and print the durations
 
 example:
@@ -49,6 +51,7 @@ struct Options {
     std::filesystem::path output = "result";
     std::optional<double> conf, iou;  // default: of the model
     int threads = 1;
+    Arithmetic arithmetic = Arithmetic::kFloat16;
     int bench = 0;  // number of runs
 };
 
@@ -75,6 +78,13 @@ int parse_integer(const std::string& name, const std::string& text, int max) {
     return value;
 }
 
+Arithmetic parse_arithmetic(const std::string& name, const std::string& text) {
+    if (text != "fp16" && text != "fp32") {
+        fail(name, "fp16 or fp32", "'" + text + "'");
+    }
+    return text == "fp16" ? Arithmetic::kFloat16 : Arithmetic::kFloat32;
+}
+
 void set_option(Options& options, const std::string& name, const std::string& value) {
     if (name == "--output" && !value.empty()) {
         options.output = value;
@@ -86,6 +96,8 @@ void set_option(Options& options, const std::string& name, const std::string& va
         options.iou = parse_fraction(name, value);
     } else if (name == "--threads") {
         options.threads = parse_integer(name, value, kMaxThreads);
+    } else if (name == "--arithmetic") {
+        options.arithmetic = parse_arithmetic(name, value);
     } else if (name == "--bench") {
         options.bench = parse_integer(name, value, INT_MAX);
     } else {
@@ -138,7 +150,9 @@ std::string counted(std::size_t count, const std::string& noun) {
 class Demo {
   public:
     explicit Demo(const Options& options)
-        : options_(options), detector_(options.model, options.threads), thresholds_(detector_.thresholds()) {
+        : options_(options),
+          detector_(options.model, options.threads, options.arithmetic),
+          thresholds_(detector_.thresholds()) {
         thresholds_.conf = options.conf.value_or(thresholds_.conf);
         thresholds_.iou = options.iou.value_or(thresholds_.iou);
     }

@@ -1,5 +1,7 @@
 #include "detector.h"
 
+#include <cpu.h>
+
 #include <algorithm>
 #include <chrono>
 
@@ -99,7 +101,7 @@ struct Detector::Model {
     ncnn::Net net;
 };
 
-Detector::Detector(const std::string& path, int threads) {
+Detector::Detector(const std::string& path, int threads, Arithmetic arithmetic) {
     if (threads < 1) {
         throw InputError("threads: expected 1 or more, got " + std::to_string(threads));
     }
@@ -107,8 +109,9 @@ Detector::Detector(const std::string& path, int threads) {
     model->file = read_model_file(path);
     ncnn::Option& option = model->net.opt;
     option.num_threads = threads;
-    // The weights may be stored in 16 bits, but 16-bit arithmetic changes the scores.
-    option.use_fp16_packed = option.use_fp16_storage = option.use_fp16_arithmetic = option.use_bf16_storage = false;
+    const bool half = arithmetic == Arithmetic::kFloat16 && ncnn::cpu_support_arm_asimdhp() != 0;
+    option.use_fp16_packed = option.use_fp16_storage = option.use_fp16_arithmetic = half;
+    option.use_bf16_storage = false;  // changes the scores more
     load_network(model->net, model->file);
     model_ = model;
 }

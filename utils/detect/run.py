@@ -161,7 +161,7 @@ def detect(
 
     Args:
         image_source: as for `utils.detect.sources.open_source`.
-        weights: path of a .pth, .onnx or .ncnn.param file.
+        weights: path of a .pth, .onnx, .ncnn.param or .tflite file.
         data: path of the .data file; None if the weights have a description.
         device: as for `utils.runtimes.loading.select_device`.
         thresholds: select the detections.

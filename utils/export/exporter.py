@@ -23,6 +23,7 @@ from utils.export.int8_ncnn import quantize as quantize_ncnn
 from utils.export.ncnn_export import to_ncnn
 from utils.export.onnx_export import add_description, to_half, to_onnx
 from utils.export.rewrite import interleave_channels, slice_channels
+from utils.export.tflite_export import to_tflite
 from utils.export.verdict import Sample, make_sample
 from utils.export.verify import TEST_IMAGE, compare_with_pytorch, make_reference
 from utils.files import atomic_path, check_writable
@@ -32,6 +33,8 @@ from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import Layer, as_float16, write_bin, write_param
 from utils.runtimes.ncnn_runtime import BIN_SUFFIX, INFO_SUFFIX, OUTPUTS, PARAM_SUFFIX
 from utils.runtimes.ncnn_shapes import INPUT
+from utils.runtimes.tflite_runtime import SUFFIX as TFLITE_SUFFIX
+from utils.runtimes.tflite_runtime import add_description as add_tflite_description
 from utils.runtimes.torch_runtime import TorchRuntime
 from utils.weights.checkpoint import load_detector
 
@@ -59,7 +62,8 @@ class ExportOptions:
     end2end: bool = False  # include decoding and NMS in the .onnx file
     half: bool = False  # float16 in the .onnx file
     ncnn: str | None = None  # fp16 or fp32: also export to NCNN
-    int8: bool = False  # also export int8 models
+    tflite: str | None = None  # fp32 or int8: also export to TFLite
+    int8: bool = False  # also export int8 models of all formats
     calib: str | None = None  # calibration images; None: the train list
     calib_images: int = 64
     conf: float = 0.3  # thresholds to store in the files
@@ -72,6 +76,11 @@ class ExportOptions:
             raise InputError(f"--opset: expected a version from {MIN_OPSET} to {MAX_OPSET}, got {self.opset}")
         if self.end2end and self.dynamic_batch:
             raise InputError("--end2end: expected no --dynamic-batch, because a model with NMS takes one image")
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether an int8 model is exported, which needs images."""
+        return self.int8 or self.tflite == "int8"
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
     """
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         exporter = _Exporter(config, options, Path(folder))
-        if options.int8:  # first, so that errors in the list appear before anything is written
+        if options.calibrates:  # first, so that errors in the list appear before anything is written
             calib = options.calib or (config and config.train)
             images = read_calibration(calib, options.calib_images, exporter.size)
             exporter.use_sample(images, calib)
@@ -114,6 +123,12 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
             yield exporter.onnx_int8(images)
             if options.ncnn:
                 yield exporter.ncnn_int8(layers, images)
+        if options.tflite:
+            model = exporter.tflite_model()
+            if options.tflite == "fp32":
+                yield exporter.tflite(model)
+            if options.calibrates:
+                yield exporter.tflite_int8(model, images)
 
 
 class _Exporter:
@@ -180,6 +195,21 @@ class _Exporter:
         quantized, kept = quantize_ncnn(layers, self.info.anchors, images)
         return self._publish(self._write_ncnn(quantized, "INT8", [_float_layers_note(kept)]))
 
+    def tflite_model(self) -> bytes:
+        """Convert the network to TFLite in float32."""
+        return to_tflite(self.sliced, self.size)
+
+    def tflite(self, model: bytes) -> ExportedModel:
+        """Export to TFLite in float32."""
+        return self._publish(self._write_tflite(model, "FP32"))
+
+    def tflite_int8(self, model: bytes, images: Sequence[np.ndarray]) -> ExportedModel:
+        """Export to TFLite in int8."""
+        # Imported here because it needs the optional package ai-edge-quantizer.
+        from utils.export.int8_tflite import quantize
+
+        return self._publish(self._write_tflite(quantize(model, images), "INT8"))
+
     def _trace(self, module: ActivatedDetector | EndToEndDetector, opset: int) -> onnx.ModelProto:
         return to_onnx(module, self.size, opset, self.options.dynamic_batch, self.options.dynamic_size)
 
@@ -196,6 +226,11 @@ class _Exporter:
         content = replace(self.info, precision=precision).to_dict(INPUT, OUTPUTS, param=param.name, bin=weights.name)
         info.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return self._compared([param, weights, info], precision, notes)
+
+    def _write_tflite(self, model: bytes, precision: str) -> ExportedModel:
+        path = self._path(precision, TFLITE_SUFFIX)
+        path.write_bytes(add_tflite_description(model, replace(self.info, precision=precision)))
+        return self._compared([path], precision, [])
 
     def _path(self, precision: str, suffix: str) -> Path:
         """Return a path in the temporary folder: NAME.suffix, or NAME-int8.suffix."""

@@ -74,7 +74,7 @@ class SlicedStage(nn.Module):
     def __init__(self, stage: nn.Sequential) -> None:
         super().__init__()
         down, *blocks = stage
-        self.downsample = nn.ModuleList((down.branch_proj, down.branch_main))
+        self.branch_proj, self.branch_main = down.branch_proj, down.branch_main
         self.blocks = nn.ModuleList(block.branch_main for block in blocks)
         order, self.sizes = sliced_order(*_stage_size(stage))
         _reorder_stage(stage, order)
@@ -89,8 +89,8 @@ class SlicedStage(nn.Module):
             for block, part in zip(users, slices, strict=True):
                 inputs[block].append(part)
 
-        for branch, sizes in zip(self.downsample, self.sizes[:2], strict=True):
-            distribute(branch(x), sizes)
+        distribute(self.branch_proj(x), self.sizes[0])
+        distribute(self.branch_main(x), self.sizes[1])
         for block, parts, sizes in zip(self.blocks, inputs, self.sizes[2:], strict=False):
             distribute(block(torch.cat(parts, 1)), sizes)
         return torch.cat(inputs[-1], 1)

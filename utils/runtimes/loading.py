@@ -16,7 +16,7 @@ def load_runtime(weights: str | Path, config: Config | None = None, device: str 
     """Load a network and the software that executes it.
 
     Args:
-        weights: .pth file, or .onnx or .ncnn.param file written by pytorch2onnx.py.
+        weights: .pth file, or .onnx, .ncnn.param or .tflite file written by pytorch2onnx.py.
         config: Config of the .data file; None if the file itself has a description.
         device: see `select_device`; exported models run on the CPU.
 
@@ -51,6 +51,10 @@ def _load_exported(weights: str | Path) -> ExportedRuntime | None:
         from utils.runtimes.onnx_runtime import OnnxRuntime
 
         return OnnxRuntime(weights)
+    if suffix == ".tflite":
+        from utils.runtimes.tflite_runtime import TfliteRuntime
+
+        return TfliteRuntime(weights)
     if suffix == ".param":
         from utils.runtimes.ncnn_runtime import NcnnRuntime
 

@@ -1,0 +1,65 @@
+"""Export a detector to TFLite with LiteRT's converter."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from model.detector import Detector
+from utils.errors import RunError
+from utils.export.graph import ActivatedDetector
+from utils.optional import require
+from utils.runtimes.quiet import no_output
+
+PURPOSE = "exporting to TFLite (see docs/export.md)"
+
+
+def to_tflite(detector: Detector, size: tuple[int, int]) -> bytes:
+    """Convert a network to a float32 TFLite model with input [1, H, W, 3] and outputs [1, rows, columns, values].
+
+    Args:
+        detector: a detector rewritten by `slice_channels`.
+        size: (width, height) of the input.
+
+    Raises:
+        RunError: a package is missing, or the conversion failed.
+    """
+    with tqdm(total=1, desc="converting to TFLite", bar_format="{desc} …", disable=None, leave=False):
+        with no_output():
+            litert_torch = require("litert_torch", PURPOSE)
+        module = ActivatedDetector(_without_infinity(copy.deepcopy(detector)))
+        with tempfile.TemporaryDirectory(prefix="tflite-") as folder:
+            path = Path(folder, "model.tflite")
+            try:
+                with torch.no_grad(), no_output():
+                    channels_last = litert_torch.to_channel_last_io(module, args=[0])
+                    litert_torch.convert(channels_last, (torch.zeros(1, size[1], size[0], 3),)).export(str(path))
+            except Exception as error:  # the converter raises many kinds
+                raise RunError(f"litert_torch failed: {str(error).strip().splitlines()[0]}") from error
+            return path.read_bytes()
+
+
+class ZeroPaddedPool(nn.Module):
+    """Max pooling of values that are not negative. `MaxPool2d` pads with −∞, which int8 cannot represent."""
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.margin = 4 * (pool.padding,)
+        self.pool = nn.MaxPool2d(pool.kernel_size, pool.stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(F.pad(x, self.margin))
+
+
+def _without_infinity(detector: Detector) -> Detector:
+    """Replace the pooling after the first ReLU."""
+    pool = getattr(detector.backbone, "maxpool", None)
+    if isinstance(pool, nn.MaxPool2d):
+        detector.backbone.maxpool = ZeroPaddedPool(pool)
+    return detector

@@ -1,0 +1,165 @@
+"""Run an exported .tflite file with LiteRT.
+
+The description is a JSON file in a zip archive that follows the network, as in TFLite's own metadata. Interpreters
+ignore what follows the network; `unzip` extracts the description.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.output import DetectorOutput
+from utils.errors import InputError
+from utils.files import parse_json
+from utils.optional import require
+from utils.runtimes.base import ExportedRuntime, split_maps
+from utils.runtimes.model_info import ModelInfo
+from utils.runtimes.quiet import no_output
+
+if TYPE_CHECKING:
+    import torch
+    from ai_edge_litert.interpreter import Interpreter
+
+SUFFIX = ".tflite"
+INPUT, OUTPUTS = "args_0", ("output_0", "output_1")  # names in the signature
+DESCRIPTION = "model.json"
+MAX_DESCRIPTION = 1 << 24  # bytes
+INT8_OFFSET = 128  # an int8 input is the pixel minus this
+
+
+class TfliteRuntime(ExportedRuntime):
+    """A model exported by pytorch2onnx.py, on the CPU.
+
+    Args:
+        path: .tflite file.
+
+    Raises:
+        InputError: the file cannot be read, or pytorch2onnx.py did not write it.
+    """
+
+    name = "LiteRT"
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        require("ai_edge_litert.interpreter", f"{path}: running .tflite files")
+        super().__init__(read_description(self.path))
+        self.threads = 1
+        self.local = threading.local()  # an interpreter runs one image at a time
+        self.dtype = np.int8 if self.info.precision == "INT8" else np.float32
+        with no_output():  # the first interpreter of a process reports its delegate
+            interpreter = self._interpreter()
+        _check_shapes(interpreter, self.info, self.dtype)
+
+    def set_threads(self, count: int) -> None:
+        super().set_threads(count)
+        self.threads, self.local = count, threading.local()
+
+    def prepare(self, images: np.ndarray | torch.Tensor) -> np.ndarray:
+        images = np.asarray(images)
+        if self.dtype == np.int8:
+            return (images ^ INT8_OFFSET).view(np.int8)  # the bits of the pixel minus 128
+        return images.astype(np.float32) * np.float32(1 / 255)
+
+    def execute(self, prepared: np.ndarray) -> DetectorOutput:
+        interpreter = self._interpreter()
+        (entry,), outputs = interpreter.get_input_details(), _outputs(interpreter)
+        maps = [[] for _ in outputs]
+        for image in prepared:
+            interpreter.set_tensor(entry["index"], image[None])
+            interpreter.invoke()
+            for output, results in zip(outputs, maps, strict=True):
+                values = interpreter.get_tensor(output["index"])
+                if self.dtype == np.int8:
+                    scale, zero = output["quantization"]
+                    values = (values.astype(np.float32) - zero) * np.float32(scale)
+                results.append(values)
+        return split_maps(map(np.concatenate, maps), self.info.anchor_num)
+
+    def _interpreter(self) -> Interpreter:
+        """Return the interpreter of this thread."""
+        if not hasattr(self.local, "interpreter"):
+            self.local.interpreter = open_interpreter(self.path.read_bytes(), self.path, self.threads)
+        return self.local.interpreter
+
+
+def open_interpreter(model: bytes, path: Path, threads: int = 1, **options: bool) -> Interpreter:
+    """Load a network into LiteRT.
+
+    Raises:
+        InputError: LiteRT cannot load it; the message names `path`.
+        RunError: the package is missing.
+    """
+    package = require("ai_edge_litert.interpreter", f"{path}: running .tflite files")
+    try:
+        interpreter = package.Interpreter(model_content=model, num_threads=threads, **options)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path}: expected a TFLite model, got a damaged or different file: {reason}") from error
+    return interpreter
+
+
+def add_description(model: bytes, info: ModelInfo) -> bytes:
+    """Append the description to a network."""
+    # The preprocessing of the other formats, but for the order of the sides. int8 needs no scale.
+    content = info.to_dict(INPUT, OUTPUTS)
+    content["input"]["layout"] = "NHWC"
+    buffer = io.BytesIO(model)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        # A fixed time, so that the same weights give the same file.
+        entry = zipfile.ZipInfo(DESCRIPTION)
+        archive.writestr(entry, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return buffer.getvalue()
+
+
+def read_description(path: Path) -> ModelInfo:
+    """Read the description of a .tflite file.
+
+    Raises:
+        InputError: the file does not exist, or has no valid description.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: expected a .tflite file, but it does not exist")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entry = archive.getinfo(DESCRIPTION)
+            if entry.file_size > MAX_DESCRIPTION:
+                raise InputError(f"{path}: expected a description of at most {MAX_DESCRIPTION:,} bytes")
+            text = archive.read(entry).decode()
+    except (zipfile.BadZipFile, KeyError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: expected the description that pytorch2onnx.py writes (names, anchors …), got none"
+        ) from error
+    return ModelInfo.from_dict(parse_json(text, path), path)
+
+
+def _outputs(interpreter: Interpreter) -> list[dict]:
+    """Return the details of the outputs, the one with the most cells (stride 16) first."""
+    return sorted(interpreter.get_output_details(), key=lambda output: -int(np.prod(output["shape"])))
+
+
+def _check_shapes(interpreter: Interpreter, info: ModelInfo, dtype: type) -> None:
+    """Check that inputs and outputs are those that the description implies.
+
+    Raises:
+        InputError: one is not.
+    """
+    expected = [(1, info.height, info.width, 3), *((1, *shape) for shape in info.map_shapes)]
+    details = [*interpreter.get_input_details(), *_outputs(interpreter)]
+    found = [tuple(map(int, entry["shape"])) for entry in details]
+    if found != expected or any(entry["dtype"] != dtype for entry in details):
+        kinds = sorted({np.dtype(entry["dtype"]).name for entry in details})
+        raise InputError(
+            f"{info.path}: expected {np.dtype(dtype).name} inputs and outputs of the shapes {expected}, "
+            f"got {', '.join(kinds)} and {found}"
+        )
