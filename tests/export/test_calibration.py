@@ -83,3 +83,23 @@ def test_bad_calibration_lists(tmp_path):
     (tmp_path / "missing.txt").write_text("good.png\ngone.png\n")
     with pytest.raises(InputError, match=r"gone.png"):
         read_calibration(tmp_path / "missing.txt", 8, (96, 64))
+
+
+def sigmoid(values):
+    return 1 / (1 + np.exp(-values))
+
+
+def test_no_other_limit_has_less_squared_error_after_a_sigmoid():
+    values = np.random.default_rng(2).normal(-6, 4, 100_000)
+    histogram = histogram_of(values)
+
+    def error(limit):
+        low, high = max(values.min(), -limit), min(values.max(), limit)
+        step = (high - low) / 255
+        rounded = low + np.round((np.clip(values, low, high) - low) / step) * step
+        return ((sigmoid(rounded) - sigmoid(values)) ** 2).mean()
+
+    best = min(error(histogram.largest * share) for share in np.linspace(0.05, 1, 96))
+    assert error(histogram.sigmoid_clip_limit()) < best * 1.05
+    # Large negative logits, which most predictions have, are the probability 0 in any case.
+    assert histogram.sigmoid_clip_limit() < histogram.clip_limit()

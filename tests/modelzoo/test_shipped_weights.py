@@ -16,13 +16,14 @@ from utils.dataset.shapes import make_shapes
 from utils.evaluation.detect import detect_images
 from utils.evaluation.evaluate import compute_metrics
 from utils.runtimes.loading import load_runtime
+from utils.runtimes.tflite_runtime import read_description
 from utils.weights.checkpoint import load_weights
 
 pytestmark = pytest.mark.slow
 
 REPO = Path(__file__).resolve().parents[2]
 CARDS = (REPO / "modelzoo" / "README.md").read_text(encoding="utf-8")
-NAMES = sorted(path.name for path in (REPO / "modelzoo").glob("*-352.pth"))
+NAMES = sorted(path.name for size in (352, 160) for path in (REPO / "modelzoo").glob(f"*-{size}.pth"))
 DRAWN = "shapes-352.pth"  # its val images are drawn, so every machine has them
 # Around the faces of img/: x1, y1, x2, y2 in pixels.
 FACES = {"astronaut.jpg": (173, 62, 280, 182), "hopper.jpg": (160, 105, 373, 340)}
@@ -34,7 +35,7 @@ def card(name):
 
 
 def config_of(name):
-    return read_config(str(REPO / "data" / f"{name.removesuffix('-352.pth')}.data"))
+    return read_config(str(REPO / "data" / f"{name.removesuffix('-352.pth').removesuffix('.pth')}.data"))
 
 
 def test_every_file_has_a_card():
@@ -53,6 +54,12 @@ def test_hash_and_parameters_match_the_card(name):
     load_weights(detector, path, asked_by=config.path)
     parameters = sum(weight.numel() for weight in detector.parameters())
     assert f"{parameters:,} parameters" in card(name)
+
+
+def test_the_int8_file_was_exported_from_the_weights():
+    path, weights = REPO / "modelzoo" / "mask-160-int8.tflite", REPO / "modelzoo" / "mask-160.pth"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in card("mask-160.pth")
+    assert read_description(path).weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def test_the_demo_detects_the_faces_and_nothing_in_the_rocket(tmp_path, run_script):
@@ -89,7 +96,7 @@ def check_metrics(name, val):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name != DRAWN])
 def test_metrics_match_the_card(name, shared):
-    val = shared / name.removesuffix("-352.pth") / "val.txt"
+    val = shared / name.partition("-")[0] / "val.txt"
     if not val.exists():
         pytest.skip(f"needs {val}")
     check_metrics(name, val)

@@ -199,7 +199,8 @@ def as_png(paths, folder):
 
 def compare(demo, model, detector, folder, output, conf=0.3):
     """Compare the demo with Python on all images of a folder. Returns the number of detections in Python."""
-    records = read_lines(run([demo, model, folder, "--output", output, "--conf", conf]))
+    command = [demo, model, folder, "--output", output, "--conf", conf, "--arithmetic", "fp32"]
+    records = read_lines(run(command))
     paths = list_images(folder)
     assert [record["file"] for record in records] == list(map(str, paths))
     count = 0

@@ -13,6 +13,7 @@ from utils.errors import InputError
 
 BINS = 2048
 LEVELS = 127  # largest absolute value in int8
+ALL_LEVELS = 255  # steps between the lowest and the highest value
 CLIP_BINS = np.arange(64, BINS + 1, 16)  # candidate limits, in bins
 
 
@@ -49,23 +50,43 @@ class Histogram:
     def add(self, values: np.ndarray) -> None:
         self.counts += np.histogram(np.abs(values), BINS, (0, self.largest or 1))[0]
 
-    def clip_limit(self) -> float:
+    def clip_limit(self, levels: int = LEVELS) -> float:
         """Return the clipping limit with the lowest squared error.
 
-        A value v below the limit is rounded to a multiple of s = limit / 127. This costs s²/12 on average, but never
+        A value v below the limit is rounded to a multiple of s = limit / levels. This costs s²/12 on average, but never
         more than v², because small values become 0. A value above the limit costs the square of its distance from it.
         Banner et al. 2019 (arXiv:1810.05723) derive the limit for two distributions; a histogram needs no such
         assumption.
         """
         if not self.largest:
             return 1.0
-        values = (np.arange(BINS) + 0.5) / BINS * self.largest
-        limits = CLIP_BINS / BINS * self.largest
-        steps = limits / LEVELS
+        values, limits = self._centers(), CLIP_BINS / BINS * self.largest
+        steps = limits / levels
         rounding = np.minimum(values**2, steps[:, None] ** 2 / 12)
         costs = np.where(values > limits[:, None], (values - limits[:, None]) ** 2, rounding)
         # The first bin contains zeros, which are exact.
         return float(limits[np.argmin(costs[:, 1:] @ self.counts[1:])])
+
+    def sigmoid_clip_limit(self) -> float:
+        """Return the clipping limit with the lowest squared error after a sigmoid, for int8 with a zero point.
+
+        An error in a large logit changes the probability little: a rounding error of s²/12 costs σ'(v)² · s²/12.
+        """
+        if not self.largest:
+            return 1.0
+        values, limits = self._centers(), CLIP_BINS / BINS * self.largest
+        steps = (np.minimum(limits, self.highest) + np.minimum(limits, -self.lowest)) / ALL_LEVELS
+        slopes = _sigmoid(values) * (1 - _sigmoid(values))
+        clipped = (_sigmoid(values) - _sigmoid(limits[:, None])) ** 2
+        costs = np.where(values > limits[:, None], clipped, slopes**2 * steps[:, None] ** 2 / 12)
+        return float(limits[np.argmin(costs @ self.counts)])
+
+    def _centers(self) -> np.ndarray:
+        return (np.arange(BINS) + 0.5) / BINS * self.largest
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
 
 
 def observe(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.export.calibration import observe
+from utils.export.calibration import ALL_LEVELS, LEVELS, observe
 from utils.export.tflite_export import PURPOSE
 from utils.optional import require
 from utils.runtimes.quiet import no_output
@@ -25,7 +25,8 @@ COPYING = (
     *("SLICE", "STRIDED_SLICE", "SPLIT", "CONCATENATION", "PAD", "PADV2", "TRANSPOSE", "RESHAPE"),
     *("MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR"),
 )
-PROBABILITIES = ("LOGISTIC", "SOFTMAX")  # TFLite fixes the scale of their outputs
+SIGMOID = "LOGISTIC"
+PROBABILITIES = (SIGMOID, "SOFTMAX")  # TFLite fixes the scale of their outputs
 PIXEL_RANGE = (0.0, 1.0)
 PROBABILITY_RANGE = (0.0, 255 / 256)
 
@@ -44,6 +45,7 @@ class Group(NamedTuple):
     tensors: list[int]
     computed: list[int]  # those of them that are not copies
     range: tuple[float, float] | None  # None: to be measured
+    feeds_sigmoid: bool
 
 
 def quantize(model: bytes, images: Sequence[np.ndarray]) -> bytes:
@@ -79,7 +81,7 @@ def join_scales(inputs: Sequence[int], layers: Sequence[Layer]) -> list[Group]:
     """
     group_of = {tensor: {tensor} for tensor in inputs}
     computed = set(inputs)
-    fixed = dict.fromkeys(inputs, PIXEL_RANGE)
+    fixed, logits = dict.fromkeys(inputs, PIXEL_RANGE), set()
     for layer in layers:
         group_of.update({tensor: {tensor} for tensor in layer.outputs})
         if layer.kind in COPYING:
@@ -89,9 +91,16 @@ def join_scales(inputs: Sequence[int], layers: Sequence[Layer]) -> list[Group]:
             computed.update(layer.outputs)
         if layer.kind in PROBABILITIES:
             fixed.update(dict.fromkeys(layer.outputs, PROBABILITY_RANGE))
+        if layer.kind == SIGMOID:
+            logits.update(layer.inputs)
     groups = {id(group): group for group in group_of.values()}.values()
     return [
-        Group(sorted(group), sorted(computed & group), next((fixed[tensor] for tensor in group & fixed.keys()), None))
+        Group(
+            tensors=sorted(group),
+            computed=sorted(computed & group),
+            range=next((fixed[tensor] for tensor in group & fixed.keys()), None),
+            feeds_sigmoid=not logits.isdisjoint(group),
+        )
         for group in groups
     ]
 
@@ -117,7 +126,8 @@ def _read_layers(model: bytes) -> tuple[list[str], list[int], list[Layer]]:
 
 def _measure(model: bytes, groups: Sequence[Group], images: Sequence[np.ndarray]) -> dict[int, tuple[float, float]]:
     """Return the range (lowest, highest) that int8 represents, for each tensor."""
-    interpreter = open_interpreter(model, Path("float32.tflite"), experimental_preserve_all_tensors=True)
+    with no_output():  # the first interpreter of a process reports its delegate
+        interpreter = open_interpreter(model, Path("float32.tflite"), experimental_preserve_all_tensors=True)
     entry = interpreter.get_input_details()[0]["index"]
     measured = [group for group in groups if group.range is None]
 
@@ -132,7 +142,10 @@ def _measure(model: bytes, groups: Sequence[Group], images: Sequence[np.ndarray]
     histograms = observe(run, pixels, list(range(len(measured))))
     ranges = {}
     for group, histogram in zip(measured, histograms.values(), strict=True):
-        limit = histogram.clip_limit()
+        if group.feeds_sigmoid:
+            limit = histogram.sigmoid_clip_limit()
+        else:
+            limit = histogram.clip_limit(ALL_LEVELS if histogram.lowest >= 0 else LEVELS)
         low_high = (max(histogram.lowest, -limit), min(histogram.highest, limit))
         ranges.update(dict.fromkeys(group.tensors, low_high))
     for group in groups:

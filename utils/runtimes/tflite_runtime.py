@@ -6,11 +6,13 @@ ignore what follows the network; `unzip` extracts the description.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +76,7 @@ class TfliteRuntime(ExportedRuntime):
         maps = [[] for _ in outputs]
         for image in prepared:
             interpreter.set_tensor(entry["index"], image[None])
-            interpreter.invoke()
+            self._invoke(interpreter)
             for output, results in zip(outputs, maps, strict=True):
                 values = interpreter.get_tensor(output["index"])
                 if self.dtype == np.int8:
@@ -82,6 +84,14 @@ class TfliteRuntime(ExportedRuntime):
                     values = (values.astype(np.float32) - zero) * np.float32(scale)
                 results.append(values)
         return split_maps(map(np.concatenate, maps), self.info.anchor_num)
+
+    def _invoke(self, interpreter: Interpreter) -> None:
+        """Run the network; some damaged files can be loaded but not run."""
+        try:
+            interpreter.invoke()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"{self.path}: expected a TFLite model, but LiteRT cannot run it: {reason}") from error
 
     def _interpreter(self) -> Interpreter:
         """Return the interpreter of this thread."""
@@ -126,21 +136,37 @@ def read_description(path: Path) -> ModelInfo:
     Raises:
         InputError: the file does not exist, or has no valid description.
     """
+    with _open_description(path) as archive:
+        text = archive.read(DESCRIPTION).decode()
+    return ModelInfo.from_dict(parse_json(text, path), path)
+
+
+def network_bytes(path: Path) -> bytes:
+    """Read a .tflite file without its description.
+
+    Raises:
+        InputError: as `read_description`.
+    """
+    with _open_description(path) as archive:
+        end = archive.getinfo(DESCRIPTION).header_offset
+    return path.read_bytes()[:end]
+
+
+@contextlib.contextmanager
+def _open_description(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open the archive with the description. Errors of the caller in reading it become InputErrors."""
     if not path.is_file():
         raise InputError(f"{path}: expected a .tflite file, but it does not exist")
     try:
         with zipfile.ZipFile(path) as archive:
-            entry = archive.getinfo(DESCRIPTION)
-            if entry.file_size > MAX_DESCRIPTION:
+            if archive.getinfo(DESCRIPTION).file_size > MAX_DESCRIPTION:
                 raise InputError(f"{path}: expected a description of at most {MAX_DESCRIPTION:,} bytes")
-            text = archive.read(entry).decode()
+            yield archive
     except (zipfile.BadZipFile, KeyError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"{path}: expected the description that pytorch2onnx.py writes (names, anchors …), got none"
-        ) from error
-    return ModelInfo.from_dict(parse_json(text, path), path)
+        expected = "the description that pytorch2onnx.py writes (names, anchors …)"
+        raise InputError(f"{path}: expected {expected} at its end, got none") from error
 
 
 def _outputs(interpreter: Interpreter) -> list[dict]:
