@@ -398,7 +398,7 @@ def test_bench_prints_the_duration_of_each_stage(demo, small, image_path, tmp_pa
 def test_help_names_every_option(demo):
     result = run([demo, "--help"])
     assert result.returncode == 0
-    for word in ("--output", "--conf", "--iou", "--threads", "--bench"):
+    for word in ("--output", "--conf", "--iou", "--threads", "--arithmetic", "--bench"):
         assert word in result.stdout
 
 
@@ -415,6 +415,7 @@ def test_help_names_every_option(demo):
         (["MODEL", "IMAGE", "--iou", "0.4x"], ["--iou", "'0.4x'"]),
         (["MODEL", "IMAGE", "--iou="], ["--iou", "''"]),
         (["MODEL", "IMAGE", "--threads", "0"], ["--threads", "'0'"]),
+        (["MODEL", "IMAGE", "--arithmetic", "int8"], ["--arithmetic", "'int8'"]),
         (["MODEL", "IMAGE", "--threads", "2.5"], ["--threads", "'2.5'"]),
         (["MODEL", "IMAGE", "--threads", "99999999999999999999"], ["--threads", "'99999999999999999999'"]),
         (["MODEL", "IMAGE", "--bench", "-1"], ["--bench", "'-1'"]),

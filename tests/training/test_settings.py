@@ -24,7 +24,7 @@ def change(data, old, new):
 
 def test_the_data_file_sets_what_the_command_line_does_not(tmp_path):
     found = settings(write_data(tmp_path))
-    assert (found.epochs, found.batch_size, found.subdivisions, found.learning_rate) == (2, 2, 1, 0.006)
+    assert (found.epochs, found.batch_size, found.subdivisions, found.learning_rate) == (2, 2, 1, 0.003)
     assert (found.weights, found.recipe_name, found.ema, found.eval_interval) == (None, "default", False, 1)
 
 
