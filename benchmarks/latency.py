@@ -20,11 +20,15 @@ OTHERS = {"FastestDet": 352, "yolo-fastest-1.1": 320, "nanodet_m": 320}
 
 def build_parser():
     parser = cli.parser(
-        "Measure the network's latency in ONNX Runtime and NCNN.",
+        "Measure the network's latency in ONNX Runtime, NCNN and LiteRT.",
         ["python3 benchmarks/latency.py --models model.ncnn.param model.onnx"],
     )
     parser.add_argument(
-        "--models", nargs="+", default=(), metavar="FILE", help=".onnx or .ncnn.param files that pytorch2onnx.py wrote"
+        "--models",
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help=".onnx, .ncnn.param or .tflite files that pytorch2onnx.py wrote",
     )
     parser.add_argument("--reference", metavar="FILE", help=".param file that ratios are relative to")
     parser.add_argument("--others", metavar="DIR", help="folder with the .param files of NCNN's benchmark")
@@ -70,6 +74,8 @@ def open_all(options, threads):
     for model in options.models:
         if model.endswith(".onnx"):
             runs[Path(model).name] = onnx_run(model, threads)
+        elif model.endswith(".tflite"):
+            runs[Path(model).name] = tflite_run(model, threads)
         else:
             from utils.runtimes.loading import load_runtime
             from utils.runtimes.ncnn_runtime import bin_path
@@ -80,6 +86,19 @@ def open_all(options, threads):
         for name, size in OTHERS.items():
             runs[name] = ncnn_run(Path(options.others, f"{name}.param"), None, size, threads)
     return runs
+
+
+def tflite_run(path, threads):
+    """Return a function that computes all outputs of a .tflite file, as float32."""
+    import numpy as np
+
+    from utils.runtimes.loading import load_runtime
+
+    runtime = load_runtime(path)
+    runtime.set_threads(threads)
+    shape = (1, runtime.info.height, runtime.info.width, 3)
+    prepared = runtime.prepare(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    return lambda: runtime.execute(prepared)
 
 
 def ncnn_run(param, weights, size, threads):
