@@ -71,7 +71,7 @@ def test_bad_calibration_lists(tmp_path):
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(InputError, match=r"empty.txt: expected"):
         read_calibration(tmp_path / "empty.txt", 8, (96, 64))
-    with pytest.raises(InputError, match=r"--int8: expected --calib"):
+    with pytest.raises(InputError, match=r"--calib: expected a list"):
         read_calibration(None, 8, (96, 64))
     with pytest.raises(InputError, match=r"gone.txt: "):
         read_calibration(tmp_path / "gone.txt", 8, (96, 64))

@@ -32,7 +32,7 @@ def read_calibration(source: str | Path | None, count: int, size: tuple[int, int
         InputError: there is no list or no image in it, or an image cannot be read.
     """
     if source is None:
-        raise InputError("--int8: expected --calib LIST with images to calibrate with, because there is no train list")
+        raise InputError("--calib: expected a list of images to calibrate int8 with, because there is no train list")
     paths = list_images(source)[:count]
     if not paths:
         raise InputError(f"{source}: expected images to calibrate with, got an empty list")

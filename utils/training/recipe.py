@@ -3,7 +3,7 @@
 `original` is the recipe of Yolo-FastestV2's release: SGD, a warm-up of the learning rate with the fourth
 power of the step, then a division by 10 at each milestone, and contrast and brightness as the only augmentation.
 `default` is this project's recipe; benchmarks/ablation.md compares it with variants that change one choice at a time,
-after 20 epochs on one data set with one seed each.
+most of them after 20 epochs on one data set with one seed each.
 """
 
 from dataclasses import dataclass
