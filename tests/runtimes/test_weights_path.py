@@ -10,12 +10,23 @@ from utils.weights.download import read_manifest
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("a.pth", "b.pt", "c.onnx", "d.ncnn.param", "d.ncnn.bin", "e.param", "e.bin", "f.tflite", "g.weights"):
+    for name in (
+        "a.pth",
+        "b.pt",
+        "c.onnx",
+        "d.ncnn.param",
+        "d.ncnn.bin",
+        "e.param",
+        "e.bin",
+        "f.tflite",
+        "g.weights",
+        "h.engine",
+    ):
         (tmp_path / name).touch()
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["a.pth", "b.pt", "c.onnx", "d.ncnn.param", "g.weights", *read_manifest()])
+@pytest.mark.parametrize("name", ["a.pth", "b.pt", "c.onnx", "d.ncnn.param", "f.tflite", "g.weights", *read_manifest()])
 def test_names_that_can_be_used(folder, name):
     check_weights_path(folder / name)
 
@@ -28,10 +39,10 @@ def test_names_that_can_be_used(folder, name):
         ("d.ncnn.bin", r"d\.ncnn\.bin: expected .*d\.ncnn\.param.* exists"),
         ("e.param", r"e\.param: expected .*e\.ncnn\.param.*writes$"),
         ("e.bin", r"e\.bin: expected .*e\.ncnn\.param.*writes$"),
-        ("f.tflite", r"f\.tflite: expected .*\.pth, \.onnx or \.ncnn\.param.*\.tflite"),
-        ("gone.tflite", r"gone\.tflite: expected .*\.tflite"),
+        ("h.engine", r"h\.engine: expected .*\.pth, \.onnx, \.ncnn\.param or \.tflite.*\.engine"),
+        ("gone.tflite", r"gone\.tflite: expected .*not exist"),
         ("d.ncnn.json", r"d\.ncnn\.json: expected .*\.json"),
-        ("gone.pth", r"gone\.pth: expected .*not exist.* a\.pth, b\.pt, c\.onnx and 1 more"),
+        ("gone.pth", r"gone\.pth: expected .*not exist.* a\.pth, b\.pt, c\.onnx and 2 more"),
         ("gone.onnx", r"gone\.onnx: expected .*not exist"),
         ("gone.ncnn.param", r"gone\.ncnn\.param: expected .*not exist"),
         ("gone/gone.pth", r"gone\.pth: expected .*not exist$"),
