@@ -115,6 +115,8 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
             exporter.use_sample(images, calib)
         else:
             exporter.use_sample(read_calibration(TEST_IMAGE.parent, MAX_PHOTOS, exporter.size), "img/")
+        # Also first: its packages are often missing, and the conversion takes longest.
+        tflite_model = exporter.tflite_model() if options.tflite else None
         yield exporter.onnx()
         if options.ncnn:
             layers = exporter.ncnn_layers()
@@ -123,12 +125,10 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
             yield exporter.onnx_int8(images)
             if options.ncnn:
                 yield exporter.ncnn_int8(layers, images)
-        if options.tflite:
-            model = exporter.tflite_model()
-            if options.tflite == "fp32":
-                yield exporter.tflite(model)
-            if options.calibrates:
-                yield exporter.tflite_int8(model, images)
+        if options.tflite == "fp32":
+            yield exporter.tflite(tflite_model)
+        if options.tflite and options.calibrates:
+            yield exporter.tflite_int8(tflite_model, images)
 
 
 class _Exporter:

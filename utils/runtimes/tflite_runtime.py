@@ -119,7 +119,7 @@ def open_interpreter(model: bytes, path: Path, threads: int = 1, **options: bool
 
 def add_description(model: bytes, info: ModelInfo) -> bytes:
     """Append the description to a network."""
-    # The preprocessing of the other formats, but for the order of the sides. int8 needs no scale.
+    # The preprocessing is that of the other formats, except for the layout; `prepare` knows the int8 input.
     content = info.to_dict(INPUT, OUTPUTS)
     content["input"]["layout"] = "NHWC"
     buffer = io.BytesIO(model)

@@ -11,6 +11,7 @@ from utils.weights.download import read_manifest
 
 _EXPECTED = "a .pth, .onnx, .ncnn.param or .tflite file"
 _PARAM_SUFFIX = ".ncnn.param"
+_EXPORTED = (".onnx", ".tflite", _PARAM_SUFFIX)  # never downloaded
 # Files of other programs, or that belong to a model. Files with any other suffix are read as PyTorch weights.
 _OTHER_FORMATS = frozenset(
     {".engine", ".trt", ".xml", ".pb", ".h5", ".keras", ".safetensors", ".mlmodel", ".mnn", ".rknn"}
@@ -34,18 +35,14 @@ def check_weights_path(path: str | Path) -> None:
         raise InputError(f"{name}: expected {_EXPECTED}, got a {suffix} file")
     if os.path.isdir(name):
         raise InputError(f"{name}: expected {_EXPECTED}, got a folder{_hint(Path(name))}")
-    if not os.path.exists(name) and (
-        suffix in (".onnx", ".param", ".tflite") or Path(name).name not in read_manifest()
-    ):
+    if not os.path.exists(name) and (name.lower().endswith(_EXPORTED) or Path(name).name not in read_manifest()):
         raise InputError(f"{name}: expected {_EXPECTED}, but it does not exist{_hint(Path(name).parent)}")
 
 
 def _hint(folder: Path) -> str:
     """Name the weights in a folder, or nothing if there are none."""
     try:
-        names = sorted(
-            name for name in os.listdir(folder) if name.endswith((".pth", ".pt", ".onnx", ".tflite", _PARAM_SUFFIX))
-        )
+        names = sorted(name for name in os.listdir(folder) if name.endswith((".pth", ".pt", *_EXPORTED)))
     except OSError:
         names = []
     return f"; {folder} has {list_names(names)}" if names else ""
