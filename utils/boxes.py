@@ -41,9 +41,14 @@ def cxcywh_to_xyxy(boxes: Array) -> Array:
 def paired_iou(boxes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Compute the IoU of each box with the target at the same position: [..., 4] and [..., 4] to [...]."""
     (low, high), (target_low, target_high) = corners(boxes), corners(targets)
-    intersection = (high.minimum(target_high) - low.maximum(target_low)).clamp(min=0).prod(-1)
-    union = boxes[..., 2:].prod(-1) + targets[..., 2:].prod(-1) - intersection
+    intersection = _area((high.minimum(target_high) - low.maximum(target_low)).clamp(min=0))
+    union = _area(boxes[..., 2:]) + _area(targets[..., 2:]) - intersection
     return intersection / (union + EPSILON)
+
+
+def _area(sides: torch.Tensor) -> torch.Tensor:
+    """Multiply [..., 2] sides. The gradient of `prod` counts zeros on the host, which a CUDA graph cannot record."""
+    return sides[..., 0] * sides[..., 1]
 
 
 def xyxy_iou_matrix(boxes: Array, others: Array) -> Array:

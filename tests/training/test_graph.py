@@ -4,6 +4,8 @@ CUDA graphs need a GPU. Elsewhere a recorder that calls the function again stand
 tensors of the recording, so it shows whether everything that changes from step to step gets there.
 """
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -135,6 +137,18 @@ def test_the_returned_losses_are_not_overwritten_by_the_next_step(tmp_path):
 def test_on_a_cpu_there_is_no_graph(tmp_path, graph):
     state, settings = new_state(tmp_path, graph=graph)
     assert not isinstance(build_step(state, settings), GraphStep)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_reads_nothing_back_to_the_host(tmp_path, recipe):
+    """A CUDA graph cannot record such operations. Some are in the gradients of PyTorch, for example of `prod`."""
+    state, _ = new_state(tmp_path, recipe, ema=True)
+    state.optimizer.step = lambda: None  # AdamW has other code on a CPU
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        train(state, partial(train_step, state), batches((3,)))
+    operations = {event.name for event in profile.events()}
+    assert "aten::convolution_backward" in operations
+    assert not operations & {"aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"}
 
 
 @pytest.mark.gpu

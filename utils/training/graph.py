@@ -118,7 +118,9 @@ class GraphStep:
         try:
             self.replay, self.losses = self.recorder.record(partial(train_step, self.state, self.parts, batch_images))
         except RuntimeError as error:
-            self._give_up(str(error).splitlines()[0])
+            # If a step fails while it is recorded, ending the recording fails too. The first error names the cause.
+            cause = error.__context__ or error
+            self._give_up(f"{type(cause).__name__}: {cause}".splitlines()[0])
         return self._make_unrecorded()
 
     def _make_unrecorded(self) -> torch.Tensor:
