@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="needs a GPU; pytest --gpu runs it"))
         return
     others = [item for item in items if not item.get_closest_marker("gpu")]
-    config.hook.pytest_deselected(others)
+    config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item.get_closest_marker("gpu")]
 
 
