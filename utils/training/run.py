@@ -291,7 +291,8 @@ class Run:
             if better:
                 self._save_weights(paths.best)
         write_results(paths.folder, progress.history)
-        draw_results(paths.folder, progress.history)
+        if metrics:  # drawing takes half a second, in which a GPU trains a small set for several epochs
+            draw_results(paths.folder, progress.history)
         write_events(self.events, row)
         # Last: a run that is killed before this repeats all of the above.
         self.save()
