@@ -21,6 +21,7 @@ from pathlib import Path
 
 from utils import cli
 
+PROFILED = 10  # steps whose kernels are recorded; sorting their events takes the profiler a second per step
 WARM_UP = 8  # steps; the first ones choose algorithms, and record and check the CUDA graph
 FORMS = {
     "no graph": {"graph": False},
@@ -143,7 +144,7 @@ def measure(options, batch_size, form, device):
         "cache": data.cache,
         "step alone, images/s": statistics.median(alone),
         "with data, images/s": statistics.median(loaded),
-        "busy": busy_share(steps, options.steps) if cuda else 0.0,
+        "busy": busy_share(steps, PROFILED) if cuda else 0.0,
         "first steps, s": first,
         "peak memory without the images, GiB": (torch.cuda.max_memory_allocated(device) - stored) / 2**30
         if cuda
