@@ -5,6 +5,7 @@ python3 benchmarks/latency.py … --output benchmarks/results/latency.json
 python3 benchmarks/frame_path.py … --output benchmarks/results/frame_path.json
 python3 benchmarks/startup.py … --output benchmarks/results/startup.json
 python3 benchmarks/busy.py … --output benchmarks/results/busy.json
+python3 benchmarks/gpu.py … --output benchmarks/results/gpu.json
 python3 benchmarks/results.py
 """
 
@@ -15,7 +16,7 @@ from utils import cli
 
 FOLDER = Path(__file__).resolve().parent / "results"
 RESULTS = FOLDER.parent / "RESULTS.md"
-NAMES = ("against_original", "latency", "frame_path", "startup", "busy")
+NAMES = ("against_original", "latency", "frame_path", "startup", "busy", "gpu")
 
 HEAD = """# Speed and memory
 
@@ -109,12 +110,29 @@ def busy(measured):
     return table(title, ["", *(name.removesuffix(", images/s") for name in columns)], rows)
 
 
+def gpu(measured):
+    rows = [
+        [
+            str(row["batch"]),
+            row["form"],
+            f"{row['step alone, images/s']:,.0f}",
+            f"{row['with data, images/s']:,.0f}",
+            f"{row['busy']:.2f}",
+            f"{row['peak memory without the images, GiB']:.2f}",
+        ]
+        for row in sorted(measured["rows"], key=lambda row: (row["batch"], row["form"]))
+    ]
+    head = ["batch", "step", "step alone, images/s", "with data, images/s", "GPU busy", "memory, GiB"]
+    return table(f"Training on a GPU: {measured['device']}", head, rows)
+
+
 TABLES = {
     "against_original": against_original,
     "latency": latency,
     "frame_path": frame_path,
     "startup": startup,
     "busy": busy,
+    "gpu": gpu,
 }
 
 
