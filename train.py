@@ -27,7 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--weights",
         metavar="FILE",
         help="weights file to start from: a detector, also with other classes, or a backbone; 'scratch' starts from "
-        "random weights (default: pre_weights of the .data file, or else the ImageNet backbone)",
+        "random weights (default: pre_weights of the .data file, or else the released COCO detector; with the recipe "
+        "'original' the ImageNet backbone)",
     )
     add("--epochs", type=cli.positive_int, metavar="N", help="train for N epochs (default: from the .data file)")
     add(

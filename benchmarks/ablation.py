@@ -237,7 +237,7 @@ def read_run(folder):
         "epochs": settings["epochs"],
         "variant": settings["recipe_name"],
         "seed": settings["seed"],
-        "start": Path(settings["weights"] or "backbone.pth").name,
+        "start": Path(settings["weights"] or settings.get("recipe.start", ["backbone.pth"])[0]).name,
         "torch": arguments["versions"]["torch"],
         "platform": arguments["versions"]["platform"],
         **{metric: float(last[metric]) for metric in METRICS},

@@ -1,5 +1,6 @@
 """The weights that a training run starts from."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,8 +8,7 @@ import pytest
 import torch
 
 from model.detector import Detector
-from utils.errors import InputError, RunError
-from utils.weights import pretrained
+from utils.errors import InputError
 from utils.weights.pretrained import start_weights
 
 CLASSES = 6
@@ -20,11 +20,22 @@ def filled(classes=CLASSES, anchors=3, seed=1):
     return {name: torch.rand(tensor.shape) for name, tensor in Detector(classes, anchors).state_dict().items()}
 
 
+def write_manifest(folder, names):
+    """Write a manifest whose files cannot be downloaded."""
+    entries = [
+        {"name": name, "about": f"about {name}", "url": "http://127.0.0.1:9/none", "size": 1, "sha256": "0" * 64}
+        for name in names
+    ]
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    return path
+
+
 def test_full_checkpoint(tmp_path):
     state = filled()
     torch.save(state, tmp_path / "w.pth")
     detector = Detector(CLASSES, 3)
-    assert start_weights(detector, "w.pth", tmp_path) == str(tmp_path / "w.pth")
+    assert start_weights(detector, "w.pth", tmp_path, ()) == str(tmp_path / "w.pth")
     for name, tensor in detector.state_dict().items():
         assert torch.equal(tensor, state[name].to(tensor.dtype)), name
 
@@ -34,7 +45,7 @@ def test_backbone_alone(tmp_path):
     torch.save(state, tmp_path / "b.pth")
     detector = Detector(CLASSES, 3)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    assert "skipped" not in start_weights(detector, "b.pth", tmp_path)
+    assert "skipped" not in start_weights(detector, "b.pth", tmp_path, ())
     for name, tensor in detector.state_dict().items():
         expected = state[name.removeprefix("backbone.")] if name.startswith("backbone.") else before[name]
         assert torch.equal(tensor, expected.to(tensor.dtype)), name
@@ -52,31 +63,42 @@ def test_other_classes_and_anchors_load_the_tensors_that_fit(tmp_path, classes, 
     state = filled(classes, anchors)
     torch.save(state, tmp_path / "w.pth")
     detector = Detector(CLASSES, 3)
-    assert re.search(skipped, start_weights(detector, str(tmp_path / "w.pth"), Path()))
+    assert re.search(skipped, start_weights(detector, str(tmp_path / "w.pth"), Path(), ()))
     for name, tensor in detector.state_dict().items():
         assert torch.equal(tensor, state[name].to(tensor.dtype)) == (tensor.shape == state[name].shape), name
 
 
-def test_imagenet_backbone_is_the_default(tmp_path, monkeypatch):
-    state = {name.removeprefix("backbone."): t for name, t in filled().items() if name.startswith("backbone.")}
-    torch.save(state, tmp_path / "backbone.pth")
-    monkeypatch.setattr(pretrained, "BACKBONE", tmp_path / "backbone.pth")
+def test_the_first_released_weights_are_the_default(tmp_path, capsys):
+    torch.save(filled(80), tmp_path / "detector.pth")
+    torch.save(filled(CLASSES), tmp_path / "backbone.pth")
+    manifest = write_manifest(tmp_path, ("backbone.pth", "detector.pth"))
     detector = Detector(CLASSES, 3)
-    assert start_weights(detector, None, Path()).startswith("backbone.pth: ")
-    assert torch.equal(detector.backbone.first_conv[0].weight, state["first_conv.0.weight"])
+    line = start_weights(detector, None, Path(), ("detector.pth", "backbone.pth"), manifest)
+    assert line.startswith("detector.pth, about detector.pth; skipped 2 ")
+    assert torch.equal(detector.output_reg_layers.weight, filled(80)["output_reg_layers.weight"])
+    assert capsys.readouterr().err == ""
 
 
-def test_random_weights_with_a_warning_if_the_backbone_cannot_be_downloaded(tmp_path, monkeypatch, capsys):
-    def no_network(path):
-        raise RunError(f"{path}: not there, and the download failed; save it as {path}")
-
-    monkeypatch.setattr(pretrained, "obtain", no_network)
-    line = start_weights(Detector(CLASSES, 3), None, Path())
-    assert "random" in line
-    warnings = capsys.readouterr().err.splitlines()
+def test_the_next_released_weights_if_the_first_cannot_be_downloaded(tmp_path, capsys):
+    torch.save(filled(), tmp_path / "backbone.pth")
+    manifest = write_manifest(tmp_path, ("backbone.pth", "detector.pth"))
+    line = start_weights(Detector(CLASSES, 3), None, Path(), ("detector.pth", "backbone.pth"), manifest)
+    assert line == "backbone.pth, about backbone.pth"
+    warnings = [text for text in capsys.readouterr().err.splitlines() if text.startswith("warning: ")]
     assert len(warnings) == 1
-    assert "random" in warnings[0]
-    assert "backbone.pth: not there" in warnings[0]
+    assert re.search(r"from backbone.pth: .*detector.pth", warnings[0])
+
+
+def test_random_weights_if_nothing_can_be_downloaded(tmp_path, capsys):
+    manifest = write_manifest(tmp_path, ("backbone.pth", "detector.pth"))
+    detector = Detector(CLASSES, 3)
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    assert "random" in start_weights(detector, None, Path(), ("detector.pth", "backbone.pth"), manifest)
+    warnings = [text for text in capsys.readouterr().err.splitlines() if text.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert re.search(r"random weights.*detector.pth", warnings[0])
+    for name, tensor in detector.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 @pytest.mark.parametrize(
@@ -92,4 +114,4 @@ def test_weights_that_cannot_be_loaded(tmp_path, content, message):
     if content is not None:
         torch.save(content, tmp_path / "w.pth")
     with pytest.raises(InputError, match=message):
-        start_weights(Detector(CLASSES, 3), "w.pth", tmp_path)
+        start_weights(Detector(CLASSES, 3), "w.pth", tmp_path, ())

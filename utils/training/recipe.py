@@ -22,6 +22,7 @@ class Recipe:
     momentum: float  # of SGD; the first beta of AdamW
     weight_decay: float
     schedule: str  # "cosine" to zero at the end of the run, or "steps" at the milestones of the .data file
+    start: tuple[str, ...]  # released weights to start from: the first of these files that can be downloaded
     augmentation: str  # a name in utils.dataset.augment.AUGMENTATIONS
     last_augmentation: str  # replaces `augmentation` in the last epochs
     last_share: float = 0.0  # fraction of the epochs with `last_augmentation`
@@ -38,6 +39,8 @@ class Recipe:
 
 
 DEFAULT = "default"
+COCO = "coco2017-0.241078ap-model.pth"  # names in modelzoo/manifest.json
+BACKBONE = "backbone.pth"
 RECIPES = {
     DEFAULT: Recipe(
         loss="simota",
@@ -49,6 +52,7 @@ RECIPES = {
         momentum=0.9,
         weight_decay=0.05,
         schedule="cosine",
+        start=(COCO, BACKBONE),
         augmentation="flip_zoom_colour",
         last_augmentation="flip_colour",
         last_share=0.15,
@@ -66,6 +70,7 @@ RECIPES = {
         momentum=0.949,
         weight_decay=0.0005,
         schedule="steps",
+        start=(BACKBONE,),
         augmentation="contrast_brightness",
         last_augmentation="contrast_brightness",
         decay_all=True,

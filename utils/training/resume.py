@@ -38,6 +38,11 @@ def _digest(index: DatasetIndex) -> str:
     return f"{len(index)} images, {hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
+def start_of(saved: Mapping[str, Any]) -> str | None:
+    """Return the line that says which weights the run of a checkpoint has started from; None if it is not known."""
+    return getattr(saved["model"], "description", {}).get("training", {}).get("start")
+
+
 def check_unchanged(saved: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Check that a checkpoint was made with the classes, anchors, input size, recipe and images in force now.
 

@@ -33,7 +33,7 @@ from utils.training.graph import GraphStep, build_step
 from utils.training.log import open_events, write_arguments, write_events, write_results
 from utils.training.optimizer import learning_rate_at
 from utils.training.paths import RunPaths, new_paths, remove_unfinished, resumable
-from utils.training.resume import check_unchanged, describe_model
+from utils.training.resume import check_unchanged, describe_model, start_of
 from utils.training.settings import Settings, TrainOptions
 from utils.training.signals import StopRequest
 from utils.training.state import TrainingState, build_state, join_processes
@@ -68,6 +68,7 @@ class Run:
             if saved:
                 check_unchanged(saved, self.description)
             self.state, self.progress, self.start = _build(settings, saved, self.device)
+        self.description["training"]["start"] = start_of(saved) if saved else self.start
         self.progress.set_steps_per_epoch(self.data.batches.steps)
         join_processes(self.state, settings)
         self.make_step = build_step(self.state, settings)
@@ -366,7 +367,7 @@ def _build(settings: Settings, saved: dict | None, device: torch.device) -> tupl
         return state, Progress(**saved["progress"]), f"continued from {saved['path']}"
     start = ""
     if distributed.is_main():  # the other processes get its weights
-        start = start_weights(detector, settings.weights, config.path.parent)
+        start = start_weights(detector, settings.weights, config.path.parent, settings.recipe.start)
     return build_state(detector, settings, device), Progress(), start
 
 

@@ -57,7 +57,7 @@ class Settings:
     batch_size: int  # images per optimizer step, over all processes and subdivisions
     subdivisions: int
     learning_rate: float  # after the warm-up
-    weights: str | None  # weights file to start from; None is the ImageNet backbone, "scratch" random weights
+    weights: str | None  # weights file to start from; None: `recipe.start`; "scratch": random weights
     device: str
     workers: int | None  # processes that read images; None: as suits the device
     threads: int | None  # CPU threads; None: one per core

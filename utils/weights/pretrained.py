@@ -1,6 +1,7 @@
 """The weights that a training run starts from."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -10,21 +11,24 @@ from utils.errors import RunError, warn
 from utils.files import find_path
 from utils.text import list_names
 from utils.weights.checkpoint import load_matching
-from utils.weights.download import MANIFEST, obtain
+from utils.weights.download import MANIFEST, obtain, read_manifest
 
-BACKBONE = MANIFEST.parent / "backbone.pth"
 SCRATCH = "scratch"
 
 
-def start_weights(detector: Detector, source: str | None, folder: Path) -> str:
+def start_weights(
+    detector: Detector, source: str | None, folder: Path, released: Sequence[str], manifest: Path = MANIFEST
+) -> str:
     """Load the weights that training starts from into a new detector.
 
     Args:
         detector: detector with random weights.
         source: path of a weights file with a backbone or a detector, from which all tensors that fit are loaded;
-            "scratch" to keep the random weights; None for the ImageNet backbone, which is downloaded if it is missing.
-            If that download fails, a warning is printed and the weights stay random.
+            "scratch" to keep the random weights; None for the first file of `released` that can be obtained.
         folder: where a relative path is also searched, after the working directory.
+        released: names of files in the manifest. They are downloaded to its folder if they are missing. If a download
+            fails, a warning names the weights that are used instead: the next file or, after the last, random weights.
+        manifest: as for `utils.weights.download.obtain`.
 
     Returns:
         One line that describes the weights.
@@ -36,18 +40,33 @@ def start_weights(detector: Detector, source: str | None, folder: Path) -> str:
     if source == SCRATCH:
         return "random weights (scratch)"
     if source is None:
-        try:
-            load_matching(detector, obtain(BACKBONE))
-        except RunError as error:
-            warn(f"training starts from random weights and will need many more epochs: {error}")
-            return "random weights, because the ImageNet backbone is missing"
-        return f"{BACKBONE.name}: the ImageNet backbone; the rest is random"
+        return _load_released(detector, released, manifest)
     path = find_path(source, (Path(), folder))
-    skipped = load_matching(detector, obtain(path))
-    if not skipped:
-        return str(path)
-    tensors = "tensor that does" if len(skipped) == 1 else "tensors that do"
-    return f"{path}; skipped {len(skipped)} {tensors} not fit: {list_names(skipped, shown=4)}"
+    return f"{path}{_describe_skipped(load_matching(detector, obtain(path)))}"
+
+
+def _load_released(detector: Detector, names: Sequence[str], manifest: Path) -> str:
+    """Load the first of the listed files that can be obtained; return the line that describes it."""
+    failure = None
+    for name in names:
+        try:
+            path = obtain(manifest.parent / name, manifest)
+        except RunError as error:
+            failure = failure or error
+            continue
+        skipped = load_matching(detector, path)
+        if failure:
+            warn(f"training starts from {name}: {failure}")
+        return f"{name}, {read_manifest(manifest)[name].about}{_describe_skipped(skipped)}"
+    warn(f"training starts from random weights and will need many more epochs: {failure}")
+    return "random weights, because the released weights are missing"
+
+
+def _describe_skipped(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    tensors = "tensor that does" if len(names) == 1 else "tensors that do"
+    return f"; skipped {len(names)} {tensors} not fit: {list_names(names, shown=4)}"
 
 
 def set_objectness_prior(detector: Detector, prior: float) -> None:
