@@ -53,7 +53,11 @@ def build_parser():
     )
     add("--calib", metavar="LIST", help="list of images for the calibration of int8 (default: the train list)")
     add("--calib-images", type=cli.positive_int, default=64, metavar="N", help="use the first N images of this list")
-    add("--conf", type=cli.fraction, default=0.3, help="score threshold to store in the exported files")
+    add(
+        "--conf",
+        type=cli.fraction,
+        help="score threshold to store in the exported files (default: that of the weights, else 0.3)",
+    )
     add("--iou", type=cli.fraction, default=0.4, help="IoU threshold of NMS to store in the exported files")
     cli.add_threads_option(parser)
     add("--evaluate", action="store_true", help="measure AP and latency of the .pth file and of all exported models")

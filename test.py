@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         "of an image, video or stream (http, https, rtsp, rtmp, udp, …)",
     )
     parser.add_argument("--output", metavar="DIR", help="write the results to this folder (default: runs/test/NAME)")
-    cli.add_detection_options(parser, conf=0.3)
+    cli.add_detection_options(parser, conf=None)
     cli.add_threads_option(parser, default="as many as are fastest, measured at the start")
     parser.add_argument(
         "--classes", metavar="CLASSES", help="keep only these classes: ids or names, for example 0,2 or cat,dog"

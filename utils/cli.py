@@ -88,10 +88,11 @@ def _report(error: BaseException, message: str, debug: bool, status: int) -> int
     return status
 
 
-def add_detection_options(arguments: argparse.ArgumentParser, conf: float) -> None:
-    """Add --conf, with this default, --iou, --max-det and --device."""
+def add_detection_options(arguments: argparse.ArgumentParser, conf: float | None) -> None:
+    """Add --conf, with this default or, if it is None, that of the weights, --iou, --max-det and --device."""
     add = arguments.add_argument
-    add("--conf", type=fraction, default=conf, help="keep detections with a score above this")
+    own = " (default: that of the weights, else 0.3)" if conf is None else ""
+    add("--conf", type=fraction, default=conf, help=f"keep detections with a score above this{own}")
     add(
         "--iou",
         type=fraction,

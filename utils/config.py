@@ -24,6 +24,8 @@ MAX_RATE = 1000.0  # learning rate
 MAX_NAME = 1000  # characters of a class name
 MAX_ANCHOR = 10 * MAX_SIZE  # pixels
 
+DEFAULT_CONF = 0.3  # score threshold of models that do not name their own
+
 MODEL_NAME = re.compile(r"\w[\w.-]{0,99}")
 
 _SHOWN = 80  # characters of a line in a message
@@ -50,6 +52,7 @@ class Config:
     val: Path | None
     names: Path
     class_names: tuple[str, ...]
+    conf: float = DEFAULT_CONF  # not in .data files: the weights name it
 
 
 def read_config(path: Path | str) -> Config:

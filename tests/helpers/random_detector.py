@@ -38,8 +38,8 @@ def save_random_weights(path, classes=2, anchor_num=3):
     return path
 
 
-def add_description(path, data):
-    """Add to a weights file the description of a .data file, as train.py does."""
+def add_description(path, data, **entries):
+    """Add to a weights file the description of a .data file, as train.py does; `entries` replace its own."""
     state = OrderedDict(torch.load(path, weights_only=True))
-    state.description = ModelDescription.from_config(read_config(data)).to_dict()
+    state.description = ModelDescription.from_config(read_config(data)).to_dict() | entries
     torch.save(state, path)

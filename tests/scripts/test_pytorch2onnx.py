@@ -429,6 +429,15 @@ def test_described_weights_need_no_data_file(one, tmp_path):
         assert result.stderr.startswith(f"error: {needed}: ")
 
 
+@pytest.mark.parametrize(("options", "conf"), [((), 0.45), (("--conf", 0.2), 0.2)])
+def test_the_threshold_of_the_weights_is_stored(one, tmp_path, options, conf):
+    shutil.copyfile(one.weights, tmp_path / "w.pth")
+    add_description(tmp_path / "w.pth", one.data, conf=0.45)
+    result = export("--weights", tmp_path / "w.pth", "--output", tmp_path / "m.onnx", *options)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert load_runtime(tmp_path / "m.onnx").info.conf == conf
+
+
 def test_weights_need_a_data_file(one):
     with pytest.raises(InputError, match=r"--data: expected the .data file of .*w.pth"):
         load_runtime(one.weights)

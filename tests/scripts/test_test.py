@@ -240,6 +240,26 @@ def test_described_weights_need_no_data_file(run_script, toy, images, tmp_path):
     assert (tmp_path / "found/labels/gray.txt").read_text(encoding="utf-8")
 
 
+def test_the_default_threshold_is_that_of_the_weights(run_script, toy, images, tmp_path):
+    shutil.copyfile(toy / "toy.pth", tmp_path / "w.pth")
+    options = ("--weights", "w.pth", "--img", images / "gray.png", "--output", "found", "--json", "found.json")
+    found = {}
+    for conf, given in ((0.55, ()), (0.55, ("--data", toy / "toy.data")), (0.55, ("--conf", 0.6)), (None, ())):
+        add_description(tmp_path / "w.pth", toy / "toy.data", **({} if conf is None else {"conf": conf}))
+        result = run_script("test.py", *options, *given, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        content = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+        assert all(detection["score"] > content["conf"] for detection in content["frames"][0]["detections"])
+        found[(conf, *given[:1])] = content["conf"], re.search(r"^conf .*", result.stdout, re.MULTILINE)[0]
+    assert {key: conf for key, (conf, _) in found.items()} == {
+        (0.55,): 0.55,
+        (0.55, "--data"): 0.55,
+        (0.55, "--conf"): 0.6,
+        (None,): 0.3,
+    }
+    assert [key for key, (_, line) in found.items() if "weights" not in line] == [(0.55, "--conf")]
+
+
 def test_weights_of_another_data_file_are_refused(run, toy, images, tmp_path):
     shutil.copyfile(toy / "toy.pth", tmp_path / "w.pth")
     add_description(tmp_path / "w.pth", toy / "toy.data")

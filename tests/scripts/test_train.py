@@ -105,6 +105,22 @@ def test_a_run_writes_weights_metrics_and_images(run, tmp_path, capsys):
     assert "warning: train: classes with fewer than 100 boxes" in output.err
 
 
+def test_the_weights_name_the_threshold_with_the_best_f1(run, tmp_path):
+    assert run("--epochs", 2) == 0
+    rows = results(tmp_path / "runs/train/small")
+    saved = load(tmp_path / "weights/small-last.pth")["model"].description
+    if rows[-1]["conf"] == "nan":  # nothing found
+        assert saved["conf"] == 0.3
+    else:
+        assert saved["conf"] == float(rows[-1]["conf"])
+        assert set(saved["training"]["class thresholds"]) <= set(saved["names"])
+    assert run("--resume", "weights/small-last.pth", "--epochs", 2) == 0
+    again = load(tmp_path / "weights/small-last.pth")["model"].description
+    assert again["conf"] == saved["conf"]
+    assert again["training"]["start"] == saved["training"]["start"] == "random weights (scratch)"
+    assert again["training"]["class thresholds"] == saved["training"]["class thresholds"]
+
+
 def test_the_seed_determines_the_weights(run, copy, tmp_path):
     for seed in (1, 2):
         run("--epochs", 1, "--seed", seed)

@@ -25,7 +25,13 @@ def format_report(summary: Summary) -> str:
     times = ", ".join(f"{step} {seconds / frames * 1e3:.1f} ms" for step, seconds in summary.seconds.items())
     times += f" (mean of {frames})" if frames > 1 else ""
     times += f"; {summary.busy_note}" if summary.busy_note else ""
-    lines += ["", f"model   {summary.model}", f"device  {summary.device}", f"time    {times}"]
+    lines += [
+        "",
+        f"model   {summary.model}",
+        f"device  {summary.device}",
+        f"conf    {summary.threshold}",
+        f"time    {times}",
+    ]
     return "\n".join(lines + [f"wrote   {path}" for path in summary.written])
 
 

@@ -40,7 +40,7 @@ WORTHWHILE = 0.9  # of the time; more threads are used if they need less
 class Thresholds:
     """Which detections are kept."""
 
-    conf: float  # detections have a higher score
+    conf: float | None  # detections have a higher score; None: that of the weights
     iou: float  # if two boxes of a class have a higher IoU, only the one with the higher score is kept
     max_det: int  # at most this many detections per image, the best ones
     classes: tuple[int, ...] | None = None  # class ids; None: all
@@ -54,6 +54,7 @@ class Summary:
     class_names: Sequence[str]
     model: str  # weights file, runtime, input size and class count, as text
     device: str  # as text
+    threshold: str  # as text
     frames: int = 0
     detections: Counter = field(default_factory=Counter)  # by class id
     frames_with: Counter = field(default_factory=Counter)  # frames with detections of a class, by class id
@@ -180,6 +181,9 @@ def detect(
 
         runtime = load_runtime(weights, config, device)
         config = config or runtime.info
+        own_conf = thresholds.conf is None
+        if own_conf:
+            thresholds = dataclasses.replace(thresholds, conf=runtime.info.conf)
         if classes is not None:
             thresholds = dataclasses.replace(thresholds, classes=select_classes(classes, config.class_names))
         detector = FrameDetector(runtime, (config.width, config.height), thresholds)
@@ -191,7 +195,8 @@ def detect(
         window = open_window(source.name) if options.show else None
         count = "1 class" if config.classes == 1 else f"{config.classes} classes"
         model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {count})"
-        summary = Summary(source, config.class_names, model, runtime.device_name)
+        threshold = f"score above {thresholds.conf:g}" + (" (of the weights)" if own_conf else "")
+        summary = Summary(source, config.class_names, model, runtime.device_name, threshold)
         # A camera or stream has no last frame: Ctrl-C ends the run and keeps the results.
         interruptible = contextlib.suppress(KeyboardInterrupt) if source.endless else contextlib.nullcontext()
         unit = " images" if source.fps is None else " frames"

@@ -66,7 +66,7 @@ class ExportOptions:
     int8: bool = False  # also export int8 models of all formats
     calib: str | None = None  # calibration images; None: the train list
     calib_images: int = 64
-    conf: float = 0.3  # thresholds to store in the files
+    conf: float | None = None  # thresholds to store in the files; None: that of the weights
     iou: float = 0.4
 
     def __post_init__(self) -> None:
@@ -141,7 +141,7 @@ class _Exporter:
         self.detector, model = load_detector(options.weights, config)
         self.info = ModelInfo.from_config(
             model,
-            conf=options.conf,
+            conf=model.conf if options.conf is None else options.conf,
             iou=options.iou,
             max_det=MAX_DETECTIONS,
             precision="FP32",

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from model import STRIDES
 from utils.config import MAX_COUNT
 from utils.errors import InputError
 from utils.files import parse_json, read_text
-from utils.weights.description import ModelDescription, is_count
+from utils.weights.description import ModelDescription, is_count, is_fraction
 
 if TYPE_CHECKING:
     from typing import Self
@@ -32,27 +32,24 @@ INPUT = {
 }
 
 
-def _is_fraction(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= value <= 1
-
-
 @dataclass(frozen=True)
 class ModelInfo(ModelDescription):
     """Description of an exported model."""
 
-    conf: float  # thresholds: defaults, or fixed if the model includes NMS
+    # Thresholds, with `conf`: defaults, or fixed if the model includes NMS.
     iou: float
     max_det: int
     precision: str
     weights_sha256: str
 
     CHECKS = ModelDescription.CHECKS | {
-        "conf": ("a number from 0 to 1", _is_fraction),
-        "iou": ("a number from 0 to 1", _is_fraction),
+        "iou": ("a number from 0 to 1", is_fraction),
         "max_det": (f"a whole number from 1 to {MAX_COUNT:,}", is_count),
         "precision": (" or ".join(PRECISIONS), PRECISIONS.__contains__),
         "weights_sha256": ("a SHA-256", lambda value: isinstance(value, str) and 0 < len(value.strip()) <= 64),
     }
+
+    OPTIONAL: ClassVar[Mapping[str, object]] = {}
 
     @property
     def map_shapes(self) -> list[tuple[int, int, int]]:
@@ -64,7 +61,6 @@ class ModelInfo(ModelDescription):
         """Return values that JSON can hold; `extra` are additional entries."""
         return {
             **super().to_dict(),
-            "conf": self.conf,
             "iou": self.iou,
             "max_det": self.max_det,
             "input": {"name": input_name, **INPUT},

@@ -19,7 +19,7 @@ from utils.training.settings import Settings, describe
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-METRICS = ("AP50", "AP", "precision", "recall", "original_AP", "F1")
+METRICS = ("AP50", "AP", "precision", "recall", "original_AP", "F1", "conf")
 COLUMNS = ("epoch", "step", "learning_rate", *Losses._fields, "images_per_second", *METRICS)
 
 

@@ -3,15 +3,18 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from utils.dataset.index import DatasetIndex
 from utils.errors import InputError, warn
+from utils.evaluation.evaluate import Evaluation
 from utils.provenance import git_state, versions
 from utils.training.settings import Settings
 from utils.weights.description import ModelDescription
 
+_ADDED = ("start", "class thresholds")  # entries of "training" that are known only during a run
 # Entries of the description that must not change in a run.
 _FIXED = ("model_name", "names", "anchors", "width", "height", "recipe", "recipe values", "training images")
 
@@ -38,9 +41,28 @@ def _digest(index: DatasetIndex) -> str:
     return f"{len(index)} images, {hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
-def start_of(saved: Mapping[str, Any]) -> str | None:
-    """Return the line that says which weights the run of a checkpoint has started from; None if it is not known."""
-    return getattr(saved["model"], "description", {}).get("training", {}).get("start")
+def describe_start(description: Mapping[str, Any], start: str) -> dict[str, Any]:
+    """Add the line that says which weights a run has started from to a description of `describe_model`."""
+    return {**description, "training": {**description["training"], "start": start}}
+
+
+def describe_thresholds(description: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """Add the score thresholds with the best F1: of all classes together, which becomes the default, and per class.
+
+    A detector that finds nothing has none; the description keeps its default then.
+    """
+    best = {row.name: row.threshold for row in evaluation.coco.classes if not math.isnan(row.threshold)}
+    overall = evaluation.coco.overall.threshold
+    conf = {} if math.isnan(overall) else {"conf": overall}
+    return {**description, **conf, "training": {**description["training"], "class thresholds": best}}
+
+
+def keep_entries(description: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what earlier parts of a resumed run have added to the description of its checkpoint."""
+    before = getattr(saved["model"], "description", None) or {}
+    training = {key: value for key, value in before.get("training", {}).items() if key in _ADDED}
+    conf = {"conf": before["conf"]} if "conf" in before else {}
+    return {**description, **conf, "training": {**description["training"], **training}}
 
 
 def check_unchanged(saved: Mapping[str, Any], description: Mapping[str, Any]) -> None:

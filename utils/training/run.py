@@ -33,7 +33,7 @@ from utils.training.graph import GraphStep, build_step
 from utils.training.log import open_events, write_arguments, write_events, write_results
 from utils.training.optimizer import learning_rate_at
 from utils.training.paths import RunPaths, new_paths, remove_unfinished, resumable
-from utils.training.resume import check_unchanged, describe_model, start_of
+from utils.training.resume import check_unchanged, describe_model, describe_start, describe_thresholds, keep_entries
 from utils.training.settings import Settings, TrainOptions
 from utils.training.signals import StopRequest
 from utils.training.state import TrainingState, build_state, join_processes
@@ -68,7 +68,9 @@ class Run:
             if saved:
                 check_unchanged(saved, self.description)
             self.state, self.progress, self.start = _build(settings, saved, self.device)
-        self.description["training"]["start"] = start_of(saved) if saved else self.start
+        self.description = (
+            keep_entries(self.description, saved) if saved else describe_start(self.description, self.start)
+        )
         self.progress.set_steps_per_epoch(self.data.batches.steps)
         join_processes(self.state, settings)
         self.make_step = build_step(self.state, settings)
@@ -288,6 +290,7 @@ class Run:
         if not distributed.is_main():
             return
         if metrics:
+            self.description = describe_thresholds(self.description, evaluation)
             self._save_weights(paths.evaluated(progress.epoch, row["original_AP"]))
             if better:
                 self._save_weights(paths.best)
@@ -402,4 +405,5 @@ def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
         "recall": original.recall,
         "original_AP": original.ap,
         "F1": original.f1,
+        "conf": evaluation.coco.overall.threshold,
     }

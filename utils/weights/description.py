@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from model import MAX_SIZE, SCALES, SIZE_MULTIPLE, STRIDES
-from utils.config import MAX_ANCHOR, MAX_COUNT, MAX_NAME
+from utils.config import DEFAULT_CONF, MAX_ANCHOR, MAX_COUNT, MAX_NAME
 from utils.errors import InputError, warn
 from utils.postprocess import Anchors
 from utils.text import list_names
@@ -30,6 +30,11 @@ def _is_text(value: object) -> bool:
 def is_count(value: object) -> bool:
     """Return whether a value is a whole number from 1 to MAX_COUNT."""
     return type(value) is int and 0 < value <= MAX_COUNT
+
+
+def is_fraction(value: object) -> bool:
+    """Return whether a value is a number from 0 to 1."""
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
 def _is_size(value: object) -> bool:
@@ -68,6 +73,7 @@ class ModelDescription:
     width: int
     height: int
     anchors: Anchors
+    conf: float  # score threshold to use unless the user gives another one
 
     # Per entry of a file: the expected value in words, and its check, which returns False or raises TypeError,
     # AttributeError or LookupError for an invalid value.
@@ -78,7 +84,9 @@ class ModelDescription:
         "width": (f"a multiple of {SIZE_MULTIPLE}, at most {MAX_SIZE}", _is_size),
         "height": (f"a multiple of {SIZE_MULTIPLE}, at most {MAX_SIZE}", _is_size),
         "anchors": (f"{SCALES} lists of (width, height) pairs, equally long", _are_anchors),
+        "conf": ("a number from 0 to 1", is_fraction),
     }
+    OPTIONAL: ClassVar[Mapping[str, object]] = {"conf": DEFAULT_CONF}  # entries that older files do not have
 
     @property
     def classes(self) -> int:
@@ -90,9 +98,9 @@ class ModelDescription:
 
     @classmethod
     def from_config(cls, config: Config | ModelDescription, **entries: object) -> Self:
-        """Describe a model of a .data file; `entries` are the additional fields of a subclass."""
-        same = ("model_name", "class_names", "width", "height", "anchors")
-        return cls(path=None, **{name: getattr(config, name) for name in same}, **entries)
+        """Describe a model of a .data file; `entries` replace its fields, or are additional ones of a subclass."""
+        same = ("model_name", "class_names", "width", "height", "anchors", "conf")
+        return cls(**{"path": None, **{name: getattr(config, name) for name in same}, **entries})
 
     def to_dict(self) -> dict[str, object]:
         """Return values that JSON can hold."""
@@ -104,6 +112,7 @@ class ModelDescription:
             "height": self.height,
             "strides": list(STRIDES),
             "anchors": [[list(pair) for pair in scale] for scale in self.anchors],
+            "conf": self.conf,
         }
 
     @classmethod
@@ -115,7 +124,7 @@ class ModelDescription:
         """
         if not isinstance(content, dict):
             raise InputError(f"{path}: expected the description of a model, got a {type(content).__name__}")
-        values = {key: content.get(key) for key in cls.CHECKS}
+        values = {key: content.get(key, cls.OPTIONAL.get(key)) for key in cls.CHECKS}
         for key, (expected, is_valid) in cls.CHECKS.items():
             try:
                 valid = is_valid(values[key])
