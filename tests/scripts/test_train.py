@@ -16,6 +16,7 @@ import train
 from model.detector import Detector
 from tests.helpers.training_files import assert_equal, results, write_shapes
 from utils.errors import InputError, RunError
+from utils.training.schedule import plan
 
 pytestmark = pytest.mark.slow
 
@@ -98,11 +99,20 @@ def test_a_run_writes_weights_metrics_and_images(run, tmp_path, capsys):
 
     output = capsys.readouterr()
     assert "train    8 images, " in output.out
-    assert "run      recipe default, 3 epochs of 2 steps, batch 4, evaluation every epoch" in output.out
+    assert "run      recipe default, 3 epochs of 2 steps (6 in all), batch 4, evaluation every epoch" in output.out
     assert f"seed 0, device cpu ({torch.get_num_threads()} thread" in output.out
     assert "epoch 3/3  total " in output.out
     assert "wrote    weights/small-*.pth" in output.out
     assert "warning: train: classes with fewer than 100 boxes" in output.err
+
+
+def test_few_epochs_in_the_data_file_get_a_hint(run, tmp_path, capsys):
+    run("--epochs", 1)
+    assert "hint " not in capsys.readouterr().out
+    run()
+    (epochs,) = re.findall(r"^hint .*--epochs (\d+)$", capsys.readouterr().out, re.MULTILINE)
+    planned = plan(8)
+    assert int(epochs) * 2 >= planned.epochs * (8 // planned.batch_size)
 
 
 def test_the_weights_name_the_threshold_with_the_best_f1(run, tmp_path):

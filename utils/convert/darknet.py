@@ -19,10 +19,10 @@ from model import SCALES
 from utils.anchors import box_sizes, cluster, fit, format_anchors
 from utils.convert.locate import Label, LabeledImage
 from utils.convert.options import ImportOptions
-from utils.convert.schedule import plan
 from utils.dataset.labels import find_labels, label_candidates, parse_labels
 from utils.errors import InputError, warn
 from utils.files import read_text, write_text
+from utils.training.schedule import plan
 
 ANCHOR_NUM = 3  # anchors per scale, as in the released checkpoints
 # From the released COCO checkpoint, at its input size; used if a data set has too few boxes for its own anchors.

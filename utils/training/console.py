@@ -1,6 +1,7 @@
 """What a training run prints: its settings, a progress bar, one line per epoch."""
 
 import datetime
+import math
 import sys
 import time
 
@@ -13,9 +14,10 @@ from utils.machine import CoreWait
 from utils.runtimes.base import cpu_name
 from utils.training.counters import Progress
 from utils.training.data import RunData
+from utils.training.schedule import plan
 from utils.training.settings import Settings
 
-FIRST_ESTIMATE = 60  # seconds after which the remaining time is printed for the first time
+FIRST_ESTIMATE = 20  # seconds after which the remaining time is printed for the first time
 
 
 def model_size(config: Config) -> tuple[int, float]:
@@ -51,7 +53,8 @@ def describe_run(
     shared = f" over {processes} processes" if processes > 1 else ""
     interval = f"{settings.eval_interval} epochs" if settings.eval_interval > 1 else "epoch"
     lines.append(
-        f"run      recipe {settings.recipe_name}, {settings.epochs} epochs of {batches.steps} steps, "
+        f"run      recipe {settings.recipe_name}, {settings.epochs} epochs of {batches.steps} steps "
+        f"({settings.epochs * batches.steps:,} in all), "
         f"batch {batches.batch_size}{parts}{shared}, evaluation every {interval}"
     )
     options = [
@@ -67,6 +70,16 @@ def describe_run(
     options += [f"patience {settings.patience}"] if settings.patience else []
     lines.append(f"         {', '.join(options)}")
     return lines
+
+
+def suggest_epochs(settings: Settings, data: RunData) -> str:
+    """Return a line that suggests more epochs; empty if the run has at least half of the steps that suit its images."""
+    images, steps = len(data.train), data.batches.steps
+    planned = plan(images)
+    suitable = planned.epochs * (images // planned.batch_size)
+    if settings.epochs * steps >= suitable / 2:
+        return ""
+    return f"hint     about {suitable:,} steps suit {images:,} images: --epochs {math.ceil(suitable / steps)}"
 
 
 class Console:

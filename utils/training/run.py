@@ -25,7 +25,7 @@ from utils.runtimes.device import select_device
 from utils.runtimes.torch_runtime import TorchRuntime
 from utils.text import list_names
 from utils.training import distributed
-from utils.training.console import Console, describe_run
+from utils.training.console import Console, describe_run, suggest_epochs
 from utils.training.counters import Progress
 from utils.training.data import load_data
 from utils.training.engine import train_epoch
@@ -130,6 +130,8 @@ class Run:
         graph = isinstance(self.make_step, GraphStep)
         processes = distributed.world_size()
         print(*describe_run(settings, self.data, self.start, self.device, processes, graph), sep="\n")
+        if self.options.epochs is None and (hint := suggest_epochs(settings, self.data)):
+            print(hint)
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
         write_arguments(paths.folder, settings, progress)
         self.events = open_events(paths.folder, progress.total_steps - progress.step)
