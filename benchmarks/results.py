@@ -6,6 +6,7 @@ python3 benchmarks/frame_path.py … --output benchmarks/results/frame_path.json
 python3 benchmarks/startup.py … --output benchmarks/results/startup.json
 python3 benchmarks/busy.py … --output benchmarks/results/busy.json
 python3 benchmarks/gpu.py … --output benchmarks/results/gpu.json
+python3 benchmarks/peers.py … --output benchmarks/results/peers.json
 python3 benchmarks/results.py
 """
 
@@ -16,7 +17,7 @@ from utils import cli
 
 FOLDER = Path(__file__).resolve().parent / "results"
 RESULTS = FOLDER.parent / "RESULTS.md"
-NAMES = ("against_original", "latency", "frame_path", "startup", "busy", "gpu")
+NAMES = ("against_original", "latency", "frame_path", "startup", "busy", "gpu", "peers")
 
 HEAD = """# Speed and memory
 
@@ -126,6 +127,17 @@ def gpu(measured):
     return table(f"Training on a GPU: {measured['device']}", head, rows)
 
 
+def peers(measured):
+    detectors = measured["detectors"]
+    first = next(iter(detectors.values()))["ms"]
+    rows = [
+        [f"`{name}`", f"{row['AP50']:.3f}", f"{row['AP']:.3f}", f"{row['ms']:.2f}", f"{row['ms'] / first:.2f}"]
+        for name, row in detectors.items()
+    ]
+    title = f"Small detectors: {measured['images']} COCO images, NCNN on one thread"
+    return table(title, ["", "AP50", "AP", "ms", "ratio"], rows)
+
+
 TABLES = {
     "against_original": against_original,
     "latency": latency,
@@ -133,6 +145,7 @@ TABLES = {
     "startup": startup,
     "busy": busy,
     "gpu": gpu,
+    "peers": peers,
 }
 
 
