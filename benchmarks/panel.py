@@ -173,8 +173,11 @@ def job_settings(job, options):
     images = len(open_list(settings.config, "train"))
     epochs = -(-job["steps"] // max(1, images // settings.batch_size))
     recipe = dataclasses.replace(settings.recipe, **changes)
+    # The milestones of the original recipe, at the same shares of the run as in `utils.training.schedule`.
+    config = dataclasses.replace(settings.config, steps=(epochs * 2 // 3, epochs * 7 // 8))
     return dataclasses.replace(
         settings,
+        config=config,
         recipe=recipe,
         recipe_name=job["variant"],
         learning_rate=settings.config.learning_rate * recipe.rate_factor,
