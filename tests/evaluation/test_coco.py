@@ -198,6 +198,19 @@ def test_results_need_not_be_sorted(golden):
     assert coco_metrics(results[::-1], truth).summary == pytest.approx(metrics.summary)
 
 
+@settings(max_examples=30, deadline=None)
+@given(measured_sets())
+def test_without_sizes_the_other_metrics_are_equal(measured):
+    complete, short = compute(*measured), compute(*measured, by_size=False)
+    sized = [name for name in COCO_METRICS if name.endswith(("small", "medium", "large"))]
+    assert len(sized) == 6
+    assert all(math.isnan(short.summary[name]) for name in sized)
+    expected = {name: value for name, value in complete.summary.items() if name not in sized}
+    assert {name: short.summary[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+    np.testing.assert_equal((short.overall, short.classes), (complete.overall, complete.classes))
+    np.testing.assert_equal(short.curves, complete.curves)
+
+
 @settings(max_examples=60, deadline=None)
 @given(measured_sets(), st.sampled_from([10, 100, 300]), st.sampled_from([(352, 352), (640, 480), (90, 1000)]))
 def test_equals_pycocotools(measured, max_det, size):

@@ -30,7 +30,11 @@ class Evaluation:
 
 @without_collector()
 def compute_metrics(
-    detections: list[np.ndarray], index: DatasetIndex, frame_size: tuple[int, int], class_names: Sequence[str]
+    detections: list[np.ndarray],
+    index: DatasetIndex,
+    frame_size: tuple[int, int],
+    class_names: Sequence[str],
+    by_size: bool = True,
 ) -> Evaluation:
     """Compute all metrics from the detections of a data set.
 
@@ -39,6 +43,7 @@ def compute_metrics(
         index: the images with their labels.
         frame_size: (width, height) of the network input.
         class_names: in the order of the class ids.
+        by_size: as for `coco_metrics`.
     """
     # A file that is not an image has no size. Its labels still count, as false negatives.
     index = dataclasses.replace(index, sizes=np.where(index.sizes > 0, index.sizes, frame_size))
@@ -49,7 +54,7 @@ def compute_metrics(
         detections=detections,
         results=results,
         original=original_metrics(detections, index.labels, frame_size),
-        coco=coco_metrics(results, truth),
+        coco=coco_metrics(results, truth, by_size=by_size),
     )
 
 

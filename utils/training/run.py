@@ -265,7 +265,8 @@ class Run:
         detections = distributed.gather_lists(detections)
         if detections is None:
             return None, False
-        return compute_metrics(detections, index, (config.width, config.height), config.class_names), False
+        size = config.width, config.height
+        return compute_metrics(detections, index, size, config.class_names, by_size=False), False
 
     def _finish_epoch(self, evaluation: Evaluation | None) -> None:
         """Record an epoch with its metrics, and save."""
