@@ -62,4 +62,4 @@ def assert_equal(first, second, where=""):
         for position, (one, other) in enumerate(zip(first, second, strict=True)):
             assert_equal(one, other, f"{where}/{position}")
     else:
-        assert first == second, where
+        assert first == second or (first != first and second != second), where  # NaN is equal to NaN
