@@ -16,6 +16,7 @@ import train
 from model.detector import Detector
 from tests.helpers.training_files import assert_equal, results, write_shapes
 from utils.errors import InputError, RunError
+from utils.training import run as training_run
 from utils.training.schedule import plan
 
 pytestmark = pytest.mark.slow
@@ -104,6 +105,19 @@ def test_a_run_writes_weights_metrics_and_images(run, tmp_path, capsys):
     assert "epoch 3/3  total " in output.out
     assert "wrote    weights/small-*.pth" in output.out
     assert "warning: train: classes with fewer than 100 boxes" in output.err
+
+
+def test_epochs_that_take_less_time_than_saving_are_not_all_saved(run, tmp_path, monkeypatch):
+    saved = []
+    original = training_run.save_training
+    monkeypatch.setattr(
+        training_run, "save_training", lambda *given: saved.append(given[2]["progress"]["epoch"]) or original(*given)
+    )
+    for pause, epochs in ((1e9, [0, 3, 4]), (-1, [0, 1, 2, 3, 3, 4])):
+        saved.clear()
+        monkeypatch.setattr(training_run, "SAVE_PAUSE", pause)
+        assert run("--epochs", 4, "--eval-interval", 4) == 0
+        assert saved == epochs
 
 
 def test_few_epochs_in_the_data_file_get_a_hint(run, tmp_path, capsys):

@@ -41,6 +41,7 @@ from utils.weights.checkpoint import load_weights, restore_training, save_traini
 from utils.weights.pretrained import set_objectness_prior, start_weights
 
 ABSURD_LOSS = 1e4  # no training that works exceeds this; the first steps of both recipes are below 200
+SAVE_PAUSE = 5  # seconds without a checkpoint after which an epoch that is not evaluated is saved
 CHECK_STEPS = 20  # on a GPU, steps between two checks of the losses; each check waits for the device
 SHOWN_IMAGES = 8  # file names in an error about a batch
 
@@ -302,7 +303,8 @@ class Run:
             draw_results(paths.folder, progress.history)
         write_events(self.events, row)
         # Last: a run that is killed before this repeats all of the above.
-        self.save()
+        if metrics or time.monotonic() - self.last_save > SAVE_PAUSE:
+            self.save()
 
     def save(self) -> None:
         """Write the checkpoint, on the main process."""
