@@ -123,5 +123,7 @@ def describe(settings: Settings) -> dict[str, object]:
     flat = {**config, **values, **{f"recipe.{key}": value for key, value in recipe.items()}}
     plain = int | float | str | bool | list | tuple | None
     return {
-        key: value if isinstance(value, plain) else str(value) for key, value in flat.items() if key != "class_names"
+        key: value if isinstance(value, plain) else str(value)
+        for key, value in flat.items()
+        if key not in ("class_names", "conf")
     }
