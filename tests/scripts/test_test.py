@@ -257,7 +257,9 @@ def test_the_default_threshold_is_that_of_the_weights(run_script, toy, images, t
         (0.55, "--conf"): 0.6,
         (None,): 0.3,
     }
-    assert [key for key, (_, line) in found.items() if "weights" not in line] == [(0.55, "--conf")]
+    lines = {key: line for key, (_, line) in found.items()}
+    assert [key for key, line in lines.items() if "weights" in line] == [(0.55,), (0.55, "--data")]
+    assert [key for key, line in lines.items() if "default" in line] == [(None,)]
 
 
 def test_weights_of_another_data_file_are_refused(run, toy, images, tmp_path):

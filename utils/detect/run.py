@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.boxes import frame_to_image
-from utils.config import Config, read_config
+from utils.config import DEFAULT_CONF, Config, read_config
 from utils.detect.classes import select_classes
 from utils.detect.results import OutputOptions, ResultWriter
 from utils.detect.sources import ImageSource, open_source
@@ -181,9 +181,10 @@ def detect(
 
         runtime = load_runtime(weights, config, device)
         config = config or runtime.info
-        own_conf = thresholds.conf is None
-        if own_conf:
+        conf_note = ""
+        if thresholds.conf is None:
             thresholds = dataclasses.replace(thresholds, conf=runtime.info.conf)
+            conf_note = " (default)" if thresholds.conf == DEFAULT_CONF else " (stored with the weights)"
         if classes is not None:
             thresholds = dataclasses.replace(thresholds, classes=select_classes(classes, config.class_names))
         detector = FrameDetector(runtime, (config.width, config.height), thresholds)
@@ -195,7 +196,7 @@ def detect(
         window = open_window(source.name) if options.show else None
         count = "1 class" if config.classes == 1 else f"{config.classes} classes"
         model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {count})"
-        threshold = f"score above {thresholds.conf:g}" + (" (of the weights)" if own_conf else "")
+        threshold = f"score above {thresholds.conf:g}{conf_note}"
         summary = Summary(source, config.class_names, model, runtime.device_name, threshold)
         # A camera or stream has no last frame: Ctrl-C ends the run and keeps the results.
         interruptible = contextlib.suppress(KeyboardInterrupt) if source.endless else contextlib.nullcontext()
