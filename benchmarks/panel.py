@@ -74,11 +74,11 @@ def main(options):
 
 def train_all(options):
     """Make the trainings that are not in the results; return the exit status."""
+    import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     from tqdm import tqdm
 
-    import utils.training.run  # noqa: F401  (processes that are forked do not import it again)
     from utils.errors import InputError
 
     if not options.sets:
@@ -90,10 +90,11 @@ def train_all(options):
     ]
     deadline = time.time() + options.minutes * 60 if options.minutes else math.inf
     failed = skipped = 0
-    with ProcessPoolExecutor(options.processes) as pool:
-        names = dict(zip(map(str, options.sets), pool.map(model_name, options.sets), strict=True))
+    names = {data: model_name(data) for data in options.sets}
+    # Spawned: forked processes cannot use CUDA or OpenMP if this one has used them.
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
         jobs = [job for job in jobs if (names[job["data"]], *(str(job[name]) for name in KEY[1:])) not in done]
-        futures = {pool.submit(train, job, options, deadline): job for job in jobs}
+        futures = {pool.submit(train, job, VARIANTS[job["variant"]], options, deadline): job for job in jobs}
         for future in (bar := tqdm(as_completed(futures), total=len(jobs), unit="training")):
             job = futures[future]
             try:
@@ -118,7 +119,7 @@ def model_name(data):
     return read_config(data).model_name
 
 
-def train(job, options, deadline):
+def train(job, variant, options, deadline):
     """Make one training; return its line of the results, or None after the deadline."""
     if time.time() > deadline:
         return None
@@ -129,7 +130,7 @@ def train(job, options, deadline):
 
     from utils.training.run import Run
 
-    settings, train_options = job_settings(job, options)
+    settings, train_options = job_settings(job, variant, options)
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{settings.config.model_name} {job['steps']} {job['variant']} {job['seed']}"
@@ -160,12 +161,12 @@ def train(job, options, deadline):
     return row
 
 
-def job_settings(job, options):
+def job_settings(job, variant, options):
     """Return Settings and TrainOptions of a training."""
     from utils.dataset.index import open_list
     from utils.training.settings import TrainOptions, read_settings
 
-    recipe_name, changes, weights = VARIANTS[job["variant"]]
+    recipe_name, changes, weights = variant
     given = {"data": job["data"], "seed": job["seed"], "recipe": recipe_name, "weights": weights}
     on_cpu = {"workers": 0, "cache": "ram"} if not has_gpu() else {}
     train_options = TrainOptions(**given, **on_cpu, threads=options.threads, epochs=1)
