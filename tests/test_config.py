@@ -92,6 +92,7 @@ def test_every_value(write, capsys):
         "val": Path("val.txt"),
         "names": Path("small.names"),
         "class_names": ("helmet", "head"),
+        "conf": 0.3,
     }
     assert capsys.readouterr().err == ""
 

@@ -141,10 +141,10 @@ def test_one_image_gives_the_boxes_of_the_original_project(run_script, shared, r
     assert {line.split()[0] for line in lines[1:4]} == {"diningtable", "cup"}
     # The cup's box in the image's pixels.
     assert [float(value) for value in lines[2].split()[1:]] == pytest.approx([0.54, 170, 17, 413, 247], abs=2)
-    assert [line.split()[0] for line in lines[5:]] == ["model", "device", "time", "wrote"]
+    assert [line.split()[0] for line in lines[5:]] == ["model", "device", "conf", "time", "wrote"]
     assert RELEASED in lines[5]
     for step in ("read", "pre-processing", "network", "post-processing"):
-        assert f"{step} " in lines[7]
+        assert f"{step} " in lines[8]
     assert result.stderr == ""
     assert [path.name for path in tmp_path.iterdir()] == ["test_result.png"]
     drawn, image = read_image(tmp_path / "test_result.png"), read_image(repo / "img/coffee.jpg")
