@@ -97,10 +97,7 @@ def check_options(options, model_name):
 
 
 def build_parser():
-    parser = cli.parser(
-        "Evaluate a detector on the val list of a .data file: the original repository's metrics and the COCO metrics.",
-        ["python3 evaluation.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth"],
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--data", required=True, metavar="FILE", help=".data file with val list, classes and anchors")
     parser.add_argument(
         "--weights",

@@ -20,7 +20,6 @@ from utils.errors import InputError
 if TYPE_CHECKING:
     from utils.config import Config
 
-DESCRIPTION, *EXAMPLES = [line.strip() for line in __doc__.split("\n")[:5] if line]
 MAX_CLUSTERS = 10  # with --num_clusters 0
 
 
@@ -101,7 +100,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = cli.parser(DESCRIPTION, EXAMPLES)
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "--traintxt",
         type=Path,

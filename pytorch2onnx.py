@@ -12,13 +12,7 @@ from utils import cli
 
 
 def build_parser():
-    parser = cli.parser(
-        "Export weights to ONNX, optionally also to NCNN and TFLite and in int8, and compare the result with PyTorch.",
-        [
-            "python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx",
-            "python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --ncnn --int8",
-        ],
-    )
+    parser = cli.parser(__doc__)
     add = parser.add_argument
     add(
         "--data",

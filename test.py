@@ -16,13 +16,7 @@ from utils import cli
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = cli.parser(
-        "Detect objects in images, in a video, with a camera or in a network stream, and draw them.",
-        [
-            "python3 test.py --data data/coco.data --weights modelzoo/coco2017-0.241078ap-model.pth --img img",
-            "python3 test.py --data data/coco.data --weights W.pth --img street.mp4 --classes person,car",
-        ],
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "--data",
         metavar="FILE",

@@ -5,7 +5,7 @@
     python3 train.py --data data/coco.data --resume
     torchrun --nproc_per_node=2 train.py --data data/coco.data
 
-Weights go to weights/, everything else to runs/train/NAME/.
+Options override the .data file. Weights go to weights/, everything else to runs/train/NAME/.
 """
 
 import argparse
@@ -16,10 +16,7 @@ from utils.training.recipe import DEFAULT, RECIPES
 
 def build_parser() -> argparse.ArgumentParser:
     """Options that are not given are None: then --resume keeps the run's value, and TrainOptions has the default."""
-    parser = cli.parser(
-        "Train a detector on the train list of a .data file. Options override the .data file.",
-        ["python3 train.py --data data/coco.data", "python3 train.py --data data/coco.data --resume"],
-    )
+    parser = cli.parser(__doc__)
     add = parser.add_argument
     add("--data", metavar="FILE", help=".data file with lists, class names, anchors, epochs, batch size, learning rate")
     add("--recipe", choices=RECIPES, help=f"loss, optimizer and augmentation to train with (default: {DEFAULT})")

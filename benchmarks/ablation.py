@@ -89,10 +89,7 @@ Names of variants: "average of weights" is an EMA of the weights, "assignment by
 
 
 def build_parser():
-    parser = cli.parser(
-        "Measure the effect of each choice of the training recipe.",
-        ['python3 benchmarks/ablation.py run --data data/mask.data --epochs 20 --variant "rate 0.002"'],
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "task",
         choices=("run", "keep", "time", "table"),

@@ -110,7 +110,7 @@ def peak_gib():
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__.split("\n", 1)[0], ["python3 benchmarks/anchors_kmeans.py"])
+    parser = cli.parser(__doc__)
     parser.add_argument("--boxes", type=cli.positive_int, default=860_000, help="number of boxes to cluster")
     parser.add_argument("--subset", type=cli.positive_int, default=5_000, help="number of boxes for the Python loop")
     parser.add_argument("--clusters", type=cli.positive_int, default=6, help="number of anchors")

@@ -61,7 +61,7 @@ def train(options, dtype, layout, prepare=None):
 
 
 if __name__ == "__main__":
-    parser = cli.parser(__doc__.split("\n", 1)[0], ["python3 benchmarks/batchnorm_precision.py --batch-size 32"])
+    parser = cli.parser(__doc__)
     parser.add_argument("--batch-size", type=cli.positive_int, default=32, metavar="N", help="images per batch")
     parser.add_argument(
         "--size", type=cli.positive_int, default=352, metavar="N", help="input size in pixels, a multiple of 32"

@@ -24,10 +24,7 @@ COMPETITOR = "while True: pass"
 
 
 def build_parser():
-    parser = cli.parser(
-        "Measure the speed on a quiet and on a busy machine.",
-        ["python3 benchmarks/busy.py --data data/mask.data --weights modelzoo/mask-352.pth model.onnx"],
-    )
+    parser = cli.parser(__doc__)
     add = parser.add_argument
     add("--data", required=True, metavar="FILE", help=".data file to train and evaluate on")
     add("--weights", nargs="+", default=[], metavar="FILE", help="weights and exported models to evaluate")

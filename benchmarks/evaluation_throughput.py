@@ -38,12 +38,11 @@ def main(options):
 
 def read_all(config, options):
     """Read all images of the val list as batches [N, H, W, 3] uint8."""
-    from utils.dataset.dataset import DetectionDataset
     from utils.dataset.index import open_list
     from utils.dataset.prefetch import read_batches
 
-    dataset = DetectionDataset(open_list(config, "val"), config.width, config.height)
-    return [images.permute(0, 2, 3, 1) for images, _ in read_batches(dataset, options.batch_size, options.workers)]
+    size = (config.width, config.height)
+    return list(read_batches(open_list(config, "val"), size, options.batch_size, options.workers))
 
 
 def time_bare(runtime, batches):
@@ -84,10 +83,7 @@ def spread(values, places):
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(
-        __doc__.split("\n", 1)[0],
-        ["python3 benchmarks/evaluation_throughput.py --data data/coco.data --weights W.pth --repeats 9"],
-    )
+    arguments = cli.parser(__doc__)
     arguments.add_argument("--data", required=True, metavar="FILE", help=".data file with a val list")
     arguments.add_argument("--weights", required=True, metavar="FILE", help="weights for this .data file")
     arguments.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")

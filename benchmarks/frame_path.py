@@ -13,10 +13,7 @@ WARM_UP = 2  # rounds that are not measured
 
 
 def build_parser():
-    parser = cli.parser(
-        "Measure the time per frame without the network.",
-        ["python3 benchmarks/frame_path.py --weights model.ncnn.param --img img"],
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help=".ncnn.param file that pytorch2onnx.py --ncnn wrote"
     )

@@ -37,9 +37,7 @@ TOKENS = (
 
 
 def build_parser():
-    parser = cli.parser(
-        "Read damaged and hostile files.", ["python3 benchmarks/fuzz.py --kind param --count 2000 --seed 7"]
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--kind", choices=KINDS, action="append", help="kind of files (default: all)")
     parser.add_argument("--count", type=cli.positive_int, metavar="N", help="files per kind (default: see the table)")
     parser.add_argument("--seed", type=cli.natural_int, default=0, help="seed of the changes")

@@ -32,10 +32,7 @@ FORMS = {
 
 
 def build_parser():
-    parser = cli.parser(
-        "Measure the speed of training on a GPU.",
-        ["python3 benchmarks/gpu.py --data data/mask.data --batch-size 32 64 128 --output gpu.json"],
-    )
+    parser = cli.parser(__doc__)
     add = parser.add_argument
     add("--data", required=True, metavar="FILE", help=".data file to train on")
     add("--batch-size", type=cli.positive_int, nargs="*", default=[32, 64, 128], metavar="N", help="images per step")

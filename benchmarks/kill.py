@@ -38,7 +38,7 @@ START_SECONDS = 5
 
 
 def build_parser():
-    parser = cli.parser("Kill training runs and resume them.", ["python3 benchmarks/kill.py --kills 8 --seed 3"])
+    parser = cli.parser(__doc__)
     parser.add_argument("--kills", type=cli.positive_int, default=50, metavar="N", help="kills over all settings")
     parser.add_argument("--seed", type=cli.natural_int, default=0, help="seed of the moments of the kills")
     return parser

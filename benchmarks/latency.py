@@ -19,10 +19,7 @@ OTHERS = {"FastestDet": 352, "yolo-fastest-1.1": 320, "nanodet_m": 320}
 
 
 def build_parser():
-    parser = cli.parser(
-        "Measure the network's latency in ONNX Runtime, NCNN and LiteRT.",
-        ["python3 benchmarks/latency.py --models model.ncnn.param model.onnx"],
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "--models",
         nargs="+",

@@ -69,10 +69,7 @@ def make_dataset(folder, count, windows):
 
 
 if __name__ == "__main__":
-    arguments = parser(
-        "Measure how long opening a large data set takes, the first time and from the cache.",
-        ["python3 benchmarks/open_dataset.py", "python3 benchmarks/open_dataset.py --images 10000 --windows"],
-    )
+    arguments = parser(__doc__)
     arguments.add_argument("--images", type=positive_int, default=100_000, help="images to generate")
     arguments.add_argument("--repeats", type=positive_int, default=5, help="times to open the list from the cache")
     arguments.add_argument("--windows", action="store_true", help="write the paths in the list with \\")

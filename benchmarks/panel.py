@@ -48,10 +48,7 @@ The images were stored at 352x352 pixels (neu: 200x200) as WebP with quality 52.
 
 
 def build_parser():
-    parser = cli.parser(
-        "Train variants of the recipe on a panel of data sets.",
-        ["python3 benchmarks/panel.py run --sets data/mask.data data/helmet.data --variants default original"],
-    )
+    parser = cli.parser(__doc__)
     add = parser.add_argument
     add("task", choices=("run", "table"), help="train, or write the table")
     add("--sets", nargs="+", default=[], metavar="FILE", help=".data files of the data sets, for run")

@@ -28,10 +28,7 @@ NANODET_MEAN, NANODET_SCALE = (103.53, 116.28, 123.675), (0.017429, 0.017507, 0.
 
 
 def build_parser():
-    parser = cli.parser(
-        "Compare the released checkpoint with other small detectors in NCNN.",
-        ["python3 benchmarks/peers.py --data data/coco.data --peers DIR --models model.ncnn.param"],
-    )
+    parser = cli.parser(__doc__)
     add = parser.add_argument
     add(
         "--data", required=True, metavar="FILE", help=".data file with COCO's class names and a val list of COCO images"

@@ -150,4 +150,4 @@ TABLES = {
 
 
 if __name__ == "__main__":
-    cli.run(cli.parser(__doc__.split("\n", 1)[0], ["python3 benchmarks/results.py"]), main)
+    cli.run(cli.parser(__doc__), main)

@@ -16,10 +16,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def build_parser():
-    parser = cli.parser(
-        "Measure how long the scripts take to start.",
-        ["python3 benchmarks/startup.py --data data/mask.data --weights modelzoo/mask-352.pth --img img/astronaut.jpg"],
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--data", required=True, metavar="FILE", help=".data file of the weights")
     parser.add_argument("--weights", required=True, metavar="FILE", help="weights, as for test.py")
     parser.add_argument("--img", required=True, metavar="FILE", help="one image")

@@ -21,10 +21,7 @@ MULTIPLICATIONS = 6
 
 
 def build_parser():
-    parser = cli.parser(
-        "Measure the speed of training and the time of its parts.",
-        ["python3 benchmarks/train_throughput.py --data data/shapes.data --steps 40"],
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--data", required=True, metavar="FILE", help=".data file to train on")
     parser.add_argument("--steps", type=cli.positive_int, default=40, metavar="N", help="optimizer steps to measure")
     parser.add_argument(

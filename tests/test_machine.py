@@ -68,7 +68,7 @@ def test_the_collector_is_as_it_was(enabled):
 RUN = """
 import os, sys
 from utils import cli
-arguments = cli.parser("A script.", [])
+arguments = cli.parser("A script.")
 cli.add_threads_option(arguments)
 def main(options):
     from utils.machine import apply_threads, thread_count, use_threads

@@ -38,10 +38,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(
-        "Check a data set before training. Exit status 1 if there are errors.",
-        ["python3 tools/check_dataset.py --data data/mine/mine.data --plots --json report.json"],
-    )
+    arguments = cli.parser(__doc__)
     arguments.add_argument("--data", type=Path, required=True, help=".data file")
     arguments.add_argument("--json", type=Path, help="write the whole report to this file")
     arguments.add_argument("--plots", action="store_true", help="plot classes, box sizes, box centers and a mosaic")

@@ -4,7 +4,8 @@
     python3 tools/export_coco.py --list photos/val.txt --names photos/mine.names --output mine-val.json
 
 Images without label file have no objects. Category ids are COCO's if the classes are COCO's, else class ids + 1. Image
-ids are the file names if all are different integers, as in COCO, else 1, 2, 3, …
+ids are the file names if all are different integers, as in COCO, else 1, 2, 3, … The exit status is 1 if broken
+entries were dropped.
 """
 
 import argparse
@@ -57,10 +58,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(
-        "Export darknet labels as a COCO JSON file. Exit status 1 if broken entries were dropped.",
-        ["python3 tools/export_coco.py --data data/mine/mine.data --set val --output mine-val.json"],
-    )
+    arguments = cli.parser(__doc__)
     source = arguments.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, help=".data file, which names the lists and the classes")
     source.add_argument("--list", type=Path, help="list of images, folder or glob; needs --names")

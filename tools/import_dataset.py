@@ -27,14 +27,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = cli.parser(
-        "Import a data set with YOLO labels, COCO JSON or Pascal VOC XML: labels, lists, names and a .data file with "
-        "anchors. Exit status 1 if broken entries were dropped.",
-        [
-            "python3 tools/import_dataset.py photos --output data/mine",
-            "python3 tools/import_dataset.py instances.json --images photos --output data/mine --split 0.9",
-        ],
-    )
+    parser = cli.parser(__doc__)
     add = parser.add_argument
     add(
         "source",

@@ -21,10 +21,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(
-        "Draw the synthetic data set: darknet format, six classes.",
-        ["python3 tools/make_shapes.py --output /tmp/shapes --seed 1 --train 2000 --val 200"],
-    )
+    arguments = cli.parser(__doc__)
     arguments.add_argument("--output", type=Path, default=shapes.FOLDER, help="folder to create")
     arguments.add_argument("--seed", type=cli.natural_int, default=shapes.SEED, help="seed of the images")
     arguments.add_argument("--train", type=cli.positive_int, default=shapes.COUNTS["train"], help="training images")

@@ -107,10 +107,7 @@ def c_string(text: str) -> str:
 
 
 if __name__ == "__main__":
-    parser = cli.parser(
-        "Convert an int8 .tflite file to C source for a microcontroller.",
-        ["python3 tools/tflite_to_c.py modelzoo/mask-160-int8.tflite --output firmware/yf_model"],
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("model", metavar="MODEL.tflite", help="int8 model that pytorch2onnx.py --tflite int8 wrote")
     parser.add_argument("--output", default="yf_model", metavar="NAME", help="files to write, without suffix")
     cli.run(parser, main)

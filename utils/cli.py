@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from utils.config import MAX_COUNT, MAX_RATE
@@ -15,13 +15,12 @@ from utils.text import printable, shorten
 MAX_WORKERS = 256
 
 
-def parser(description: str, examples: Sequence[str]) -> argparse.ArgumentParser:
-    """Create a parser whose help shows defaults and ends with examples; `run` adds `--debug`."""
-    return argparse.ArgumentParser(
-        description=description,
-        epilog="example:\n" + "\n".join(f"  {line}" for line in examples),
-        formatter_class=_HelpFormatter,
-    )
+def parser(description: str) -> argparse.ArgumentParser:
+    """Create a parser whose help shows the docstring of a script, with its examples, and defaults.
+
+    `run` adds `--debug`.
+    """
+    return argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

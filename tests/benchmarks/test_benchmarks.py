@@ -70,6 +70,17 @@ def test_frame_path_times_add_up(exported, run_script):
     assert measured["share"] == pytest.approx((sum(parts.values()) - parts["network"]) / parts["network"])
 
 
+def test_evaluation_throughput_compares_both_speeds(exported, tmp_path, run_script):
+    write_image(tmp_path / "image.jpg")
+    (tmp_path / "val.txt").write_text("image.jpg\n", encoding="utf-8")
+    data = write_data(tmp_path, val="val.txt")
+    arguments = ("--data", data, "--weights", exported / "w.pth", "--repeats", 1)
+    done = run_script("benchmarks/evaluation_throughput.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "1 images in batches" in done.stdout
+    assert "end to end / alone" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [

@@ -251,7 +251,7 @@ import sys
 from utils import cli
 from utils.weights.download import obtain
 
-arguments = cli.parser("Get weights.", ["get.py W.pth"])
+arguments = cli.parser("Get weights.")
 arguments.add_argument("weights")
 arguments.add_argument("manifest")
 cli.run(arguments, lambda options: print(obtain(options.weights, options.manifest)))
