@@ -171,7 +171,7 @@ def job_settings(job, variant, options):
     images = len(open_list(settings.config, "train"))
     epochs = -(-job["steps"] // max(1, images // settings.batch_size))
     recipe = dataclasses.replace(settings.recipe, **changes)
-    # The milestones of the original recipe, at the same shares of the run as in `utils.training.schedule`.
+    # The milestones of the original recipe, at the same shares of the run as in `utils.training.plan`.
     config = dataclasses.replace(settings.config, steps=(epochs * 2 // 3, epochs * 7 // 8))
     return dataclasses.replace(
         settings,

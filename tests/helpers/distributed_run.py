@@ -15,7 +15,7 @@ from utils.training.engine import train_step
 from utils.training.run import Run
 from utils.training.settings import TrainOptions, read_settings
 from utils.training.state import build_state, join_processes
-from utils.weights.pretrained import set_objectness_prior
+from utils.weights.start_weights import set_objectness_prior
 
 
 def frozen_step(run, settings):

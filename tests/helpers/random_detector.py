@@ -7,7 +7,7 @@ from torch import nn
 
 from model.detector import Detector
 from utils.config import read_config
-from utils.weights.description import ModelDescription
+from utils.weights.model_description import ModelDescription
 
 GAIN = 3  # of the output layers: spreads the scores over 0.01 to 0.95
 

@@ -17,7 +17,7 @@ from model.detector import Detector
 from tests.helpers.training_files import assert_equal, results, write_shapes
 from utils.errors import InputError, RunError
 from utils.training import run as training_run
-from utils.training.schedule import plan
+from utils.training.plan import plan
 
 pytestmark = pytest.mark.slow
 

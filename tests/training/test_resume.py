@@ -1,22 +1,17 @@
 """Training runs that are killed or interrupted, and resumed."""
 
-import math
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.helpers.training_files import assert_equal, results, without_times, write_shapes
-from utils.evaluation.coco import ClassMetrics
-from utils.training.resume import describe_thresholds
 
 REPO = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -146,21 +141,3 @@ def test_second_interrupt_ends_at_once(shapes):
     assert status in (130, 143)
     assert "Traceback" not in output
     assert torch.load(folder / "weights/small-last.pth", weights_only=True)["progress"]["epoch"] >= 1
-
-
-# Thresholds
-
-
-def evaluated(overall, **thresholds):
-    """What describe_thresholds reads of an evaluation."""
-    row = partial(ClassMetrics, images=1, labels=1, ap=0, ap50=0, f1=0)
-    classes = tuple(row(name, threshold=value) for name, value in thresholds.items())
-    return SimpleNamespace(coco=SimpleNamespace(overall=row("all", threshold=overall), classes=classes))
-
-
-def test_the_thresholds_with_the_best_f1_are_described():
-    description = {"conf": 0.3, "training": {"seed": 1}}
-    found = describe_thresholds(description, evaluated(0.41, cat=0.2, dog=math.nan))
-    assert found == {"conf": 0.41, "training": {"seed": 1, "class thresholds": {"cat": 0.2}}}
-    # A detector that finds nothing has no threshold.
-    assert describe_thresholds(description, evaluated(math.nan, cat=math.nan))["conf"] == 0.3

@@ -5,9 +5,9 @@ import shlex
 from pathlib import Path
 
 from utils.convert.archive import is_archive
-from utils.convert.darknet import SOURCE_MARK
 from utils.convert.importer import import_dataset
 from utils.convert.options import ImportOptions, name_of
+from utils.convert.write_darknet import SOURCE_MARK
 from utils.errors import InputError
 from utils.files import read_text
 

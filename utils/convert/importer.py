@@ -9,12 +9,12 @@ from pathlib import Path
 
 from utils.convert.annotations import Problems, choose_classes
 from utils.convert.archive import extract, is_archive
-from utils.convert.darknet import write_dataset
 from utils.convert.formats import find_sets
 from utils.convert.locate import LabeledImage, find_images, label_images
 from utils.convert.options import DEFAULT_SPLIT, ImportOptions
 from utils.convert.output_names import separate_names
 from utils.convert.split import split_images
+from utils.convert.write_darknet import write_dataset
 from utils.errors import InputError, RunError, warn
 from utils.files import write_text
 from utils.text import align_columns

@@ -13,7 +13,7 @@ from utils.config import Config
 from utils.machine import thread_count
 from utils.postprocess import MAX_DETECTIONS, detect
 from utils.runtimes.model_info import ModelInfo
-from utils.weights.description import ModelDescription
+from utils.weights.model_description import ModelDescription
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from model import STRIDES
 from utils.config import MAX_COUNT
 from utils.errors import InputError
 from utils.files import parse_json, read_text
-from utils.weights.description import ModelDescription, is_count, is_fraction
+from utils.weights.model_description import ModelDescription, is_count, is_fraction
 
 if TYPE_CHECKING:
     from typing import Self

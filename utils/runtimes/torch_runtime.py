@@ -14,7 +14,7 @@ from model.output import DetectorOutput
 from utils.config import Config
 from utils.machine import keep_freed_memory
 from utils.runtimes.base import Runtime, cpu_name
-from utils.weights.description import ModelDescription
+from utils.weights.model_description import ModelDescription
 
 MAX_BATCHES_AT_ONCE = 4  # each needs about 200 MB with 16 images
 

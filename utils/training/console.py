@@ -12,9 +12,9 @@ from utils.config import Config
 from utils.losses import Losses
 from utils.machine import CoreWait
 from utils.runtimes.base import cpu_name
-from utils.training.counters import Progress
 from utils.training.data import RunData
-from utils.training.schedule import plan
+from utils.training.plan import plan
+from utils.training.progress import Progress
 from utils.training.settings import Settings
 
 FIRST_ESTIMATE = 20  # seconds after which the remaining time is printed for the first time

@@ -13,7 +13,7 @@ from utils.errors import warn
 from utils.files import write_text
 from utils.losses import Losses
 from utils.provenance import git_state, versions
-from utils.training.counters import Progress
+from utils.training.progress import Progress
 from utils.training.settings import Settings, describe
 
 if TYPE_CHECKING:

@@ -26,19 +26,25 @@ from utils.runtimes.torch_runtime import TorchRuntime
 from utils.text import list_names
 from utils.training import distributed
 from utils.training.console import Console, describe_run, suggest_epochs
-from utils.training.counters import Progress
 from utils.training.data import load_data
 from utils.training.engine import train_epoch
 from utils.training.graph import GraphStep, build_step
 from utils.training.log import open_events, write_arguments, write_events, write_results
 from utils.training.optimizer import learning_rate_at
 from utils.training.paths import RunPaths, new_paths, remove_unfinished, resumable
-from utils.training.resume import check_unchanged, describe_model, describe_start, describe_thresholds, keep_entries
+from utils.training.progress import Progress
+from utils.training.run_description import (
+    check_unchanged,
+    describe_model,
+    describe_start,
+    describe_thresholds,
+    keep_entries,
+)
 from utils.training.settings import Settings, TrainOptions
 from utils.training.signals import StopRequest
 from utils.training.state import TrainingState, build_state, join_processes
 from utils.weights.checkpoint import load_weights, restore_training, save_training, save_weights
-from utils.weights.pretrained import set_objectness_prior, start_weights
+from utils.weights.start_weights import set_objectness_prior, start_weights
 
 ABSURD_LOSS = 1e4  # no training that works exceeds this; the first steps of both recipes are below 200
 SAVE_PAUSE = 5  # seconds without a checkpoint after which an epoch that is not evaluated is saved

@@ -28,8 +28,8 @@ from model.detector import Detector
 from utils.errors import InputError, RunError
 from utils.files import atomic_path, read_bytes
 from utils.text import list_names
-from utils.weights.description import ModelDescription
 from utils.weights.download import MANIFEST, obtain
+from utils.weights.model_description import ModelDescription
 
 if TYPE_CHECKING:
     from utils.config import Config

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.training.schedule import MAX_EPOCHS, MIN_EPOCHS, STEPS, plan
+from utils.training.plan import MAX_EPOCHS, MIN_EPOCHS, STEPS, plan
 
 
 @given(st.integers(1, 200_000))

@@ -1,6 +1,6 @@
 """The files of an imported data set; their images and lists are tested in tests/tools/test_import_dataset.py."""
 
-from utils.convert.darknet import format_labels
+from utils.convert.write_darknet import format_labels
 
 
 def test_lines_of_a_label_file():

@@ -12,7 +12,7 @@ from utils.errors import InputError, warn
 from utils.evaluation.evaluate import Evaluation
 from utils.provenance import git_state, versions
 from utils.training.settings import Settings
-from utils.weights.description import ModelDescription
+from utils.weights.model_description import ModelDescription
 
 _ADDED = ("start", "class thresholds")  # entries of "training" that are known only during a run
 # Entries of the description that must not change in a run.

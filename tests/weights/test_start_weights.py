@@ -9,7 +9,7 @@ import torch
 
 from model.detector import Detector
 from utils.errors import InputError
-from utils.weights.pretrained import start_weights
+from utils.weights.start_weights import start_weights
 
 CLASSES = 6
 

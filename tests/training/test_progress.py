@@ -1,6 +1,6 @@
 """Progress of a run."""
 
-from utils.training.counters import Progress
+from utils.training.progress import Progress
 
 
 def test_another_batch_size_keeps_the_fraction_of_the_epoch(capsys):

@@ -22,7 +22,7 @@ from utils.convert.options import ImportOptions
 from utils.dataset.labels import find_labels, label_candidates, parse_labels
 from utils.errors import InputError, warn
 from utils.files import read_text, write_text
-from utils.training.schedule import plan
+from utils.training.plan import plan
 
 ANCHOR_NUM = 3  # anchors per scale, as in the released checkpoints
 # From the released COCO checkpoint, at its input size; used if a data set has too few boxes for its own anchors.
