@@ -320,10 +320,12 @@ class ShapeChecker {
         require_count(layer, "inputs", type.inputs, layer.inputs.size());
         require_count(layer, "outputs", type.outputs, layer.outputs.size());
         const Blobs inputs = read_inputs(layer);
+        const bool reads_int8 =
+            std::any_of(inputs.begin(), inputs.end(), [](const Blob& input) { return input.is_int8; });
         Blobs outputs(layer.outputs.size());
         type.compute(layer, inputs, outputs);
         layer.require_no_more_params();
-        layer.require(!inputs[0].is_int8 || layer.type == "Split" || layer.weights.is_int8, "a float input", "int8");
+        layer.require(!reads_int8 || layer.type == "Split" || layer.weights.is_int8, "a float input", "int8");
         for (std::size_t i = 0; i < outputs.size(); ++i) {
             layer.require(outputs[i].channels <= kMaxChannels, "at most " + std::to_string(kMaxChannels) + " channels",
                           std::to_string(outputs[i].channels));

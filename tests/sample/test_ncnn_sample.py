@@ -587,6 +587,20 @@ def test_an_inconsistent_param_file(demo, model, image_path):
     fails(f"{layer_count} {blob_count}\n" + body.replace("pad_0", "x" * 256, 1), ".param:4: ", "255")
 
 
+@pytest.mark.parametrize("kind", ["BinaryOp", "Concat"])
+@pytest.mark.parametrize("inputs", ["int8 float", "float int8"])
+def test_int8_in_any_input_of_a_layer_that_reads_floats(demo, model, image_path, kind, inputs):
+    param = model.with_suffix(".ncnn.param")
+    layers = [
+        "Input in0 0 1 in0",
+        "Split split 1 2 in0 image float",
+        "Convolution quantized 1 1 image int8 0=3 1=1 6=9 8=102",
+        f"{kind} both 2 1 {inputs} out0",
+    ]
+    param.write_text("\n".join(["7767517", "4 5", *layers]), encoding="utf-8")
+    assert_fails(run([demo, model, image_path]), 2, ".param:6: ", "float input", "int8")
+
+
 def test_no_changed_number_crashes_ncnn(demo, model, image_path):
     """NCNN trusts the numbers of a .param file; a process that ends with a signal has a negative exit status."""
     param = model.with_suffix(".ncnn.param")
