@@ -134,18 +134,15 @@ class Layer {
     std::map<int, std::string> params_;
 };
 
-// The functions below take the parameters of a layer and compute the shapes of its outputs.
+// The functions below take the parameters of a layer that are not fixed, and replace the inputs by the outputs.
 using Blobs = std::vector<Blob>;
 
-void copy(Layer&, const Blobs& inputs, Blobs& outputs) { outputs.assign(outputs.size(), inputs[0]); }
+void copy(Layer& layer, Blobs& blobs) { blobs.resize(layer.outputs.size(), blobs[0]); }
 
-void pad(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    outputs = inputs;
-    outputs[0].height += layer.take(0, 0, 0, kMaxMargin) + layer.take(1, 0, 0, kMaxMargin);
-    outputs[0].width += layer.take(2, 0, 0, kMaxMargin) + layer.take(3, 0, 0, kMaxMargin);
-    layer.take(4, 0, 0, 0);         // constant
-    layer.take(5, 0.f, -255, 255);  // its value
-    layer.take(6, 0, 0, 0);         // one value for all channels
+void pad(Layer& layer, Blobs& blobs) {
+    blobs[0].height += layer.take(0, 0, 0, kMaxMargin) + layer.take(1, 0, 0, kMaxMargin);
+    blobs[0].width += layer.take(2, 0, 0, kMaxMargin) + layer.take(3, 0, 0, kMaxMargin);
+    layer.take(5, 0.f, -255, 255);  // the constant
 }
 
 // One axis of a convolution or pooling.
@@ -170,141 +167,125 @@ Window slide(Layer& layer, const Window& keys, const Window& fallback, std::int6
 
 constexpr Window kDefaultWindow = {0, 1, 0, 0};
 
-void pool(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    outputs = inputs;
-    layer.take(0, 0, 0, 0);  // the maximum
-    const Window across = slide(layer, {1, 2, 3, 14}, kDefaultWindow, outputs[0].width);
-    slide(layer, {11, 12, 13, 15}, across, outputs[0].height);
-    layer.take(5, 0, 1, 1);  // ignore an incomplete last window
+void pool(Layer& layer, Blobs& blobs) {
+    const Window across = slide(layer, {1, 2, 3, 14}, kDefaultWindow, blobs[0].width);
+    slide(layer, {11, 12, 13, 15}, across, blobs[0].height);
 }
 
 // scale_term: value of parameter 8 of an int8 layer; 100 more if its output is int8.
-void convolve(Layer& layer, const Blobs& inputs, Blobs& outputs, std::int64_t inputs_per_output, int scale_term) {
-    Blob& output = outputs[0];
-    output = inputs[0];
-    output.channels = layer.weights.outputs = layer.take(0, 0, 1, kMaxChannels);
-    const Window across = slide(layer, {1, 3, 4, 15}, kDefaultWindow, output.width);
-    const Window down = slide(layer, {11, 13, 14, 16}, across, output.height);
-    layer.take(2, 1, 1, 1);  // dilation
-    layer.take(12, 1, 1, 1);
+void convolve(Layer& layer, Blob& blob, std::int64_t inputs_per_output, int scale_term) {
+    blob.channels = layer.weights.outputs = layer.take(0, 0, 1, kMaxChannels);
+    const Window across = slide(layer, {1, 3, 4, 15}, kDefaultWindow, blob.width);
+    const Window down = slide(layer, {11, 13, 14, 16}, across, blob.height);
     const std::int64_t window_values = inputs_per_output * across.kernel * down.kernel;
     layer.weights.count = layer.take(6, 0, 1, std::numeric_limits<int>::max());
-    layer.require(layer.weights.count == output.channels * window_values,
-                  "6=" + std::to_string(output.channels * window_values), std::to_string(layer.weights.count));
+    layer.require(layer.weights.count == blob.channels * window_values,
+                  "6=" + std::to_string(blob.channels * window_values), std::to_string(layer.weights.count));
     // NCNN may copy the window of each output pixel.
-    layer.require(window_values * output.height * output.width <= kMaxBytes / 4, "at most 1 GiB of windows", "more");
+    layer.require(window_values * blob.height * blob.width <= kMaxBytes / 4, "at most 1 GiB of windows", "more");
     layer.weights.has_bias = layer.take(5, 0, 0, 1) == 1;
     const int scales = layer.take(8, 0, 0, 100 + scale_term), activation = layer.take(9, 0, 0, 4);
     layer.weights.is_int8 = scales != 0;
-    output.is_int8 = layer.weights.has_output_scale = scales > 100;
+    blob.is_int8 = layer.weights.has_output_scale = scales > 100;
     layer.require(scales == 0 || scales % 100 == scale_term,
                   "8=" + std::to_string(scale_term) + " or " + std::to_string(100 + scale_term),
                   std::to_string(scales));
     layer.require(activation < 2 || activation == 4, "9=0, 1 (ReLU) or 4 (sigmoid)", std::to_string(activation));
 }
 
-void convolution(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    convolve(layer, inputs, outputs, inputs[0].channels, 2);
-}
+void convolution(Layer& layer, Blobs& blobs) { convolve(layer, blobs[0], blobs[0].channels, 2); }
 
-void depthwise(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    const auto channels = static_cast<int>(inputs[0].channels);
+void depthwise(Layer& layer, Blobs& blobs) {
+    const auto channels = static_cast<int>(blobs[0].channels);
     layer.take(7, 1, channels, channels);  // groups
-    convolve(layer, inputs, outputs, 1, 1);
+    convolve(layer, blobs[0], 1, 1);
     layer.require(layer.weights.outputs == channels, "0=" + std::to_string(channels),
                   std::to_string(layer.weights.outputs));
 }
 
-void concat(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    layer.take(0, 0, 0, 0);  // along the channels
-    outputs[0] = inputs[0];
-    outputs[0].channels = 0;
-    for (const Blob& input : inputs) {
-        layer.require(input.height == inputs[0].height && input.width == inputs[0].width,
-                      "inputs with the sides of " + shape(inputs[0]), shape(input));
-        outputs[0].channels += input.channels;
+void concat(Layer& layer, Blobs& blobs) {
+    Blob output = blobs[0];
+    output.channels = 0;
+    for (const Blob& input : blobs) {
+        layer.require(input.height == output.height && input.width == output.width,
+                      "inputs with the sides of " + shape(blobs[0]), shape(input));
+        output.channels += input.channels;
     }
+    blobs = {output};
 }
 
-void slice(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    layer.take(1, 0, 0, 0);  // the channels
+void slice(Layer& layer, Blobs& blobs) {
+    const std::int64_t channels = blobs[0].channels;
+    const int parts = static_cast<int>(layer.outputs.size());
+    blobs.resize(parts, blobs[0]);
     const std::string text = layer.take_text(-23300);
     std::istringstream list(text);
-    std::int64_t rest = inputs[0].channels;
-    for (std::size_t i = 0; i <= outputs.size(); ++i) {
+    std::int64_t rest = channels;
+    for (int i = 0; i <= parts; ++i) {
         std::string word;
         int count = 0;
         bool valid = std::getline(list, word, ',') && parse(word, count);
         if (i == 0) {
-            valid = valid && count == static_cast<int>(outputs.size());
+            valid = valid && count == parts;
         } else {
-            Blob& output = outputs[i - 1] = inputs[0];
-            output.channels = count == kEqualPart ? rest / static_cast<int>(outputs.size() + 1 - i) : count;
+            Blob& output = blobs[i - 1];
+            output.channels = count == kEqualPart ? rest / (parts + 1 - i) : count;
             rest -= output.channels;
             valid = valid && output.channels >= 1 && rest >= 0;
         }
-        layer.require(valid, "-23300=" + std::to_string(outputs.size()) + " and the channels of each output", text);
+        layer.require(valid, "-23300=" + std::to_string(parts) + " and the channels of each output", text);
     }
-    layer.require(rest == 0 && list.eof(), "-23300=parts of " + std::to_string(inputs[0].channels) + " channels", text);
+    layer.require(rest == 0 && list.eof(), "-23300=parts of " + std::to_string(channels) + " channels", text);
 }
 
-void shuffle(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    outputs = inputs;
+void shuffle(Layer& layer, Blobs& blobs) {
     const int groups = layer.take(0, 1, 1, kMaxChannels);
-    layer.require(inputs[0].channels % groups == 0, "0=a divisor of " + std::to_string(inputs[0].channels),
+    layer.require(blobs[0].channels % groups == 0, "0=a divisor of " + std::to_string(blobs[0].channels),
                   std::to_string(groups));
-    layer.take(1, 0, 0, 0);
 }
 
-void upsample(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    outputs = inputs;
-    layer.take(0, 0, 1, 1);  // nearest
+void upsample(Layer& layer, Blobs& blobs) {
     // NCNN computes the sides in float.
-    outputs[0].height = static_cast<std::int64_t>(inputs[0].height * layer.take(1, 1.f, 1, kMaxScale));
-    outputs[0].width = static_cast<std::int64_t>(inputs[0].width * layer.take(2, 1.f, 1, kMaxScale));
-    layer.take(6, 0, 0, 0);
+    blobs[0].height = static_cast<std::int64_t>(blobs[0].height * layer.take(1, 1.f, 1, kMaxScale));
+    blobs[0].width = static_cast<std::int64_t>(blobs[0].width * layer.take(2, 1.f, 1, kMaxScale));
 }
 
-void add(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    layer.take(0, 0, 0, 0);
-    layer.require(shape(inputs[0]) == shape(inputs[1]), "two inputs of the same shape",
-                  shape(inputs[0]) + " and " + shape(inputs[1]));
-    outputs[0] = inputs[0];
+void add(Layer& layer, Blobs& blobs) {
+    layer.require(shape(blobs[0]) == shape(blobs[1]), "two inputs of the same shape",
+                  shape(blobs[0]) + " and " + shape(blobs[1]));
+    blobs.pop_back();
 }
 
-void softmax(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    layer.take(0, 0, 0, 0);  // over the channels
-    layer.take(1, 0, 1, 1);
-    outputs = inputs;
-}
+void permute(Layer&, Blobs& blobs) { blobs[0] = {blobs[0].height, blobs[0].width, blobs[0].channels}; }
 
-void permute(Layer& layer, const Blobs& inputs, Blobs& outputs) {
-    layer.take(0, 0, 3, 3);
-    outputs[0] = {inputs[0].height, inputs[0].width, inputs[0].channels};
-}
+// A parameter for which pytorch2onnx.py writes only one value.
+struct FixedParam {
+    int key, fallback, value;  // fallback: of NCNN, if the parameter is missing
+};
 
 constexpr int kAny = -1;  // any number of inputs or outputs, at least one
 
 struct LayerType {
     int inputs, outputs;
-    void (*compute)(Layer&, const Blobs&, Blobs&);
+    void (*compute)(Layer&, Blobs&);
+    std::vector<FixedParam> fixed = {};
 };
 
 const std::map<std::string, LayerType> kLayerTypes = {
-    {"BinaryOp", {2, 1, add}},
-    {"Concat", {kAny, 1, concat}},
-    {"Convolution", {1, 1, convolution}},
-    {"ConvolutionDepthWise", {1, 1, depthwise}},
+    {"BinaryOp", {2, 1, add, {{0, 0, 0}}}},                                // addition
+    {"Concat", {kAny, 1, concat, {{0, 0, 0}}}},                            // along the channels
+    {"Convolution", {1, 1, convolution, {{2, 1, 1}, {12, 1, 1}}}},         // dilation
+    {"ConvolutionDepthWise", {1, 1, depthwise, {{2, 1, 1}, {12, 1, 1}}}},  // dilation
     {"Input", {0, 1, copy}},
-    {"Interp", {1, 1, upsample}},
-    {"Padding", {1, 1, pad}},
-    {"Permute", {1, 1, permute}},
-    {"Pooling", {1, 1, pool}},
+    {"Interp", {1, 1, upsample, {{0, 0, 1}, {6, 0, 0}}}},  // nearest, corners not aligned
+    {"Padding", {1, 1, pad, {{4, 0, 0}, {6, 0, 0}}}},      // the same constant for all channels
+    {"Permute", {1, 1, permute, {{0, 0, 3}}}},             // height, width, channels
+    {"Pooling", {1, 1, pool, {{0, 0, 0}, {5, 0, 1}}}},     // maximum, ignores an incomplete last window
     {"ReLU", {1, 1, copy}},
-    {"ShuffleChannel", {1, 1, shuffle}},
+    {"ShuffleChannel", {1, 1, shuffle, {{1, 0, 0}}}},  // not reversed
     {"Sigmoid", {1, 1, copy}},
-    {"Slice", {1, kAny, slice}},
-    {"Softmax", {1, 1, softmax}},
+    {"Slice", {1, kAny, slice, {{1, 0, 0}}}},           // the channels
+    {"Softmax", {1, 1, copy, {{0, 0, 0}, {1, 0, 1}}}},  // over the channels
     {"Split", {1, kAny, copy}},
 };
 
@@ -319,20 +300,20 @@ class ShapeChecker {
         const LayerType& type = found->second;
         require_count(layer, "inputs", type.inputs, layer.inputs.size());
         require_count(layer, "outputs", type.outputs, layer.outputs.size());
-        const Blobs inputs = read_inputs(layer);
-        const bool reads_int8 =
-            std::any_of(inputs.begin(), inputs.end(), [](const Blob& input) { return input.is_int8; });
-        Blobs outputs(layer.outputs.size());
-        type.compute(layer, inputs, outputs);
+        Blobs blobs = read_inputs(layer);
+        const bool reads_int8 = std::any_of(blobs.begin(), blobs.end(), [](const Blob& blob) { return blob.is_int8; });
+        for (const auto& [key, fallback, value] : type.fixed) {
+            layer.take(key, fallback, value, value);
+        }
+        type.compute(layer, blobs);
         layer.require_no_more_params();
         layer.require(!reads_int8 || layer.type == "Split" || layer.weights.is_int8, "a float input", "int8");
-        for (std::size_t i = 0; i < outputs.size(); ++i) {
-            layer.require(outputs[i].channels <= kMaxChannels, "at most " + std::to_string(kMaxChannels) + " channels",
-                          std::to_string(outputs[i].channels));
-            bytes_ += float_bytes(outputs[i]);
+        for (std::size_t i = 0; i < blobs.size(); ++i) {
+            layer.require(blobs[i].channels <= kMaxChannels, "at most " + std::to_string(kMaxChannels) + " channels",
+                          std::to_string(blobs[i].channels));
+            bytes_ += float_bytes(blobs[i]);
             layer.require(bytes_ <= kMaxBytes, "at most 1 GiB in all layers", "more");
-            outputs[i].has_reader = false;
-            layer.require(blobs_.emplace(layer.outputs[i], outputs[i]).second, "a new output", layer.outputs[i]);
+            layer.require(blobs_.emplace(layer.outputs[i], blobs[i]).second, "a new output", layer.outputs[i]);
         }
     }
 
@@ -374,8 +355,8 @@ class ShapeChecker {
             const auto blob = blobs_.find(name);
             layer.require(blob != blobs_.end() && !blob->second.has_reader,
                           "an output of an earlier layer that no other layer reads", name);
-            blob->second.has_reader = true;
             inputs.push_back(blob->second);
+            blob->second.has_reader = true;
         }
         return inputs;
     }
