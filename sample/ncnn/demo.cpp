@@ -1,15 +1,14 @@
 // Detects objects in an image, in a folder of images or with a camera. `demo --help` shows the usage.
 
 #include <algorithm>
-#include <charconv>
 #include <climits>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 
 #include "images.h"
 
@@ -59,21 +58,14 @@ struct Options {
     throw InputError(name + ": expected " + expected + ", got " + got + "; see --help");
 }
 
-double parse_fraction(const std::string& name, const std::string& text) {
-    char* end = nullptr;
-    const double value = std::strtod(text.c_str(), &end);
-    if (text.empty() || *end != '\0' || !(value >= 0 && value <= 1)) {
-        fail(name, "a number from 0 to 1", "'" + text + "'");
-    }
-    return value;
-}
-
-int parse_integer(const std::string& name, const std::string& text, int max) {
-    int value = 0;
-    const char* const end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, value);
-    if (error != std::errc() || stop != end || value < 1 || value > max) {
-        fail(name, "an integer from 1 to " + std::to_string(max), "'" + text + "'");
+template <typename Number>
+Number parse_number(const std::string& name, const std::string& text, Number min, Number max) {
+    std::istringstream stream(text);
+    Number value{};
+    if (!(stream >> value) || !stream.eof() || !(value >= min && value <= max)) {  // also if NaN
+        std::ostringstream expected;
+        expected << (std::is_integral_v<Number> ? "an integer" : "a number") << " from " << min << " to " << max;
+        fail(name, expected.str(), "'" + text + "'");
     }
     return value;
 }
@@ -91,15 +83,15 @@ void set_option(Options& options, const std::string& name, const std::string& va
     } else if (name == "--output") {
         fail(name, "a folder", "''");
     } else if (name == "--conf") {
-        options.conf = parse_fraction(name, value);
+        options.conf = parse_number(name, value, 0., 1.);
     } else if (name == "--iou") {
-        options.iou = parse_fraction(name, value);
+        options.iou = parse_number(name, value, 0., 1.);
     } else if (name == "--threads") {
-        options.threads = parse_integer(name, value, kMaxThreads);
+        options.threads = parse_number(name, value, 1, kMaxThreads);
     } else if (name == "--arithmetic") {
         options.arithmetic = parse_arithmetic(name, value);
     } else if (name == "--bench") {
-        options.bench = parse_integer(name, value, INT_MAX);
+        options.bench = parse_number(name, value, 1, INT_MAX);
     } else {
         throw InputError(name + ": unknown option; see --help");
     }

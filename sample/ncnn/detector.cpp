@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "files.h"
 #include "model.h"
 
 namespace yolo_fastest {
@@ -102,9 +103,7 @@ struct Detector::Model {
 };
 
 Detector::Detector(const std::string& path, int threads, Arithmetic arithmetic) {
-    if (threads < 1) {
-        throw InputError("threads: expected 1 or more, got " + std::to_string(threads));
-    }
+    require(threads >= 1, "threads", "1 or more", std::to_string(threads));
     auto model = std::make_shared<Model>();
     model->file = read_model_file(path);
     ncnn::Option& option = model->net.opt;
@@ -117,11 +116,11 @@ Detector::Detector(const std::string& path, int threads, Arithmetic arithmetic) 
 }
 
 std::vector<Detection> Detector::detect(const PixelView& image, const Thresholds& thresholds, Timing* timing) const {
-    if (image.bgr == nullptr || image.width < 1 || image.height < 1 ||
-        image.row_bytes < 3 * static_cast<std::size_t>(image.width)) {
-        throw InputError("image: expected at least 1x1 pixels, got " + std::to_string(image.width) + "x" +
-                         std::to_string(image.height) + ", " + std::to_string(image.row_bytes) + " bytes per row");
-    }
+    require(image.bgr != nullptr && image.width >= 1 && image.height >= 1 &&
+                image.row_bytes >= 3 * static_cast<std::size_t>(image.width),
+            "image", "at least 1x1 pixels",
+            std::to_string(image.width) + "x" + std::to_string(image.height) + ", " + std::to_string(image.row_bytes) +
+                " bytes per row");
     using Clock = std::chrono::steady_clock;
     using Milliseconds = std::chrono::duration<double, std::milli>;
     const auto start = Clock::now();

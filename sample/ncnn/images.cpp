@@ -124,21 +124,16 @@ std::vector<fs::path> list_images(const fs::path& source, const fs::path& output
 
 cv::Mat read_image(const fs::path& path) {
     const std::string bytes = read_file(path);
-    const auto fail = [&](const std::string& got) {
-        throw InputError(path.string() + ": expected an image (" + kImageSuffixes + "), got " + got);
-    };
-    if (bytes.empty() || is_truncated_jpeg(bytes)) {
-        fail(bytes.empty() ? "an empty file" : "a truncated JPEG file");
-    }
+    const std::string expected = "an image (" + kImageSuffixes + ")";
+    require(!bytes.empty(), path.string(), expected, "an empty file");
+    require(!is_truncated_jpeg(bytes), path.string(), expected, "a truncated JPEG file");
     silence_log();
     cv::Mat image;
     try {
         image = cv::imdecode(std::vector<unsigned char>(bytes.begin(), bytes.end()), cv::IMREAD_COLOR);
     } catch (const std::exception&) {  // OpenCV throws on sizes beyond its limits
     }
-    if (image.empty()) {
-        fail("a file that cannot be decoded");
-    }
+    require(!image.empty(), path.string(), expected, "a file that cannot be decoded");
     return image;
 }
 

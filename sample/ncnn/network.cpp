@@ -1,6 +1,6 @@
 #include <datareader.h>
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -12,6 +12,9 @@ namespace yolo_fastest {
 namespace {
 
 constexpr std::uint32_t kFloat32 = 0, kFloat16 = 0x01306B47, kInt8 = 0x000D4B38;  // the tag before each kernel
+// All exponent bits are set in infinity and NaN only.
+constexpr std::uint32_t kFloat32Exponent = 0x7F800000;
+constexpr std::uint16_t kFloat16Exponent = 0x7C00;
 
 template <typename Number>
 Number value(const char* bytes) {
@@ -20,19 +23,10 @@ Number value(const char* bytes) {
     return number;
 }
 
-bool are_finite(const char* floats, std::size_t count) {
+template <typename Bits>
+bool are_finite(const char* values, std::size_t count, Bits exponent) {
     for (std::size_t i = 0; i < count; ++i) {
-        if (!std::isfinite(value<float>(floats + sizeof(float) * i))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool are_finite_halves(const char* halves, std::size_t count) {
-    constexpr std::uint16_t exponent = 0x7C00;
-    for (std::size_t i = 0; i < count; ++i) {
-        if ((value<std::uint16_t>(halves + sizeof(exponent) * i) & exponent) == exponent) {
+        if ((value<Bits>(values + sizeof(Bits) * i) & exponent) == exponent) {
             return false;
         }
     }
@@ -49,10 +43,8 @@ class WeightReader : public ncnn::DataReader {
         for (const LayerWeights& layer : layers) {
             check(layer);
         }
-        if (offset_ != bytes_.size()) {
-            throw InputError(model_.bin.string() + ": expected " + std::to_string(offset_) + " bytes for " +
-                             model_.param.string() + ", got " + std::to_string(bytes_.size()));
-        }
+        require(offset_ == bytes_.size(), model_.bin.string(),
+                std::to_string(offset_) + " bytes for " + model_.param.string(), std::to_string(bytes_.size()));
         offset_ = 0;
     }
 
@@ -67,32 +59,28 @@ class WeightReader : public ncnn::DataReader {
     void check(const LayerWeights& layer) const {
         const auto tag = value<std::uint32_t>(take(layer, sizeof(std::uint32_t)));
         const std::size_t size = tag == kFloat32 ? 4 : tag == kFloat16 ? 2 : tag == kInt8 ? 1 : 0;
-        if (size == 0 || (size == 1) != layer.is_int8) {
-            fail(layer, layer.is_int8 ? "int8 weights" : "float32 or float16 weights", "tag " + std::to_string(tag));
-        }
+        require(size != 0 && (size == 1) == layer.is_int8, where(layer),
+                layer.is_int8 ? "int8 weights" : "float32 or float16 weights", "tag " + std::to_string(tag));
         const std::size_t count = layer.count, outputs = layer.outputs;
         const char* kernels = take(layer, (size * count + 3) / 4 * 4);
         // The biases, one scale per output channel, the scale of the input, and the scale of the output.
         const std::size_t float_count =
             layer.has_bias * outputs + (layer.is_int8 ? outputs + 1 : 0) + (layer.has_output_scale ? 1 : 0);
-        if (!are_finite(take(layer, sizeof(float) * float_count), float_count) ||
-            (size == 4 && !are_finite(kernels, count)) || (size == 2 && !are_finite_halves(kernels, count))) {
-            fail(layer, "finite weights, biases and scales", "infinity or NaN");
-        }
+        const bool finite = are_finite(take(layer, sizeof(float) * float_count), float_count, kFloat32Exponent) &&
+                            (size != 4 || are_finite(kernels, count, kFloat32Exponent)) &&
+                            (size != 2 || are_finite(kernels, count, kFloat16Exponent));
+        require(finite, where(layer), "finite weights, biases and scales", "infinity or NaN");
     }
 
     // Returns the next bytes of the file.
     const char* take(const LayerWeights& layer, std::size_t size) const {
-        if (size > bytes_.size() - offset_) {
-            fail(layer, "at least " + std::to_string(offset_ + size) + " bytes", std::to_string(bytes_.size()));
-        }
+        require(size <= bytes_.size() - offset_, where(layer), "at least " + std::to_string(offset_ + size) + " bytes",
+                std::to_string(bytes_.size()));
         offset_ += size;
         return bytes_.data() + offset_ - size;
     }
 
-    [[noreturn]] void fail(const LayerWeights& layer, const std::string& expected, const std::string& got) const {
-        throw InputError(model_.bin.string() + ": layer " + layer.layer + ": expected " + expected + ", got " + got);
-    }
+    std::string where(const LayerWeights& layer) const { return model_.bin.string() + ": layer " + layer.layer; }
 
     const ModelFile& model_;
     const std::string& bytes_;

@@ -12,6 +12,7 @@
 #include <map>
 #include <sstream>
 
+#include "files.h"
 #include "model.h"
 
 namespace yolo_fastest {
@@ -91,9 +92,7 @@ class Layer {
     }
 
     void require(bool valid, const std::string& expected, const std::string& got) const {
-        if (!valid) {
-            throw InputError(location_ + ": expected " + expected + ", got " + got);
-        }
+        yolo_fastest::require(valid, location_, expected, got);
     }
 
     // Removes a parameter and returns its value, or `fallback` if it is missing.
@@ -323,17 +322,14 @@ class ShapeChecker {
     void check_outputs() const {
         for (const Scale& scale : model_.scales) {
             const auto output = blobs_.find(scale.blob);
-            if (output == blobs_.end() || output->second.has_reader) {
-                throw InputError(model_.param.string() + ": expected the output " + scale.blob + " of " +
-                                 model_.path.string());
-            }
+            require(output != blobs_.end() && !output->second.has_reader, model_.param.string(),
+                    "the output " + scale.blob + " of " + model_.path.string(), "none");
             const OutputShape expected = output_shape(model_, scale);
             const Blob wanted{expected.rows, expected.columns, expected.values};
-            if (shape(output->second) != shape(wanted) || output->second.is_int8) {
-                throw InputError(model_.path.string() + ": output " + scale.blob + ": expected " + shape(wanted) +
-                                 " (rows, columns, 5 values per anchor and 1 per class name), got " +
-                                 shape(output->second) + " from " + model_.param.string());
-            }
+            require(shape(output->second) == shape(wanted) && !output->second.is_int8,
+                    model_.path.string() + ": output " + scale.blob,
+                    shape(wanted) + " (rows, columns, 5 values per anchor and 1 per class name)",
+                    shape(output->second) + " from " + model_.param.string());
         }
     }
 
@@ -378,25 +374,20 @@ std::vector<LayerWeights> check_param(const ModelFile& model, const std::string&
     ShapeChecker shapes(model);
     std::istringstream lines(param);
     int layer_count = 0, blob_count = 0, layers = 0, line_number = 0;
-    const auto require = [&](bool valid, int number, const std::string& expected, const std::string& got) {
-        if (!valid) {
-            throw InputError(model.param.string() + ":" + std::to_string(number) + ": expected " + expected + ", got " +
-                             got);
-        }
-    };
+    const auto where = [&](int number) { return model.param.string() + ":" + std::to_string(number); };
     for (std::string line; std::getline(lines, line);) {
         ++line_number;
-        require(is_printable(line), line_number, line_number == 1 ? kMagic : "ASCII text", "other bytes");
+        require(is_printable(line), where(line_number), line_number == 1 ? kMagic : "ASCII text", "other bytes");
         const std::vector<std::string> words = split(line);
         if (line_number == 1) {
-            require(words == std::vector<std::string>{kMagic}, 1, kMagic, "'" + line.substr(0, kMaxWord) + "'");
+            require(words == std::vector<std::string>{kMagic}, where(1), kMagic, "'" + line.substr(0, kMaxWord) + "'");
         } else if (line_number == 2) {
             require(words.size() == 2 && parse(words[0], layer_count) && parse(words[1], blob_count) &&
                         std::min(layer_count, blob_count) >= 1 && layer_count <= kMaxLayers && blob_count <= kMaxBlobs,
-                    2, "the number of layers, 1 to " + std::to_string(kMaxLayers) + ", and of blobs",
+                    where(2), "the number of layers, 1 to " + std::to_string(kMaxLayers) + ", and of blobs",
                     "'" + line.substr(0, kMaxWord) + "'");
         } else if (!words.empty()) {
-            Layer layer(model.param.string() + ":" + std::to_string(line_number), words);
+            Layer layer(where(line_number), words);
             shapes.add(layer);
             ++layers;
             if (layer.weights.count > 0) {
@@ -404,10 +395,10 @@ std::vector<LayerWeights> check_param(const ModelFile& model, const std::string&
             }
         }
     }
-    require(line_number >= 2, line_number + 1, line_number == 0 ? kMagic : "the number of layers",
+    require(line_number >= 2, where(line_number + 1), line_number == 0 ? kMagic : "the number of layers",
             "the end of the file");
-    require(layers == layer_count, 2, std::to_string(layer_count) + " layers", std::to_string(layers));
-    require(shapes.blob_count() <= static_cast<std::size_t>(blob_count), 2,
+    require(layers == layer_count, where(2), std::to_string(layer_count) + " layers", std::to_string(layers));
+    require(shapes.blob_count() <= static_cast<std::size_t>(blob_count), where(2),
             std::to_string(shapes.blob_count()) + " blobs", std::to_string(blob_count));
     shapes.check_outputs();
     return weights;
