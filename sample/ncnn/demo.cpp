@@ -196,7 +196,6 @@ class Demo {
         if (options_.bench > 0) {
             throw InputError("--bench: expected an image, got " + title);
         }
-        silence_log();
         Camera camera;
         if (!camera.open(index)) {
             throw InputError(title + ": cannot be opened; is it connected, and not used by another program?");

@@ -8,15 +8,100 @@
 
 #include "files.h"
 
+#if WITH_OPENCV
+#include <fstream>
+#include <opencv2/core/utils/logger.hpp>
+#include <opencv2/imgcodecs.hpp>
+#endif
+
 namespace yolo_fastest {
 
 namespace fs = std::filesystem;
 
+#if WITH_OPENCV
+
+namespace {
+
+const std::string kImageSuffixes = ".bmp .jpeg .jpg .png .tif .tiff .webp";
+
+void silence_log() { cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT); }
+
+// Writes the format of the path's suffix. Throws RunError. cv::imwrite does not support Unicode paths on Windows.
+void encode(const fs::path& path, const cv::Mat& image) {
+    std::vector<unsigned char> bytes;
+    bool encoded = false;
+    try {
+        encoded = cv::imencode(path.extension().string(), image, bytes);
+    } catch (const cv::Exception&) {  // its message has several lines
+    }
+    if (!encoded) {
+        throw RunError("OpenCV cannot encode this image");
+    }
+    std::ofstream file(path, std::ios::binary);
+    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    if (!file.flush()) {
+        throw RunError("no permission, or the disk is full");
+    }
+}
+
+// left_bottom: start of the baseline; in simpleocv, of the lower edge.
+void draw_text(cv::Mat& image, const std::string& text, cv::Point left_bottom, double scale, const cv::Scalar& color,
+               int thickness) {
+    cv::putText(image, text, left_bottom, cv::FONT_HERSHEY_SIMPLEX, scale, color, thickness, cv::LINE_AA);
+}
+
+}  // namespace
+
+bool Camera::open(int index) {
+    silence_log();
+    return capture_.open(index);
+}
+
+bool Camera::read_bgr(cv::Mat& image) {
+    if (!capture_.read(image) || image.empty()) {
+        return false;
+    }
+    if (image.channels() == 1) {  // from some drivers
+        cv::cvtColor(image, image, cv::COLOR_GRAY2BGR);
+    }
+    return true;
+}
+
+#else
+
+namespace {
+
+const std::string kImageSuffixes = ".bmp .jpeg .jpg .png";
+
+void silence_log() {}
+
+void encode(const fs::path& path, const cv::Mat& image) {
+    if (!cv::imwrite(path.string(), image)) {
+        throw RunError("no permission, or the disk is full");
+    }
+}
+
+void draw_text(cv::Mat& image, const std::string& text, cv::Point left_bottom, double scale, const cv::Scalar& color,
+               int thickness) {
+    cv::putText(image, text, left_bottom, cv::FONT_HERSHEY_SIMPLEX, scale, color, thickness);
+}
+
+}  // namespace
+
+bool Camera::open(int index) {
+    throw InputError("camera " + std::to_string(index) + ": this demo was built without OpenCV, which reads cameras");
+}
+
+bool Camera::read_bgr(cv::Mat&) { return false; }
+
+#endif
+
 namespace {
 
 // Relative to the square root of the image area.
-constexpr double kLineWidth = 0.004, kTextHeight = 0.034;
-constexpr int kMinLineWidth = 2, kMinTextHeight = 14;  // pixels
+constexpr double kLineWidth = 0.004, kTextScale = 0.001;
+constexpr int kMinLineWidth = 2;  // pixels
+constexpr double kMinTextScale = 0.44;
 
 std::string lower_suffix(const fs::path& path) {
     std::string suffix = path.extension().string();
@@ -73,22 +158,24 @@ std::string label_text(const Detection& box, const std::string& class_name) {
 }
 
 // Draws the label above the box, or inside the box at the top of the image.
-void draw_label(cv::Mat& image, const Detection& box, const std::string& text, int height) {
-    const cv::Size size = text_size(text, height);
-    const int padding = std::max(1, height / 8);
-    const int width = size.width + 2 * padding;
-    if (width > image.cols || size.height > image.rows) {
+void draw_label(cv::Mat& image, const Detection& box, const std::string& text, double scale) {
+    const int thickness = std::max(1, static_cast<int>(std::lround(1.8 * scale)));
+    int below_baseline = 0;
+    const cv::Size size = cv::getTextSize(text, cv::FONT_HERSHEY_SIMPLEX, scale, thickness, &below_baseline);
+    const int padding = 2 * thickness, width = size.width + 2 * padding, height = size.height + below_baseline;
+    if (width > image.cols || height > image.rows) {
         return;
     }
     const int x = std::min(static_cast<int>(box.x1), image.cols - width);
-    int y = static_cast<int>(box.y1) - size.height;
+    int y = static_cast<int>(box.y1) - height;
     if (y < 0) {
-        y = std::min(static_cast<int>(box.y1), image.rows - size.height);
+        y = std::min(static_cast<int>(box.y1), image.rows - height);
     }
     const cv::Scalar color = class_color(box.class_id);
     const double brightness = 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2];
-    fill(image, x, y, x + width, y + size.height, color);
-    draw_text(image, text, x + padding, y, height, brightness > 127 ? cv::Scalar(0, 0, 0) : cv::Scalar(255, 255, 255));
+    fill(image, x, y, x + width, y + height, color);
+    draw_text(image, text, cv::Point(x + padding, y + size.height), scale,
+              brightness > 127 ? cv::Scalar(0, 0, 0) : cv::Scalar(255, 255, 255), thickness);
 }
 
 }  // namespace
@@ -160,12 +247,12 @@ void draw_detections(cv::Mat& image, const std::vector<Detection>& detections,
                      const std::vector<std::string>& class_names) {
     const double side = std::sqrt(static_cast<double>(image.cols) * image.rows);
     const int line = std::max(kMinLineWidth, static_cast<int>(std::lround(kLineWidth * side)));
-    const int height = std::max(kMinTextHeight, static_cast<int>(std::lround(kTextHeight * side)));
+    const double scale = std::max(kMinTextScale, kTextScale * side);
     for (auto box = detections.rbegin(); box != detections.rend(); ++box) {
         draw_box(image, *box, line);
     }
     for (auto box = detections.rbegin(); box != detections.rend(); ++box) {
-        draw_label(image, *box, label_text(*box, class_names[box->class_id]), height);
+        draw_label(image, *box, label_text(*box, class_names[box->class_id]), scale);
     }
 }
 

@@ -1,4 +1,5 @@
-// Images of the demo: find, read, draw and write.
+// Images of the demo: find, read, draw and write. They use OpenCV, or NCNN's simpleocv, a small part of OpenCV with the
+// same names.
 
 #pragma once
 
@@ -6,9 +7,32 @@
 #include <string>
 #include <vector>
 
-#include "image_backend.h"
+#include "detector.h"
+
+#if WITH_OPENCV
+#include <opencv2/imgproc.hpp>
+#include <opencv2/videoio.hpp>
+#else
+#include <simpleocv.h>
+#if !NCNN_SIMPLEOCV
+#error "The demo needs OpenCV, or an NCNN that was built with -DNCNN_SIMPLEOCV=ON"
+#endif
+#endif
 
 namespace yolo_fastest {
+
+class Camera {
+  public:
+    // Returns whether the camera can be used. Throws InputError: the demo was built without OpenCV.
+    bool open(int index);
+    // Reads the next frame. Returns false after the last one.
+    bool read_bgr(cv::Mat& image);
+
+#if WITH_OPENCV
+  private:
+    cv::VideoCapture capture_;
+#endif
+};
 
 // Returns an image file, or all image files in a folder and its subfolders, sorted. Hidden files and folders, linked
 // folders and the folder `output` are skipped.
