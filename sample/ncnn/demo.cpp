@@ -30,10 +30,10 @@ Detects objects in images. Prints one JSON line per image and writes the images 
   --conf X       keep detections that score above this, 0 to 1 (default: the model's)
   --iou X        drop boxes that overlap a better box by more than this, 0 to 1 (default: the model's)
   --threads N    number of threads of the network (default: 1)
-  --arithmetic X fp16: compute with 16 bits if the processor is an ARM that can; fp32: always with 32 (default: fp16)
+  --arithmetic X fp16 (default): float16 on ARM processors that support it; fp32: always float32
   --bench N      also run the detector N times on the image and print the durations
 
-example:
+examples:
   demo coco.json street.jpg
   demo coco.json photos --output found --conf 0.4 > found.jsonl
 )";

@@ -34,7 +34,7 @@ struct Detection {
 struct Thresholds {
     double conf;  // only scores above this are kept, 0 to 1
     double iou;   // boxes that overlap a better box of the same class by more than this are dropped, 0 to 1
-    int max_det;  // largest count of detections per image
+    int max_det;  // maximum number of detections per image
 };
 
 // An image in the caller's memory: 8 bits per channel, channels in the order blue, green, red.

@@ -149,8 +149,8 @@ struct Window {
     int kernel, stride, pad_before, pad_after;
 };
 
-// Takes the parameters with these keys, and replaces the side of the input by that of the output. A missing pad after
-// the input equals the one before it.
+// Takes the parameters with these keys, and replaces the input side by the output side. The default of pad_after is
+// pad_before.
 Window slide(Layer& layer, const Window& keys, const Window& fallback, std::int64_t& side) {
     Window window{};
     window.kernel = layer.take(keys.kernel, fallback.kernel, 1, kMaxKernel);
