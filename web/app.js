@@ -1,4 +1,4 @@
-// The page: choose an image, camera and model; draw the detections and say what they cost.
+// The page: choose an image, a camera and a model; draw the detections and show how long they took.
 
 import { Detector } from "./detector.js";
 
@@ -6,7 +6,7 @@ const DEFAULT_MODEL = "model.onnx";
 const MODULES = { wasm: "./ort.wasm.bundle.min.mjs", webgpu: "./ort.webgpu.bundle.min.mjs" };
 const element = (id) => document.getElementById(id);
 const view = element("view");
-const state = { detector: null, model: null, image: null, camera: null, busy: false };
+const state = { detector: null, model: null, image: null, camera: null, busy: false, again: false };
 
 async function start() {
   await isolate();
@@ -150,7 +150,7 @@ function pixelsOf(source, width, height) {
   return context.getImageData(0, 0, width, height);
 }
 
-/** Detect in the current image; if this is going on already, do it once more afterwards. */
+/** Detect in the current image. A call during a detection makes it run once more, with the newest image. */
 async function detectImage() {
   if (!state.image || !state.detector) return;
   if (state.busy) {

@@ -70,7 +70,7 @@ export class Detector {
 }
 
 /** Read and check the description of a model from its metadata. */
-export function readInfo(bytes) {
+function readInfo(bytes) {
   let metadata;
   try {
     metadata = readMetadata(bytes);
@@ -95,9 +95,9 @@ export function readInfo(bytes) {
 /**
  * Resize an image without keeping its aspect ratio, and convert it to planes: blue, green, red, 0…1.
  *
- * Bilinear with the whole numbers of cv2.resize, which every trained model has seen: weights are multiples of 1/2048.
+ * Bilinear in the integer arithmetic of cv2.resize, as in training: the weights are multiples of 1/2048.
  */
-export function resizeToPlanes(image, width, height, planes) {
+function resizeToPlanes(image, width, height, planes) {
   const { data } = image;
   const columns = positions(width, image.width, 4);
   const rows = positions(height, image.height, 4 * image.width);
@@ -132,7 +132,7 @@ function positions(size, sourceSize, step) {
 }
 
 /** Decode the outputs of both scales: detections above `conf`, in input pixels. */
-export function decode(outputs, anchors, conf) {
+function decode(outputs, anchors, conf) {
   const found = [];
   outputs.forEach((output, scale) => {
     const [, rows, columns, values] = output.dims;
@@ -178,7 +178,7 @@ function readDetections(data, conf) {
 }
 
 /** Non-maximum suppression within each class; returns the kept detections, best first. */
-export function suppress(found, iou) {
+function suppress(found, iou) {
   const kept = [];
   for (const box of [...found].sort((a, b) => b.score - a.score)) {
     if (!kept.some((other) => other.classId === box.classId && overlap(other, box) > iou)) kept.push(box);

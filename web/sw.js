@@ -1,5 +1,5 @@
-// Service worker: keeps all files for use without a network, and sets the two headers without which a browser gives a
-// page no threads (https://developer.mozilla.org/docs/Web/API/Window/crossOriginIsolated). So any web server will do.
+// Service worker: caches all files for use without a network, and adds the headers that a page needs for threads
+// (https://developer.mozilla.org/docs/Web/API/Window/crossOriginIsolated), so that any web server can serve the page.
 
 const CACHE = "detector";
 
