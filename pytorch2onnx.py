@@ -45,7 +45,7 @@ def build_parser():
         action="store_true",
         help="also export an int8 model for ONNX Runtime, for NCNN with --ncnn, and for TFLite with --tflite",
     )
-    add("--calib", metavar="LIST", help="list of images for the calibration of int8 (default: the train list)")
+    add("--calib", metavar="LIST", help="list or folder of images to calibrate int8 with (default: the train list)")
     add("--calib-images", type=cli.positive_int, default=64, metavar="N", help="use the first N images of this list")
     add(
         "--conf",

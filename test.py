@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--font",
         metavar="FILE",
-        help="font file for class names that the bundled font (DejaVu Sans) cannot draw, for example Chinese",
+        help="font file for class names that matplotlib's font DejaVu Sans cannot draw, for example Chinese",
     )
     return parser
 
