@@ -44,6 +44,7 @@ void encode(const fs::path& path, const cv::Mat& image) {
     }
 }
 
+// Needs LINE_AA for smooth text; simpleocv has no such argument.
 // left_bottom: start of the baseline; in simpleocv, of the lower edge.
 void draw_text(cv::Mat& image, const std::string& text, cv::Point left_bottom, double scale, const cv::Scalar& color,
                int thickness) {
