@@ -99,10 +99,23 @@ def test_invalid_options_with_several_models(folder, compare, options, pattern, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_end2end_model_cannot_be_evaluated(folder, compare):
+@pytest.fixture(scope="module")
+def end2end(folder):
+    """An exported model that includes NMS."""
     arguments = ("--data", folder / "small.data", "--weights", folder / "w.pth", "--output", folder / "e.onnx")
     assert export(*arguments, "--end2end").returncode == 0
-    status, _, errors = compare("--weights", folder / "e.onnx")
+    return folder / "e.onnx"
+
+
+def test_an_end2end_model_is_compared_at_its_own_thresholds(folder, compare, end2end):
+    status, output, errors = compare("--weights", folder / "m.onnx", end2end, "--conf", 0.3)
+    assert (status, errors) == (0, "")
+    rows = rows_of(output)
+    assert rows["e.onnx"][-4:-2] == rows["m.onnx"][-4:-2]
+
+
+def test_an_end2end_model_cannot_be_evaluated(folder, compare, end2end):
+    status, _, errors = compare("--weights", end2end)
     assert status == 2
     assert "e.onnx" in errors
     assert "conf 0.3" in errors

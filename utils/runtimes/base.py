@@ -75,13 +75,13 @@ class Runtime:
         Returns:
             (detections per image, each [n, 6] float32 (x1, y1, x2, y2, score, class) in input pixels; Timing)
         """
-        start = self._now()
+        start = self.now()
         prepared = self.prepare(images)
-        ready = self._now()
+        ready = self.now()
         output = self.execute(prepared)
-        computed = self._now()
+        computed = self.now()
         detections = self.select(output, conf, iou, max_det, classes)
-        done = self._now()
+        done = self.now()
         return detections, Timing(ready - start, computed - ready, done - computed)
 
     def predict(
@@ -95,7 +95,7 @@ class Runtime:
         """Detect in a batch of images: `predict_timed` without the times."""
         return self.predict_timed(images, conf, iou, max_det, classes)[0]
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """Return the time in seconds, after the device has finished its work."""
         return time.perf_counter()
 

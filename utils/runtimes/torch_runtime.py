@@ -58,10 +58,10 @@ class TorchRuntime(Runtime):
     def execute(self, prepared: torch.Tensor) -> DetectorOutput:
         return self.detector(prepared)
 
-    def _now(self) -> float:
+    def now(self) -> float:
         if self.torch_device.type == "cuda":
             torch.cuda.synchronize(self.torch_device)
-        return super()._now()
+        return super().now()
 
 
 def fold_batchnorm(network: nn.Module) -> nn.Module:
