@@ -358,32 +358,51 @@ def test_a_video_keeps_its_frames_and_rate(run, tmp_path):
     assert [record["frame"] for record in records] == list(range(7))
 
 
+class Camera:
+    """Ctrl-C stops the run after some frames."""
+
+    def __init__(self, frames):
+        self.frames_left = frames
+
+    def isOpened(self):
+        return True
+
+    def get(self, key):
+        return 0.0
+
+    def read(self):
+        if not self.frames_left:
+            raise KeyboardInterrupt
+        self.frames_left -= 1
+        return True, np.zeros((48, 64, 3), np.uint8)
+
+    def release(self):
+        pass
+
+
 def test_a_camera_runs_until_it_is_stopped(run, tmp_path, monkeypatch):
-    class Camera:
-        frames_left = 5
-
-        def isOpened(self):
-            return True
-
-        def get(self, key):
-            return 0.0
-
-        def read(self):
-            if not self.frames_left:
-                raise KeyboardInterrupt
-            self.frames_left -= 1
-            return True, np.zeros((48, 64, 3), np.uint8)
-
-        def release(self):
-            pass
-
-    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda index: Camera())
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda index: Camera(5))
     status, output, _ = run("--img", 0)
     monkeypatch.undo()
     assert status == 0
     assert "wrote" in output
     capture = cv2.VideoCapture(str(tmp_path / "runs/test/camera0/camera0.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+
+
+def test_a_camera_that_is_stopped_before_its_first_frame(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda index: Camera(0))
+    status, output, errors = run("--img", 0)
+    assert (status, output) == (130, "")
+    assert errors.endswith("error: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_json_file_that_cannot_be_written_is_reported_before_the_run(run, images, tmp_path):
+    status, output, errors = run("--img", images / "gray.png", "--json", images)
+    assert (status, output) == (2, "")
+    assert f"error: {images}: expected a file to write" in errors
+    assert not (tmp_path / "test_result.png").exists()
 
 
 def test_show_without_a_display_is_a_warning(run, images, tmp_path, monkeypatch):

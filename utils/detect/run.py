@@ -23,6 +23,7 @@ from utils.detect.sources import ImageSource, open_source
 from utils.detect.video import Frame, VideoSource
 from utils.detect.window import open_window
 from utils.errors import RunError
+from utils.files import check_writable
 from utils.machine import CoreWait, thread_count
 from utils.plots.draw import draw_detections
 from utils.plots.fonts import check_font, class_labels
@@ -135,16 +136,18 @@ def choose_threads(detector: FrameDetector, most: int) -> None:
     detector.runtime.set_threads(best)
 
 
-def _check_files(data: str | None, weights: str, font: str | None) -> Config | None:
-    """Read the .data file, and check that the other files exist.
+def _check_files(data: str | None, weights: str, options: OutputOptions) -> Config | None:
+    """Read the .data file, and check that weights and font exist and that the JSON file can be written.
 
     Raises:
-        InputError: a file is missing or of another kind.
+        InputError: a file is missing or of another kind, or cannot be written.
     """
     config = read_config(data) if data else None
     check_weights_path(weights)
-    if font:
-        check_font(font)
+    if options.font:
+        check_font(options.font)
+    if options.json:
+        check_writable(options.json)
     return config
 
 
@@ -174,7 +177,7 @@ def detect(
         InputError: an option or an input file cannot be used.
         RunError: no frame could be read, or a result could not be written.
     """
-    config = _check_files(data, weights, options.font)
+    config = _check_files(data, weights, options)
     with open_source(image_source) as source:
         # Here, so that missing inputs are reported before PyTorch is imported, which takes seconds.
         from utils.runtimes.loading import load_runtime
@@ -213,6 +216,8 @@ def detect(
                     break
     summary.busy_note = core_wait.note()
     if not summary.frames:
+        if source.endless:  # Ctrl-C came before the first frame, so there are no results
+            raise KeyboardInterrupt
         count = len(source.failed)
         raise RunError("the image could not be read" if count == 1 else f"none of {count} images could be read")
     if options.json:
