@@ -38,7 +38,7 @@ def main(options):
     from utils.errors import InputError
     from utils.plots.fonts import class_labels
     from utils.runtimes.loading import load_runtime
-    from utils.runtimes.ncnn_runtime import PARAM_SUFFIX
+    from utils.runtimes.ncnn_format import PARAM_SUFFIX
 
     if not options.weights.endswith(PARAM_SUFFIX):
         raise InputError(f"--weights {options.weights}: expected a {PARAM_SUFFIX} file of pytorch2onnx.py --ncnn")

@@ -75,7 +75,7 @@ def open_all(options, threads):
             runs[Path(model).name] = tflite_run(model, threads)
         else:
             from utils.runtimes.loading import load_runtime
-            from utils.runtimes.ncnn_runtime import bin_path
+            from utils.runtimes.ncnn_format import bin_path
 
             width = load_runtime(model).info.width
             runs[Path(model).name] = ncnn_run(Path(model), bin_path(model), width, threads)

@@ -54,7 +54,7 @@ def main(options):
     from utils.evaluation.detect import detect_images
     from utils.evaluation.evaluate import compute_metrics
     from utils.runtimes.loading import load_runtime
-    from utils.runtimes.ncnn_runtime import bin_path
+    from utils.runtimes.ncnn_format import bin_path
 
     config = read_config(options.data)
     if config.classes != CLASSES:

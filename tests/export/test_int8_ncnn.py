@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from utils.export.int8_ncnn import first_convolutions, to_int8
-from utils.runtimes.ncnn_format import Layer, Weights, write_bin, write_param
+from utils.runtimes.ncnn_format import Layer, Weights, write_model
 from utils.runtimes.ncnn_runtime import extract, open_net
 
 SIDE = 8
@@ -37,10 +37,9 @@ LIMITS = {"in0": 1.0, "a": 4.0, "b": 8.0}
 
 
 def run(folder, layers, image):
-    write_param(folder / "m.param", layers)
-    write_bin(folder / "m.bin", layers)
+    write_model(folder / "m.param", layers)
     pytest.importorskip("ncnn")
-    (output,) = extract(open_net(folder / "m.param", folder / "m.bin"), image, ["out0"])
+    (output,) = extract(open_net(folder / "m.param"), image, ["out0"])
     return output
 
 

@@ -19,8 +19,7 @@ from utils.runtimes.ncnn_format import (
     as_float16,
     read_model,
     read_param,
-    write_bin,
-    write_param,
+    write_model,
 )
 
 
@@ -53,9 +52,8 @@ def networks(draw):
 
 
 def write(folder, layers):
-    write_param(folder / "m.param", layers)
-    write_bin(folder / "m.bin", layers)
-    return folder / "m.param", folder / "m.bin"
+    write_model(folder / "m.param", layers)
+    return folder / "m.param"
 
 
 def assert_equal(first, second):
@@ -76,8 +74,7 @@ def assert_equal(first, second):
 
 @given(layers=networks())
 def test_layers_are_read_back(tmp_path_factory, layers):
-    files = write(tmp_path_factory.mktemp("ncnn"), layers)
-    assert_equal(layers, read_model(*files))
+    assert_equal(layers, read_model(write(tmp_path_factory.mktemp("ncnn"), layers)))
 
 
 @given(layers=networks())
@@ -92,7 +89,7 @@ def test_as_float16_only_changes_float32(layers):
 
 def test_blobs_and_layers_are_counted(tmp_path):
     layers = [Layer("Input", "in0", (), ("a",), {}), Layer("Split", "s", ("a",), ("b", "c"), {})]
-    write_param(tmp_path / "m.param", layers)
+    write(tmp_path, layers)
     assert (tmp_path / "m.param").read_text().splitlines()[:2] == ["7767517", "2 3"]
     assert read_param(tmp_path / "m.param") == layers
 
@@ -133,7 +130,7 @@ def test_a_truncated_bin_file(tmp_path, length):
     (tmp_path / "m.param").write_text(CONVOLUTION)
     (tmp_path / "m.bin").write_bytes(FLOAT_WEIGHTS[:length])
     with pytest.raises(InputError, match=r"m.bin: expected weights of c at byte \d+"):
-        read_model(tmp_path / "m.param", tmp_path / "m.bin")
+        read_model(tmp_path / "m.param")
 
 
 @pytest.mark.parametrize(
@@ -147,20 +144,20 @@ def test_a_different_bin_file(tmp_path, content, message):
     (tmp_path / "m.param").write_text(CONVOLUTION)
     (tmp_path / "m.bin").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_model(tmp_path / "m.param", tmp_path / "m.bin")
+        read_model(tmp_path / "m.param")
 
 
 def test_a_complete_bin_file(tmp_path):
     (tmp_path / "m.param").write_text(CONVOLUTION)
     (tmp_path / "m.bin").write_bytes(FLOAT_WEIGHTS)
-    (_, layer) = read_model(tmp_path / "m.param", tmp_path / "m.bin")
+    (_, layer) = read_model(tmp_path / "m.param")
     assert layer.weights.kernel.shape == (2, 2)
 
 
 def test_a_released_model_is_written_byte_for_byte(shared, tmp_path):
     reference = shared / "reference"
-    layers = read_model(reference / "yolo-fastestv2-opt.param", reference / "yolo-fastestv2-opt.bin")
+    layers = read_model(reference / "yolo-fastestv2-opt.param")
     assert len(layers) == 143
-    _, weights = write(tmp_path, layers)
-    assert weights.read_bytes() == (reference / "yolo-fastestv2-opt.bin").read_bytes()
+    write(tmp_path, layers)
+    assert (tmp_path / "m.bin").read_bytes() == (reference / "yolo-fastestv2-opt.bin").read_bytes()
     assert read_param(tmp_path / "m.param") == read_param(reference / "yolo-fastestv2-opt.param")

@@ -13,7 +13,7 @@ from utils.evaluation.evaluate import compute_metrics
 from utils.machine import thread_count, use_threads
 from utils.runtimes.base import Runtime
 from utils.runtimes.loading import load_runtime
-from utils.runtimes.ncnn_runtime import PARAM_SUFFIX, bin_path
+from utils.runtimes.ncnn_format import PARAM_SUFFIX, bin_path
 from utils.text import align_columns
 
 THREADS = (1, 2)

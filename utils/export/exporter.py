@@ -30,8 +30,8 @@ from utils.files import atomic_path, check_writable
 from utils.postprocess import MAX_DETECTIONS
 from utils.provenance import file_hash
 from utils.runtimes.model_info import ModelInfo
-from utils.runtimes.ncnn_format import Layer, as_float16, write_bin, write_param
-from utils.runtimes.ncnn_runtime import BIN_SUFFIX, INFO_SUFFIX, OUTPUTS, PARAM_SUFFIX
+from utils.runtimes.ncnn_format import PARAM_SUFFIX, Layer, as_float16, bin_path, write_model
+from utils.runtimes.ncnn_runtime import INFO_SUFFIX, OUTPUTS
 from utils.runtimes.ncnn_shapes import INPUT
 from utils.runtimes.tflite_runtime import SUFFIX as TFLITE_SUFFIX
 from utils.runtimes.tflite_runtime import add_description as add_tflite_description
@@ -220,9 +220,9 @@ class _Exporter:
         return self._compared([path], precision, notes)
 
     def _write_ncnn(self, layers: list[Layer], precision: str, notes: Sequence[str]) -> ExportedModel:
-        param, weights, info = (self._path(precision, suffix) for suffix in (PARAM_SUFFIX, BIN_SUFFIX, INFO_SUFFIX))
-        write_param(param, layers)
-        write_bin(weights, layers)
+        param, info = (self._path(precision, suffix) for suffix in (PARAM_SUFFIX, INFO_SUFFIX))
+        weights = bin_path(param)
+        write_model(param, layers)
         content = replace(self.info, precision=precision).to_dict(INPUT, OUTPUTS, param=param.name, bin=weights.name)
         info.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return self._compared([param, weights, info], precision, notes)

@@ -26,8 +26,7 @@ from utils.runtimes.ncnn_format import (
     INT8_SCALES,
     Layer,
     as_float16,
-    write_bin,
-    write_param,
+    write_model,
 )
 from utils.runtimes.ncnn_runtime import OUTPUTS, extract, open_net, to_planes
 
@@ -137,7 +136,6 @@ def _round(values: np.ndarray) -> np.ndarray:
 def _temporary_net(layers: Sequence[Layer]) -> Iterator[ncnn.Net]:
     """Load layers into NCNN."""
     with tempfile.TemporaryDirectory(prefix="ncnn-") as folder:
-        param, weights = Path(folder, "model.param"), Path(folder, "model.bin")
-        write_param(param, layers)
-        write_bin(weights, layers)
-        yield open_net(param, weights)
+        param = Path(folder, "model.param")
+        write_model(param, layers)
+        yield open_net(param)

@@ -10,7 +10,7 @@ import torch
 from utils.errors import RunError
 from utils.export.graph import ActivatedDetector
 from utils.optional import require
-from utils.runtimes.ncnn_format import Layer, read_model
+from utils.runtimes.ncnn_format import PARAM_SUFFIX, Layer, bin_path, read_model
 
 # The layers that exported networks use. All others are slow, or stand for operations that NCNN does not have.
 LAYERS = {
@@ -40,11 +40,11 @@ def to_ncnn(module: ActivatedDetector, size: tuple[int, int]) -> list[Layer]:
             torch.jit.trace(module, torch.zeros(1, 3, height, width)).save(str(Path(folder, "model.pt")))
         command = [pnnx.EXEC_PATH, "model.pt", f"inputshape=[1,3,{height},{width}]", "fp16=0"]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        param, weights = Path(folder, "model.ncnn.param"), Path(folder, "model.ncnn.bin")
-        if result.returncode or not (param.exists() and weights.exists()):
+        param = Path(folder, f"model{PARAM_SUFFIX}")
+        if result.returncode or not (param.exists() and bin_path(param).exists()):
             lines = (result.stderr or result.stdout).strip().splitlines()
             raise RunError(f"pnnx failed with status {result.returncode}: {lines[-1] if lines else 'no message'}")
-        layers = read_model(param, weights)
+        layers = read_model(param)
     unknown = sorted({layer.type for layer in layers} - LAYERS)
     if unknown:
         raise RunError(f"pnnx left operations that are slow or missing in NCNN: {', '.join(unknown)}")

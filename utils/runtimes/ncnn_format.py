@@ -1,4 +1,4 @@
-"""Read and write NCNN model files: .param holds one line per layer, .bin the weights one after another.
+"""Read and write NCNN models: NAME.param holds one line per layer, NAME.bin the weights one after another.
 
 NCNN's wiki documents the format ("param and model file structure"). Weights are only supported for the layers in
 `WEIGHTED`, which are enough for a convolutional detector.
@@ -16,6 +16,7 @@ import numpy as np
 from utils.errors import InputError
 from utils.files import read_bytes, read_text
 
+PARAM_SUFFIX = ".ncnn.param"  # of exported models
 MAGIC = "7767517"
 _MAX_WORD = 255  # characters; NCNN reads no more
 WEIGHTED = ("Convolution", "ConvolutionDepthWise")
@@ -52,24 +53,31 @@ class Layer:
     line: int = field(default=0, compare=False)  # in the .param file it was read from
 
 
-def read_model(param_path: Path, bin_path: Path) -> list[Layer]:
+def bin_path(param: str | Path) -> Path:
+    """Return the path of the weights of a .param file."""
+    return Path(param).with_suffix(".bin")
+
+
+def read_model(param: Path) -> list[Layer]:
     """Read the layers of a model with their weights.
 
     Raises:
         InputError: the files are not an NCNN model, or contain unsupported layers.
     """
-    layers = read_param(param_path)
-    content = read_bytes(bin_path)
+    layers, weights_path = read_param(param), bin_path(param)
+    content = read_bytes(weights_path)
     offset = 0
     for index, layer in enumerate(layers):
         if layer.type in WEIGHTED:
             try:
                 weights, end = _parse_weights(layer, content, offset)
             except (ValueError, KeyError, struct.error) as error:
-                raise InputError(f"{bin_path}: expected weights of {layer.name} at byte {offset}: {error}") from error
+                raise InputError(
+                    f"{weights_path}: expected weights of {layer.name} at byte {offset}: {error}"
+                ) from error
             layers[index], offset = replace(layer, weights=weights), end
     if offset != len(content):
-        raise InputError(f"{bin_path}: expected {offset} bytes for the layers of {param_path}, got {len(content)}")
+        raise InputError(f"{weights_path}: expected {offset} bytes for the layers of {param}, got {len(content)}")
     return layers
 
 
@@ -103,19 +111,16 @@ def _blobs(layers: Sequence[Layer]) -> set[str]:
     return {name for layer in layers for name in (*layer.inputs, *layer.outputs)}
 
 
-def write_param(path: Path, layers: Sequence[Layer]) -> None:
-    """Write a .param file."""
+def write_model(param: Path, layers: Sequence[Layer]) -> None:
+    """Write a .param file, and the weights to the .bin file next to it. Each kernel keeps its type."""
     lines = [MAGIC, f"{len(layers)} {len(_blobs(layers))}"]
     for layer in layers:
         counts = f"{len(layer.inputs)} {len(layer.outputs)}"
         params = (f"{key}={value}" for key, value in layer.params.items())
         lines.append(" ".join((f"{layer.type:24} {layer.name:24} {counts}", *layer.inputs, *layer.outputs, *params)))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def write_bin(path: Path, layers: Iterable[Layer]) -> None:
-    """Write a .bin file. Each kernel keeps its type."""
-    path.write_bytes(b"".join(_weight_bytes(layer.weights) for layer in layers if layer.weights is not None))
+    param.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    weights = (_weight_bytes(layer.weights) for layer in layers if layer.weights is not None)
+    bin_path(param).write_bytes(b"".join(weights))
 
 
 def as_float16(layers: Iterable[Layer]) -> list[Layer]:

@@ -14,14 +14,14 @@ from utils.errors import InputError
 from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
-from utils.runtimes.ncnn_format import read_model
+from utils.runtimes.ncnn_format import PARAM_SUFFIX, bin_path, read_model
 from utils.runtimes.ncnn_shapes import INPUT, check_network
 
 if TYPE_CHECKING:
     import ncnn
     import torch
 
-PARAM_SUFFIX, BIN_SUFFIX, INFO_SUFFIX = ".ncnn.param", ".ncnn.bin", ".json"
+INFO_SUFFIX = ".json"
 OUTPUTS = ("out0", "out1")
 
 
@@ -38,14 +38,14 @@ class NcnnRuntime(ExportedRuntime):
     name = "NCNN"
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(ModelInfo.from_json(_sibling(path, INFO_SUFFIX)))
+        super().__init__(ModelInfo.from_json(Path(str(path).removesuffix(PARAM_SUFFIX) + INFO_SUFFIX)))
         self.path = Path(path)
         check_files(self.path, self.info)
-        self.net = open_net(path, bin_path(path))
+        self.net = open_net(self.path)
 
     def set_threads(self, count: int) -> None:
         super().set_threads(count)
-        self.net = open_net(self.path, bin_path(self.path), count)  # layers prepare for a number of threads
+        self.net = open_net(self.path, count)  # layers prepare for a number of threads
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> list[np.ndarray]:
         return [to_planes(image) for image in np.asarray(images)]
@@ -56,22 +56,17 @@ class NcnnRuntime(ExportedRuntime):
         return split_maps(maps, self.info.anchor_num)
 
 
-def bin_path(param_path: str | Path) -> Path:
-    """Return the path of the weights of a .ncnn.param file."""
-    return _sibling(param_path, BIN_SUFFIX)
-
-
-def open_net(param_path: str | Path, weights_path: str | Path, threads: int = 1) -> ncnn.Net:
+def open_net(param: Path, threads: int = 1) -> ncnn.Net:
     """Load a network whose files have been checked.
 
     Raises:
         InputError: NCNN cannot load them.
     """
-    ncnn = require("ncnn", f"{param_path}: running NCNN models")
+    ncnn = require("ncnn", f"{param}: running NCNN models")
     net = ncnn.Net()
     net.opt.num_threads = threads
-    if net.load_param(str(param_path)) or net.load_model(str(weights_path)):
-        raise InputError(f"{param_path}: expected an NCNN model, but NCNN cannot load it")
+    if net.load_param(str(param)) or net.load_model(str(bin_path(param))):
+        raise InputError(f"{param}: expected an NCNN model, but NCNN cannot load it")
     return net
 
 
@@ -81,7 +76,7 @@ def check_files(path: Path, info: ModelInfo) -> None:
     Raises:
         InputError: NCNN cannot run them, or the outputs do not have the shape that the description implies.
     """
-    found = check_network(path, read_model(path, bin_path(path)), (info.width, info.height))
+    found = check_network(path, read_model(path), (info.width, info.height))
     expected = dict(zip(OUTPUTS, info.map_shapes, strict=True))
     if found != expected:
         raise InputError(f"{path}: expected outputs of the shapes {expected}, got {found}")
@@ -112,10 +107,3 @@ def extract(net: ncnn.Net, planes: np.ndarray, names: Sequence[str], keep: bool 
     extractor.input(INPUT, ncnn.Mat(planes))  # a view, valid because `planes` outlives the extraction
     # Copies, because the results are views of memory that the extractor owns.
     return [np.array(extractor.extract(name)[1]) for name in names]
-
-
-def _sibling(param_path: str | Path, suffix: str) -> Path:
-    text = str(param_path)
-    if not text.endswith(PARAM_SUFFIX):
-        raise InputError(f"{param_path}: expected a name that ends with {PARAM_SUFFIX}")
-    return Path(text.removesuffix(PARAM_SUFFIX) + suffix)

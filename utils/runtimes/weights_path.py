@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from utils.errors import InputError
+from utils.runtimes.ncnn_format import PARAM_SUFFIX
 from utils.text import list_names
 from utils.weights.download import read_manifest
 
 _EXPECTED = "a .pth, .onnx, .ncnn.param or .tflite file"
-_PARAM_SUFFIX = ".ncnn.param"
-_EXPORTED = (".onnx", ".tflite", _PARAM_SUFFIX)  # never downloaded
+_EXPORTED = (".onnx", ".tflite", PARAM_SUFFIX)  # never downloaded
 # Files of other programs, or that belong to a model. Files with any other suffix are read as PyTorch weights.
 _OTHER_FORMATS = frozenset(
     {".engine", ".trt", ".xml", ".pb", ".h5", ".keras", ".safetensors", ".mlmodel", ".mnn", ".rknn"}
@@ -27,8 +27,8 @@ def check_weights_path(path: str | Path) -> None:
     """
     name = os.fspath(path)
     suffix = Path(name).suffix.lower()
-    if suffix == ".bin" or (suffix == ".param" and not name.endswith(_PARAM_SUFFIX)):
-        param = name.removesuffix(Path(name).suffix).removesuffix(".ncnn") + _PARAM_SUFFIX
+    if suffix == ".bin" or (suffix == ".param" and not name.endswith(PARAM_SUFFIX)):
+        param = name.removesuffix(Path(name).suffix).removesuffix(".ncnn") + PARAM_SUFFIX
         found = "; that file exists" if os.path.exists(param) else ""
         raise InputError(f"{name}: expected {param}, the file that pytorch2onnx.py --ncnn writes{found}")
     if suffix in _OTHER_FORMATS:
