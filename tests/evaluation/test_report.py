@@ -1,11 +1,16 @@
-"""utils.evaluation.report: the tables."""
+"""utils.evaluation.report: the tables, and what metrics.json says about the model."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from utils.evaluation.coco import COCO_METRICS, ClassMetrics, CocoMetrics, Curves
-from utils.evaluation.report import class_table, summary_table
+from utils.evaluation.evaluate import Evaluation
+from utils.evaluation.original import OriginalMetrics
+from utils.evaluation.report import class_table, metrics_content, summary_table
+from utils.provenance import file_hash
 
 NAN = math.nan
 
@@ -37,3 +42,18 @@ def test_summary_table_has_one_line_per_metric():
     assert [line.split()[0] for line in lines] == list(COCO_METRICS)
     assert lines[0].startswith("AP         0.0000  average precision")
     assert lines[9].startswith("AR_small        –  AR_max")
+
+
+class Images(list):
+    source = "val.txt"
+
+
+@pytest.mark.parametrize(("name", "hashed"), [("m.ncnn.param", "m.ncnn.bin"), ("m.onnx", "m.onnx")])
+def test_the_hash_is_that_of_the_file_with_the_weights(tmp_path, name, hashed):
+    """Two trainings of one network have equal .param files."""
+    for suffix in (".ncnn.param", ".ncnn.bin", ".onnx"):
+        (tmp_path / f"m{suffix}").write_text(suffix)
+    config = SimpleNamespace(path="small.data", width=96, height=64)
+    evaluation = Evaluation([], [], OriginalMetrics(0, 0, 0, 0), coco_of())
+    content = metrics_content(evaluation, Images(), config, str(tmp_path / name), "cpu", {})
+    assert content["made_with"]["weights_sha256"] == file_hash(tmp_path / hashed)

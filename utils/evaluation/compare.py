@@ -12,8 +12,7 @@ from utils.evaluation.detect import detect_images
 from utils.evaluation.evaluate import compute_metrics
 from utils.machine import thread_count, use_threads
 from utils.runtimes.base import Runtime
-from utils.runtimes.loading import load_runtime
-from utils.runtimes.ncnn_format import PARAM_SUFFIX, bin_path
+from utils.runtimes.loading import load_runtime, model_files
 from utils.text import align_columns
 
 THREADS = (1, 2)
@@ -67,8 +66,3 @@ def network_latency(runtime: Runtime, config: Config, threads: int) -> float:
         runtime.execute(prepared)
         times.append(runtime.now() - start)
     return statistics.median(times[WARM_UP_RUNS:]) * 1e3
-
-
-def model_files(model: str | Path) -> list[Path]:
-    """The files of a model's network, without the .json file that describes it."""
-    return [Path(model), bin_path(model)] if str(model).endswith(PARAM_SUFFIX) else [Path(model)]

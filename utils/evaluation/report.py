@@ -14,6 +14,7 @@ from utils.evaluation.coco import COCO_MAX_DET, COCO_METRICS, CocoMetrics
 from utils.evaluation.confusion import confusion_matrix, count_mistakes
 from utils.evaluation.evaluate import Evaluation
 from utils.provenance import file_hash, git_state, versions
+from utils.runtimes.loading import model_files
 from utils.text import align_columns
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def metrics_content(
             "val": str(index.source),
             "images": len(index),
             "weights": weights,
-            "weights_sha256": file_hash(weights),
+            # Of the file itself: the hash in an exported model is that of the .pth file, for int8 too.
+            "weights_sha256": file_hash(model_files(weights)[-1]),
             "width": config.width,
             "height": config.height,
             **settings,

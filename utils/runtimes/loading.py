@@ -9,6 +9,7 @@ from utils.errors import InputError
 from utils.machine import apply_threads
 from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, Runtime
+from utils.runtimes.ncnn_format import PARAM_SUFFIX, bin_path
 from utils.runtimes.weights_path import check_weights_path
 
 
@@ -60,3 +61,9 @@ def _load_exported(weights: str | Path) -> ExportedRuntime | None:
 
         return NcnnRuntime(weights)
     return None
+
+
+def model_files(weights: str | Path) -> list[Path]:
+    """Return the files of a network, without the .json file that describes it; the last one has the weights."""
+    path = Path(weights)
+    return [path, bin_path(path)] if path.name.endswith(PARAM_SUFFIX) else [path]
