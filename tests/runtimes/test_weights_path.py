@@ -54,3 +54,14 @@ def test_names_that_cannot_be_used(folder, name, message):
         check_weights_path(folder / name)
     with pytest.raises(InputError, match=message):
         load_runtime(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "expected"),
+    [("c.ONNX", "onnxruntime", "an ONNX model"), ("f.TFLITE", "ai_edge_litert", "the description")],
+)
+def test_a_suffix_in_upper_case(folder, name, package, expected):
+    pytest.importorskip(package)
+    (folder / name).touch()
+    with pytest.raises(InputError, match=f"{name}: expected {expected}"):
+        load_runtime(folder / name)

@@ -47,7 +47,7 @@ def load_runtime(weights: str | Path, config: Config | None = None, device: str 
 
 def _load_exported(weights: str | Path) -> ExportedRuntime | None:
     """Load an exported model; None for a .pth file."""
-    suffix = Path(weights).suffix
+    suffix = Path(weights).suffix.lower()
     if suffix == ".onnx":
         from utils.runtimes.onnx_runtime import OnnxRuntime
 
