@@ -27,6 +27,7 @@ from utils.export.tflite_export import to_tflite
 from utils.export.verdict import Sample, make_sample
 from utils.export.verify import TEST_IMAGE, compare_with_pytorch, make_reference
 from utils.files import atomic_path, check_writable
+from utils.optional import require
 from utils.postprocess import MAX_DETECTIONS
 from utils.provenance import file_hash
 from utils.runtimes.model_info import ModelInfo
@@ -107,6 +108,10 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
         InputError: the weights or the calibration images cannot be used, or the folder cannot be written to.
         RunError: a package is missing, a download failed, or a float32 model differs from PyTorch.
     """
+    # Needed only after the conversion, which takes long, to compare the models with PyTorch.
+    require("onnxruntime", "comparing .onnx files with PyTorch")
+    if options.ncnn:
+        require("ncnn", "comparing NCNN models with PyTorch")
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         exporter = _Exporter(config, options, Path(folder))
         if options.calibrates:  # first, so that errors in the list appear before anything is written
