@@ -1,10 +1,10 @@
-"""utils.text: display width and aligned columns."""
+"""utils.text: display width, aligned columns and the first line of an error."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.text import align_columns, display_width, printable
+from utils.text import align_columns, display_width, first_line, printable
 
 
 @pytest.mark.parametrize(("text", "width"), [("", 0), ("abc", 3), ("größe", 5), ("安全帽", 6), ("e\u0301", 1)])
@@ -35,3 +35,11 @@ def test_columns_are_aligned(rows):
 def test_control_characters_are_escaped(text, expected):
     assert printable(text) == expected
     assert align_columns([[text, "1"]]) == f"{expected}  1"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(ValueError("  one\ntwo"), "one"), (ValueError(), "ValueError"), (RuntimeError(" \n"), "RuntimeError")],
+)
+def test_first_line(error, expected):
+    assert first_line(error) == expected

@@ -37,6 +37,12 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def list_names(names: Collection[str], shown: int = 3) -> str:
     """Join the first names, followed by "and N more" if there are more."""
     rest = len(names) - shown

@@ -16,6 +16,7 @@ from utils.errors import RunError
 from utils.export.graph import ActivatedDetector
 from utils.optional import require
 from utils.runtimes.quiet import no_output
+from utils.text import first_line
 
 PURPOSE = "exporting to TFLite (see docs/export.md)"
 
@@ -41,7 +42,7 @@ def to_tflite(detector: Detector, size: tuple[int, int]) -> bytes:
                     channels_last = litert_torch.to_channel_last_io(module, args=[0])
                     litert_torch.convert(channels_last, (torch.zeros(1, size[1], size[0], 3),)).export(str(path))
             except Exception as error:  # the converter raises many kinds
-                raise RunError(f"litert_torch failed: {str(error).strip().splitlines()[0]}") from error
+                raise RunError(f"litert_torch failed: {first_line(error)}") from error
             return path.read_bytes()
 
 

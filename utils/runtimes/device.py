@@ -3,6 +3,7 @@
 import torch
 
 from utils.errors import InputError
+from utils.text import first_line
 
 
 def select_device(name: str) -> torch.device:
@@ -17,8 +18,7 @@ def select_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
         raise InputError(
-            f"--device {name}: expected a device of this machine (auto, cpu, cuda, cuda:0 …): {reason}"
+            f"--device {name}: expected a device of this machine (auto, cpu, cuda, cuda:0 …): {first_line(error)}"
         ) from error
     return device

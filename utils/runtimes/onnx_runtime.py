@@ -13,6 +13,7 @@ from utils.errors import InputError
 from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
+from utils.text import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -128,5 +129,5 @@ def _open_session(path: Path) -> InferenceSession:
     try:
         return create_session(str(path))
     except Exception as error:  # ONNX Runtime raises several exceptions that have no common base class
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: expected an ONNX model, got a damaged or different file: {reason}") from error
+        found = f"a damaged or different file: {first_line(error)}"
+        raise InputError(f"{path}: expected an ONNX model, got {found}") from error

@@ -25,6 +25,7 @@ from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.quiet import no_output
+from utils.text import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -90,8 +91,9 @@ class TfliteRuntime(ExportedRuntime):
         try:
             interpreter.invoke()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"{self.path}: expected a TFLite model, but LiteRT cannot run it: {reason}") from error
+            raise InputError(
+                f"{self.path}: expected a TFLite model, but LiteRT cannot run it: {first_line(error)}"
+            ) from error
 
     def _interpreter(self) -> Interpreter:
         """Return the interpreter of this thread."""
@@ -112,8 +114,8 @@ def open_interpreter(model: bytes, path: Path, threads: int = 1, **options: bool
         interpreter = package.Interpreter(model_content=model, num_threads=threads, **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: expected a TFLite model, got a damaged or different file: {reason}") from error
+        found = f"a damaged or different file: {first_line(error)}"
+        raise InputError(f"{path}: expected a TFLite model, got {found}") from error
     return interpreter
 
 
