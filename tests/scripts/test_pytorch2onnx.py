@@ -196,6 +196,9 @@ def test_end_to_end_equals_decoded_outputs(one, tmp_path):
     runtime = load_runtime(tmp_path / "e.onnx", one.config)
     assert runtime.outputs == ["detections"]
     assert_same_detections(runtime.predict(one.images, 0.1, 0.4), one.expected)
+    larger = np.kron(one.images, np.ones((1, 2, 1, 1), np.uint8))
+    expected = load_runtime(one.weights, one.config, "cpu").predict(larger, 0.1, 0.4)
+    assert_same_detections(runtime.predict(larger, 0.1, 0.4), expected)
     few = runtime.predict(one.images, 0.3, 0.4, max_det=2, classes=(0, 2))
     assert all(len(rows) <= 2 and set(rows[:, 5].tolist()) <= {0.0, 2.0} and (rows[:, 4] > 0.3).all() for rows in few)
 

@@ -166,7 +166,7 @@ class _Exporter:
         """Export to ONNX in float32 or float16."""
         info, module = self.info, ActivatedDetector(self.sliced)
         if self.options.end2end:
-            module = EndToEndDetector(self.sliced, info.anchors, self.size, info.conf, info.iou)
+            module = EndToEndDetector(self.sliced, info.anchors, info.conf, info.iou)
         model = self._trace(module, self.options.opset)
         exported = self._write_onnx(model, "FP32")
         if self.options.half:

@@ -33,7 +33,6 @@ class EndToEndDetector(nn.Module):
     Args:
         detector: the network.
         anchors: see `Anchors`.
-        size: (width, height) of the input.
         conf, iou, max_det: see `detect`.
     """
 
@@ -41,7 +40,6 @@ class EndToEndDetector(nn.Module):
         self,
         detector: Detector,
         anchors: Anchors,
-        size: tuple[int, int],
         conf: float,
         iou: float,
         max_det: int = MAX_DETECTIONS,
@@ -50,9 +48,7 @@ class EndToEndDetector(nn.Module):
         self.detector = detector.eval()
         self.conf, self.iou, self.max_det = conf, iou, max_det
         self.register_buffer("anchors", torch.tensor(anchors))
-        # Boxes are shifted by class_id times this offset, so that boxes of different classes do not overlap and one NMS
-        # serves all classes. A box is at most four times as large as its anchor.
-        self.class_offset = float(max(size) + 2 * 4 * self.anchors.max() + 1)
+        self.margin = float(2 * 4 * self.anchors.max() + 1)  # a box is at most four times as large as its anchor
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Detect in one image [1, 3, H, W], BGR, 0…1.
@@ -64,6 +60,9 @@ class EndToEndDetector(nn.Module):
         boxes, _, scores, labels = (values[0] for values in predictions)
         kept = (scores > self.conf).nonzero().squeeze(1)
         boxes, scores, labels = box_convert(boxes[kept], "cxcywh", "xyxy"), scores[kept], labels[kept].to(boxes.dtype)
-        shifted = boxes + labels.unsqueeze(1) * self.class_offset
+        # Boxes are shifted by class_id times this offset, so that boxes of different classes do not overlap and one NMS
+        # serves all classes. The sides are read in the graph, because they may be dynamic.
+        class_offset = image.shape[2] + image.shape[3] + self.margin
+        shifted = boxes + labels.unsqueeze(1) * class_offset
         best = nms(shifted, scores, self.iou)[: self.max_det]
         return torch.cat((boxes[best], scores[best].unsqueeze(1), labels[best].unsqueeze(1)), 1)
