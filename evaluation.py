@@ -12,6 +12,7 @@ import json
 import os
 
 from utils import cli
+from utils.config import EVAL_CONF
 
 
 def main(options):
@@ -25,16 +26,18 @@ def main(options):
     from utils.evaluation.report import metrics_content, metrics_text, write_plots
     from utils.files import new_folder, write_text
     from utils.machine import CoreWait, use_threads
+    from utils.postprocess import Thresholds
     from utils.runtimes.loading import load_runtime
 
     config = read_config(options.data)
     check_options(options, config.model_name)
-    settings = {name: getattr(options, name) for name in ("conf", "iou", "max_det", "batch_size")}
+    thresholds = Thresholds(options.conf, options.iou, options.max_det)
+    settings = {"batch_size": options.batch_size, "workers": options.workers, "thresholds": thresholds}
     index = open_list(config, "val")
     use_threads(options.threads)
     core_wait = CoreWait()
     if len(options.weights) > 1:
-        print(compare_models(options.weights, config, index, workers=options.workers, **settings))
+        print(compare_models(options.weights, config, index, **settings))
         print_note(core_wait)
         return
     (weights,) = options.weights
@@ -45,7 +48,7 @@ def main(options):
     print(f"data     {len(index)} images, {label_count} objects: {index.source}", flush=True)
     if not label_count:
         warn(f"{index.source}: no image has labels, so all metrics are undefined")
-    detections = detect_images(runtime, index, config, workers=options.workers, **settings)
+    detections = detect_images(runtime, index, config, **settings)
     evaluation = compute_metrics(detections, index, (config.width, config.height), config.class_names)
     print(f"\n{metrics_text(evaluation)}", flush=True)
     print_note(core_wait)
@@ -54,7 +57,8 @@ def main(options):
 
     written = []
     if options.json:
-        content = metrics_content(evaluation, index, config, weights, runtime.device, settings)
+        made_with = {name: getattr(options, name) for name in ("conf", "iou", "max_det", "batch_size")}
+        content = metrics_content(evaluation, index, config, weights, runtime.device, made_with)
         write_text(options.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         written.append(options.json)
     if options.save_detections:
@@ -107,7 +111,7 @@ def build_parser():
         help="weights (.pth) or exported model (.onnx, .ncnn.param, .tflite); released weights are downloaded if they "
         "are missing; several files are compared in one table",
     )
-    cli.add_detection_options(parser, conf=0.01)
+    cli.add_detection_options(parser, conf=EVAL_CONF)
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
     parser.add_argument(
         "--workers",

@@ -9,6 +9,7 @@ with --int8 the same files called model-int8.
 """
 
 from utils import cli
+from utils.config import DEFAULT_CONF, DEFAULT_IOU
 
 
 def build_parser():
@@ -50,9 +51,9 @@ def build_parser():
     add(
         "--conf",
         type=cli.fraction,
-        help="score threshold to store in the exported files (default: that of the weights, else 0.3)",
+        help=f"score threshold to store in the exported files (default: that of the weights, else {DEFAULT_CONF:g})",
     )
-    add("--iou", type=cli.fraction, default=0.4, help="IoU threshold of NMS to store in the exported files")
+    add("--iou", type=cli.fraction, default=DEFAULT_IOU, help="IoU threshold of NMS to store in the exported files")
     cli.add_threads_option(parser)
     add("--evaluate", action="store_true", help="measure AP and latency of the .pth file and of all exported models")
     return parser

@@ -65,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(options: argparse.Namespace) -> int:
     from utils.detect.report import format_report
     from utils.detect.results import OutputOptions
-    from utils.detect.run import Thresholds, detect
+    from utils.detect.run import detect
+    from utils.postprocess import Thresholds
 
     thresholds = Thresholds(options.conf, options.iou, options.max_det)
     outputs = OutputOptions(

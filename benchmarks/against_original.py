@@ -169,7 +169,7 @@ def our_side(task, options):
     from utils.dataset.index import open_list
     from utils.evaluation.detect import detect_images
     from utils.evaluation.evaluate import compute_metrics
-    from utils.postprocess import detect
+    from utils.postprocess import Thresholds, detect
     from utils.runtimes.loading import load_runtime
     from utils.training.data import load_data
     from utils.training.engine import train_step
@@ -206,7 +206,7 @@ def our_side(task, options):
     images = torch.stack([dataset[index][0] for index in range(BATCH)]).float() / 255
     with torch.inference_mode():
         output = runtime.detector(images)
-        return {"milliseconds": milliseconds(lambda: detect(output, config.anchors, CONF, IOU))}
+        return {"milliseconds": milliseconds(lambda: detect(output, config.anchors, Thresholds(CONF, IOU)))}
 
 
 def endless(loader, data=None):

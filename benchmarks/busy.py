@@ -139,13 +139,12 @@ def detect_frames(setting, weights, data, count):
     from utils.config import read_config
     from utils.dataset.images import read_image
     from utils.dataset.lists import list_images
-    from utils.detect.run import FrameDetector, Thresholds, choose_threads
+    from utils.detect.run import FrameDetector, choose_threads
+    from utils.postprocess import Thresholds
     from utils.runtimes.loading import load_runtime
 
     config = read_config(data)
-    detector = FrameDetector(
-        load_runtime(weights, config, "cpu"), (config.width, config.height), Thresholds(0.3, 0.4, 300)
-    )
+    detector = FrameDetector(load_runtime(weights, config, "cpu"), (config.width, config.height), Thresholds())
     if setting == SPINNING:
         detector.runtime.set_threads(torch.get_num_threads())
     else:

@@ -47,8 +47,10 @@ def read_all(config, options):
 
 def time_bare(runtime, batches):
     """Return the seconds of the network alone, with its input already on the device."""
+    from utils.postprocess import Thresholds
+
     # No score is above 1, so there is nothing to post-process.
-    return sum(runtime.predict_timed(images, conf=1, iou=1)[1].network for images in batches)
+    return sum(runtime.predict_timed(images, Thresholds(conf=1))[1].network for images in batches)
 
 
 def time_evaluation(options):

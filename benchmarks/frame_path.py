@@ -34,9 +34,10 @@ def main(options):
 
     from utils.dataset.images import read_image
     from utils.dataset.lists import list_images
-    from utils.detect.run import FrameDetector, Thresholds
+    from utils.detect.run import FrameDetector
     from utils.errors import InputError
     from utils.plots.fonts import class_labels
+    from utils.postprocess import Thresholds
     from utils.runtimes.loading import load_runtime
     from utils.runtimes.ncnn_format import PARAM_SUFFIX
 

@@ -345,10 +345,11 @@ def run_model(path):
     """Load an exported model, one of whose files is `path`, and run it on a black image."""
     import numpy as np
 
+    from utils.postprocess import Thresholds
     from utils.runtimes.loading import load_runtime
 
     runtime = load_runtime(path if path.suffix == ".onnx" else path.with_name("model.ncnn.param"))
-    runtime.predict(np.zeros((1, runtime.info.height, runtime.info.width, 3), np.uint8), 0.3, 0.4)
+    runtime.predict(np.zeros((1, runtime.info.height, runtime.info.width, 3), np.uint8), Thresholds())
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def released(shared):
     from utils.config import read_config
     from utils.dataset.dataset import DetectionDataset
     from utils.dataset.index import load_index
-    from utils.postprocess import detect
+    from utils.postprocess import Thresholds, detect
     from utils.weights.checkpoint import load_weights
 
     config = read_config(REPO / "data" / "coco.data")
@@ -107,7 +107,7 @@ def released(shared):
     with torch.inference_mode():
         for position in range(len(dataset)):
             pixels = dataset[position][0][None].float() / 255
-            detections += detect(detector(pixels), config.anchors, conf=0.01, iou=0.4)
+            detections += detect(detector(pixels), config.anchors, Thresholds(0.01))
     return Released(index, detections, config.class_names)
 
 

@@ -14,6 +14,7 @@ from utils.boxes import decode_boxes, xyxy_iou_matrix
 from utils.export.decode import activate, decode
 from utils.postprocess import (
     Candidates,
+    Thresholds,
     _select_on_device,
     _select_on_host,
     detect,
@@ -69,7 +70,7 @@ def test_decodes_the_golden_maps(golden, image):
 
 @pytest.mark.parametrize("image", GOLDEN_IMAGES)
 def test_detects_the_golden_detections(golden, image):
-    (detections,) = detect(golden_output(golden, image), ANCHORS, conf=0.3, iou=0.4)
+    (detections,) = detect(golden_output(golden, image), ANCHORS, Thresholds())
     expected = golden[f"{image}/detections"]
     assert len(detections) == len(expected) > 0
     np.testing.assert_array_equal(detections[:, 5], expected[:, 5])
@@ -85,9 +86,9 @@ def test_a_batch_gives_what_its_images_give_alone(golden):
             for scales in zip(*outputs, strict=True)
         )
     )
-    together = detect(batch, ANCHORS, conf=0.01, iou=0.4)
+    together = detect(batch, ANCHORS, Thresholds(0.01))
     for detections, output in zip(together, outputs, strict=True):
-        (alone,) = detect(output, ANCHORS, conf=0.01, iou=0.4)
+        (alone,) = detect(output, ANCHORS, Thresholds(0.01))
         np.testing.assert_allclose(detections, alone, rtol=1e-5)
 
 
@@ -103,14 +104,14 @@ def test_one_cell_becomes_one_detection_on_a_frame_that_is_not_square():
     output = empty_output()
     output.stride32.objectness[0, 2, 1, 0] = 20.0
     output.stride32.classes[0, 1, 1, 0] = 20.0
-    (detections,) = detect(output, ANCHORS, conf=0.3, iou=0.4)
+    (detections,) = detect(output, ANCHORS, Thresholds())
     (width, height), (cx, cy) = ANCHORS[1][2], (0.5 * 32, 1.5 * 32)
     expected = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2, 1.0, 1.0]
     np.testing.assert_allclose(detections, [expected], rtol=1e-5, atol=1e-4)
 
 
 def test_nothing_found_is_an_empty_array_per_image():
-    detections = detect(empty_output(batch=2), ANCHORS, conf=0.01, iou=0.4)
+    detections = detect(empty_output(batch=2), ANCHORS, Thresholds(0.01))
     assert [d.shape for d in detections] == [(0, 6), (0, 6)]
 
 
@@ -130,24 +131,24 @@ SAME_PLACE = [[10.0, 10, 50, 50], [11.0, 10, 51, 50], [10.0, 11, 50, 51]]
 
 
 def test_suppression_keeps_the_best_of_a_class():
-    (kept,) = suppress(candidates_of(SAME_PLACE, [0.5, 0.9, 0.7], [1, 1, 1]), 1, iou=0.4)
+    (kept,) = suppress(candidates_of(SAME_PLACE, [0.5, 0.9, 0.7], [1, 1, 1]), 1, Thresholds())
     assert kept[:, 4].tolist() == pytest.approx([0.9])
 
 
 def test_suppression_leaves_other_classes():
-    (kept,) = suppress(candidates_of(SAME_PLACE, [0.5, 0.9, 0.7], [0, 1, 2]), 1, iou=0.4)
+    (kept,) = suppress(candidates_of(SAME_PLACE, [0.5, 0.9, 0.7], [0, 1, 2]), 1, Thresholds())
     assert kept[:, 5].tolist() == [1, 2, 0]
 
 
 def test_suppression_leaves_other_images():
-    kept = suppress(candidates_of(SAME_PLACE, [0.5, 0.9, 0.7], [1, 1, 1], [0, 2, 2]), 4, iou=0.4)
+    kept = suppress(candidates_of(SAME_PLACE, [0.5, 0.9, 0.7], [1, 1, 1], [0, 2, 2]), 4, Thresholds())
     assert [rows[:, 4].tolist() for rows in kept] == [pytest.approx(scores) for scores in ([0.5], [], [0.9], [])]
 
 
 def test_classes_far_outside_the_frame_do_not_meet():
     """Boxes of different classes are moved apart by more than any of them reaches, also to the left."""
     boxes = [[-900.0, -900, 10, 10], [-890.0, -900, 20, 10], [5.0, 5, 10, 10]]
-    (kept,) = suppress(candidates_of(boxes, [0.9, 0.8, 0.7], [0, 1, 90_000]), 1, iou=0.1)
+    (kept,) = suppress(candidates_of(boxes, [0.9, 0.8, 0.7], [0, 1, 90_000]), 1, Thresholds(iou=0.1))
     assert len(kept) == 3
 
 
@@ -156,14 +157,14 @@ def test_only_the_wanted_classes_are_kept():
     for column, label in enumerate((0, 1, 2)):
         output.stride16.objectness[0, 0, 1, 2 * column] = 20.0
         output.stride16.classes[0, label, 1, 2 * column] = 20.0
-    (kept,) = detect(output, ANCHORS, conf=0.3, iou=0.4, classes=[0, 2])
+    (kept,) = detect(output, ANCHORS, Thresholds(0.3, classes=[0, 2]))
     assert sorted(kept[:, 5].tolist()) == [0, 2]
 
 
 def test_no_more_than_max_det_are_kept():
     boxes = [[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(20)]
     scores = [0.3 + 0.03 * i for i in range(20)]
-    (kept,) = suppress(candidates_of(boxes, scores, [0] * 20), 1, iou=0.4, max_det=5)
+    (kept,) = suppress(candidates_of(boxes, scores, [0] * 20), 1, Thresholds(max_det=5))
     assert kept[:, 4].tolist() == pytest.approx(scores[:-6:-1])
 
 
@@ -191,7 +192,7 @@ def test_candidates_are_all_predictions_above_the_threshold(seed, conf, classes,
     if activated:
         output = activate(output)
     output = DetectorOutput(*(ScaleOutput(*(m.contiguous(memory_format=layout) for m in scale)) for scale in output))
-    found = find_candidates(output, ANCHORS, conf, classes, activated)
+    found = find_candidates(output, ANCHORS, Thresholds(conf, classes=classes), activated)
     # What lies on the threshold may fall on either side by rounding.
     wanted = dense.scores > conf
     if classes is not None:
@@ -213,8 +214,8 @@ def test_candidates_are_all_predictions_above_the_threshold(seed, conf, classes,
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.6), st.floats(0.1, 0.9))
 def test_each_image_is_suppressed_as_torchvision_does_it(seed, conf, iou):
-    candidates = find_candidates(random_output(seed), ANCHORS, conf)
-    for image, kept in enumerate(suppress(candidates, 2, iou)):
+    candidates = find_candidates(random_output(seed), ANCHORS, Thresholds(conf))
+    for image, kept in enumerate(suppress(candidates, 2, Thresholds(iou=iou))):
         boxes, scores, labels = (
             torch.from_numpy(values[candidates.images == image]).double() for values in candidates[1:]
         )
@@ -244,7 +245,7 @@ def test_one_image_is_suppressed_as_torchvision_does_it(found, iou):
     boxes = np.array([box for box, _, _ in found], np.float32).reshape(-1, 4)
     scores, labels = np.array([row[1:] for row in found], np.float32).reshape(-1, 2).T
     candidates = Candidates(np.zeros(len(found), int), boxes, scores / 10, labels.astype(int))
-    (kept,) = suppress(candidates, 1, iou)
+    (kept,) = suppress(candidates, 1, Thresholds(iou=iou))
     doubles = torch.from_numpy(boxes).double(), torch.from_numpy(candidates.scores).double()
     best = batched_nms(*doubles, torch.from_numpy(candidates.labels), iou).numpy()
     rows = np.concatenate((boxes, candidates.scores[:, None], labels[:, None]), 1)
@@ -254,7 +255,7 @@ def test_one_image_is_suppressed_as_torchvision_does_it(found, iou):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.9), st.floats(0.1, 0.9))
 def test_what_is_kept_is_sorted_confident_and_apart(seed, conf, iou):
-    for kept in detect(random_output(seed), ANCHORS, conf, iou):
+    for kept in detect(random_output(seed), ANCHORS, Thresholds(conf, iou)):
         assert (kept[:, 4] > conf).all()
         assert (kept[:-1, 4] >= kept[1:, 4]).all()
         overlap = xyxy_iou_matrix(kept[:, :4], kept[:, :4])

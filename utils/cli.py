@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from utils.config import MAX_COUNT, MAX_RATE
+from utils.config import DEFAULT_CONF, DEFAULT_IOU, MAX_COUNT, MAX_DETECTIONS, MAX_RATE
 from utils.errors import InputError, RunError
 from utils.machine import limit_spinning
 from utils.text import printable, shorten
@@ -90,15 +90,21 @@ def _report(error: BaseException, message: str, debug: bool, status: int) -> int
 def add_detection_options(arguments: argparse.ArgumentParser, conf: float | None) -> None:
     """Add --conf, with this default or, if it is None, that of the weights, --iou, --max-det and --device."""
     add = arguments.add_argument
-    own = " (default: that of the weights, else 0.3)" if conf is None else ""
+    own = f" (default: that of the weights, else {DEFAULT_CONF:g})" if conf is None else ""
     add("--conf", type=fraction, default=conf, help=f"keep detections with a score above this{own}")
     add(
         "--iou",
         type=fraction,
-        default=0.4,
+        default=DEFAULT_IOU,
         help="if two boxes of a class have an IoU above this, keep only the one with the higher score",
     )
-    add("--max-det", type=positive_int, default=300, metavar="N", help="keep the N best detections per image")
+    add(
+        "--max-det",
+        type=positive_int,
+        default=MAX_DETECTIONS,
+        metavar="N",
+        help="keep the N best detections per image",
+    )
     add("--device", default="auto", help="device that runs the network: auto, cpu, cuda, cuda:1, …")
 
 

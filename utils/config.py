@@ -25,6 +25,9 @@ MAX_NAME = 1000  # characters of a class name
 MAX_ANCHOR = 10 * MAX_SIZE  # pixels
 
 DEFAULT_CONF = 0.3  # score threshold of models that do not name their own
+DEFAULT_IOU = 0.4
+MAX_DETECTIONS = 300  # per image, as in the original
+EVAL_CONF = 0.01  # low, so that the precision-recall curves are complete
 
 MODEL_NAME = re.compile(r"\w[\w.-]{0,99}")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -15,10 +16,19 @@ import numpy as np
 from model import STRIDES
 from model.output import DetectorOutput, ScaleOutput
 from utils.boxes import decode_centers, decode_sizes
-
-MAX_DETECTIONS = 300  # per image, as in the original
+from utils.config import DEFAULT_CONF, DEFAULT_IOU, MAX_DETECTIONS
 
 Anchors = Sequence[Sequence[tuple[float, float]]]  # [2][A][2] widths and heights in input pixels, stride 16 first
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Which detections are kept."""
+
+    conf: float = DEFAULT_CONF  # detections have a higher score
+    iou: float = DEFAULT_IOU  # if two boxes of a class have a higher IoU, only the one with the higher score is kept
+    max_det: int = MAX_DETECTIONS  # at most this many detections per image, the best ones
+    classes: Sequence[int] | None = None  # class ids; None: all
 
 
 class Candidates(NamedTuple):
@@ -31,13 +41,9 @@ class Candidates(NamedTuple):
 
 
 def find_candidates(
-    output: DetectorOutput,
-    anchors: Anchors,
-    conf: float,
-    classes: Sequence[int] | None = None,
-    activated: bool = False,
+    output: DetectorOutput, anchors: Anchors, thresholds: Thresholds, activated: bool = False
 ) -> Candidates:
-    """Find the predictions whose score exceeds `conf`.
+    """Find the predictions of the selected classes whose score exceeds `thresholds.conf`.
 
     A score is objectness times a probability, so it cannot exceed the objectness. Cells whose objectness is too low are
     skipped; these are more than nine in ten. The others are processed in NumPy, because for many small operations
@@ -46,11 +52,10 @@ def find_candidates(
     Args:
         output: logits, or probabilities if `activated`; arrays, or tensors of any float type on any device.
         anchors: see `Anchors`.
-        conf: detections have a higher score than this.
-        classes: class ids to keep; None keeps all.
+        thresholds: which predictions to find.
         activated: whether `output` contains probabilities.
     """
-    limit = conf if activated else _logit(conf)
+    limit = thresholds.conf if activated else _logit(thresholds.conf)
     cells = [_cells_above(scale_index, scale, limit) for scale_index, scale in enumerate(output)]
     cells = _Cells(*map(np.concatenate, zip(*cells, strict=True)))
     labels = cells.classes.argmax(1)
@@ -60,9 +65,9 @@ def find_candidates(
         best = 1 / np.exp(cells.classes - best).sum(1, keepdims=True)  # softmax of the largest value
         objectness = _sigmoid(objectness)
     scores = objectness * best  # [m, A]
-    selected = scores > conf
-    if classes is not None:
-        selected &= np.isin(labels, classes)[:, None]
+    selected = scores > thresholds.conf
+    if thresholds.classes is not None:
+        selected &= np.isin(labels, thresholds.classes)[:, None]
     cell_index, anchor_index = np.nonzero(selected)
     # From here on each coordinate is one row: NumPy is slow with many rows of two or four values.
     boxes = np.ascontiguousarray(cells.boxes.reshape(*scores.shape, 4)[cell_index, anchor_index].T)
@@ -129,14 +134,13 @@ def _logit(probability: float, margin: float = 1e-3) -> float:
     return math.log(probability / (1 - probability)) - margin
 
 
-def suppress(candidates: Candidates, count: int, iou: float, max_det: int = MAX_DETECTIONS) -> list[np.ndarray]:
+def suppress(candidates: Candidates, count: int, thresholds: Thresholds) -> list[np.ndarray]:
     """Apply NMS within each class of each image.
 
     Args:
         candidates: of one batch.
         count: images in the batch, N.
-        iou: a box that overlaps a better box of its class by more than this is dropped.
-        max_det: detections to keep per image, the best ones.
+        thresholds: which of them to keep.
 
     Returns:
         N arrays [n, 6] float32 (x1, y1, x2, y2, score, class id) in input pixels, best first.
@@ -152,6 +156,7 @@ def suppress(candidates: Candidates, count: int, iou: float, max_det: int = MAX_
     shifted = np.concatenate((corners, boxes[:, 2:] - boxes[:, :2]), 1, dtype=np.float64)  # x, y, width, height
     ends = np.bincount(images, minlength=count).cumsum()[:-1]
     parts = (np.split(values, ends) for values in (rows, shifted, scores))
+    iou, max_det = thresholds.iou, thresholds.max_det
     return [rows[_nms(boxes, scores, iou)[:max_det]] for rows, boxes, scores in zip(*parts, strict=True)]
 
 
@@ -166,14 +171,8 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, iou: float) -> np.ndarray:
 
 
 def detect(
-    output: DetectorOutput,
-    anchors: Anchors,
-    conf: float,
-    iou: float,
-    max_det: int = MAX_DETECTIONS,
-    classes: Sequence[int] | None = None,
-    activated: bool = False,
+    output: DetectorOutput, anchors: Anchors, thresholds: Thresholds, activated: bool = False
 ) -> list[np.ndarray]:
     """Convert the network's outputs to detections; see `find_candidates` and `suppress`."""
-    candidates = find_candidates(output, anchors, conf, classes, activated)
-    return suppress(candidates, len(output[0].boxes), iou, max_det)
+    candidates = find_candidates(output, anchors, thresholds, activated)
+    return suppress(candidates, len(output[0].boxes), thresholds)

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from utils.detect.run import FrameDetector, Thresholds, choose_threads
+from utils.detect.run import FrameDetector, choose_threads
+from utils.postprocess import Thresholds
 from utils.runtimes.base import Timing
 
 
@@ -19,14 +20,14 @@ class TimedRuntime:
     def set_threads(self, count):
         self.threads = count
 
-    def predict_timed(self, images, **thresholds):
+    def predict_timed(self, images, thresholds):
         self.used.append(self.threads)
         time.sleep(self.seconds[self.threads])
         return [np.zeros((0, 6), np.float32)], Timing(0, 0, 0)
 
 
 def detector_of(runtime):
-    return FrameDetector(runtime, (32, 64), Thresholds(0.3, 0.4, 300))
+    return FrameDetector(runtime, (32, 64), Thresholds())
 
 
 @pytest.mark.parametrize(

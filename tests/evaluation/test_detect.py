@@ -15,6 +15,7 @@ from utils.dataset.dataset import DetectionDataset
 from utils.dataset.index import load_index
 from utils.errors import InputError
 from utils.evaluation.detect import collect_detections, detect_images
+from utils.postprocess import Thresholds
 from utils.runtimes.loading import load_runtime
 
 FRAME = (96, 64)
@@ -89,12 +90,12 @@ def test_no_images():
 def test_batches_give_the_detections_of_single_images(config, tmp_path):
     runtime = load_runtime(save_random_weights(tmp_path / "w.pth"), config, "cpu")
     index = load_index(config.val, config.classes)
-    options = {"conf": 0.05, "iou": 0.5, "max_det": 20}
-    found = detect_images(runtime, index, config, batch_size=2, workers=2, **options)
+    thresholds = Thresholds(0.05, 0.5, 20)
+    found = detect_images(runtime, index, config, batch_size=2, workers=2, thresholds=thresholds)
     dataset = DetectionDataset(index, *FRAME)
     assert len(found) == len(dataset)
     for position, rows in enumerate(found):
-        (alone,) = runtime.predict(dataset[position][0].permute(1, 2, 0)[None], **options)
+        (alone,) = runtime.predict(dataset[position][0].permute(1, 2, 0)[None], thresholds)
         assert 0 < len(rows) <= 20
         np.testing.assert_allclose(rows, alone, atol=1e-3)
 

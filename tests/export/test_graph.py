@@ -1,5 +1,7 @@
 """The exported graph with decoding and NMS inside."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,12 @@ from model.detector import Detector
 from tests.helpers.random_detector import save_random_weights
 from utils.export.graph import EndToEndDetector
 from utils.export.onnx_export import to_onnx
+from utils.postprocess import Thresholds
 from utils.runtimes.onnx_runtime import create_session
 from utils.weights.checkpoint import load_weights
 
 SIZE = (32, 32)
-ANCHORS = [[[1.875, 1.875]], [[1.875, 1.875]]]
+INFO = SimpleNamespace(anchors=[[[1.875, 1.875]], [[1.875, 1.875]]], thresholds=Thresholds(max_det=1000))
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def detector(tmp_path):
 def test_boxes_of_different_classes_do_not_suppress_each_other_in_larger_images(detector):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    model = to_onnx(EndToEndDetector(detector, ANCHORS, 0.3, 0.4, 1000), SIZE, 13, dynamic_size=True)
+    model = to_onnx(EndToEndDetector(detector, INFO), SIZE, 13, dynamic_size=True)
     image = np.random.default_rng(0).random((1, 3, 256, 320), np.float32)
     (found,) = create_session(model.SerializeToString()).run(None, {"images": image})
     assert set(found[:, 5]) == {0, 1}

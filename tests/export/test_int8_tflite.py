@@ -13,6 +13,7 @@ from utils.export.calibration import read_calibration
 from utils.export.exporter import ExportOptions, export
 from utils.export.int8_tflite import PIXEL_RANGE, PROBABILITY_RANGE, Layer, join_scales
 from utils.export.verdict import count_same
+from utils.postprocess import Thresholds
 from utils.runtimes.loading import load_runtime
 
 INPUT = 0
@@ -73,7 +74,8 @@ def test_exported_files_give_the_detections_of_pytorch(tmp_path, run_script):
                 assert difference.max() < largest
                 assert difference.mean() < mean
         assert zipfile.ZipFile(tmp_path / name).namelist() == ["model.json"]
-        sure, likely = reference.predict(images, 0.6, 0.4), runtime.predict(images, 0.4, 0.4)
+        sure = reference.predict(images, Thresholds(0.6))
+        likely = runtime.predict(images, Thresholds(0.4))
         assert sum(map(len, sure)) >= 2
         assert [count_same(found, others) for found, others in zip(likely, sure, strict=True)] == list(map(len, sure))
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.export.verdict import Sample, count_same, describe_changes
+from utils.postprocess import Thresholds
 
-INFO = SimpleNamespace(conf=0.3, iou=0.4)
+INFO = SimpleNamespace(thresholds=Thresholds())
 BOX = (10.0, 10, 50, 50, 0.9, 1)
 
 
@@ -49,7 +50,7 @@ def test_every_detection_with_an_area_is_the_same_as_itself(boxes):
     ],
 )
 def test_the_verdict(found, expected, pattern):
-    runtime = SimpleNamespace(predict=lambda images, conf, iou: [rows(*found)])
+    runtime = SimpleNamespace(predict=lambda images, thresholds: [rows(*found)])
     sample = Sample(np.zeros((1, 64, 64, 3), np.uint8), "1 image of x", [rows(*expected)])
     text = describe_changes(runtime, sample, INFO)
     assert "1 image of x" in text

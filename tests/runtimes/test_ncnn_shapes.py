@@ -140,6 +140,7 @@ import random, re, shutil, sys
 from pathlib import Path
 import numpy as np
 from utils.errors import InputError
+from utils.postprocess import Thresholds
 from utils.runtimes.loading import load_runtime
 
 source, folder = Path(sys.argv[1]), Path(sys.argv[2])
@@ -156,7 +157,7 @@ for number in range(250):
     print(number, repr(text[start - 30:start]), value, flush=True)
     try:
         runtime = load_runtime(path)
-        runtime.predict(np.zeros((1, runtime.info.height, runtime.info.width, 3), np.uint8), 0.3, 0.4)
+        runtime.predict(np.zeros((1, runtime.info.height, runtime.info.width, 3), np.uint8), Thresholds())
     except InputError as error:
         assert str(error).startswith(str(folder)), error
 print("all")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from utils.errors import InputError
+from utils.postprocess import Thresholds
 from utils.runtimes.onnx_runtime import OnnxRuntime
 
 onnx = pytest.importorskip("onnx")
@@ -73,4 +74,4 @@ def test_a_changed_model_is_refused_when_it_is_opened(exported, tmp_path, change
 
 def test_the_exported_model_itself_runs(exported):
     image = np.zeros((1, 352, 352, 3), np.uint8)
-    assert len(OnnxRuntime(exported).predict(image, 0.3, 0.4)) == 1
+    assert len(OnnxRuntime(exported).predict(image, Thresholds())) == 1

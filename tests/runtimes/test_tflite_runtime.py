@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPO
 from utils.errors import InputError
-from utils.postprocess import detect
+from utils.postprocess import Thresholds, detect
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.tflite_runtime import TfliteRuntime, network_bytes, read_description
 
@@ -96,9 +96,9 @@ def test_several_threads_may_use_one_runtime():
 
     runtime = load_runtime(MODEL)
     images = np.random.default_rng(0).integers(0, 256, (8, 1, 160, 160, 3), np.uint8)
-    expected = [runtime.predict(image, 0.01, 0.4)[0] for image in images]
+    expected = [runtime.predict(image, Thresholds(0.01))[0] for image in images]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda image: runtime.predict(image, 0.01, 0.4)[0], images))
+        found = list(pool.map(lambda image: runtime.predict(image, Thresholds(0.01))[0], images))
     for rows, others in zip(found, expected, strict=True):
         np.testing.assert_array_equal(rows, others)
 
@@ -114,7 +114,7 @@ def test_the_outputs_are_probabilities():
             assert values.max() < 1
             np.testing.assert_array_equal(values * 256, np.round(values * 256))
         np.testing.assert_allclose(scale.classes.sum(1), 1, atol=0.01)
-    assert detect(output, runtime.info.anchors, 0.99, 0.4, activated=True)[0].shape == (0, 6)
+    assert detect(output, runtime.info.anchors, Thresholds(0.99), activated=True)[0].shape == (0, 6)
 
 
 @needs_litert

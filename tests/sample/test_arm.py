@@ -15,8 +15,8 @@ from tests.conftest import REPO
 from tests.sample.test_ncnn_sample import as_array, read_lines, run
 from utils.dataset.images import read_image
 from utils.dataset.lists import list_images
-from utils.detect.run import FrameDetector, Thresholds
-from utils.postprocess import MAX_DETECTIONS
+from utils.detect.run import FrameDetector
+from utils.postprocess import Thresholds
 from utils.runtimes.loading import load_runtime
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ def test_arm_gives_the_detections_of_pytorch(demo, exported, tmp_path, arithmeti
     command = [*EMULATOR, demo, exported, tmp_path / "in", "--output", tmp_path / "out", "--arithmetic", arithmetic]
     records = read_lines(run(command))
     runtime = load_runtime(WEIGHTS, device="cpu")
-    detector = FrameDetector(runtime, (runtime.info.width, runtime.info.height), Thresholds(CONF, IOU, MAX_DETECTIONS))
+    detector = FrameDetector(runtime, (runtime.info.width, runtime.info.height), Thresholds(CONF, IOU))
     tolerance, count = SCORE_TOLERANCE[arithmetic], 0
     for record, path in zip(records, sorted(paths), strict=True):
         expected, _ = detector(read_image(path))

@@ -8,7 +8,7 @@ import pytest
 
 from model import STRIDES
 from tests.conftest import REPO
-from utils.postprocess import detect
+from utils.postprocess import Thresholds, detect
 from utils.runtimes.base import split_maps
 
 SOURCE = REPO / "sample" / "microcontroller"
@@ -89,7 +89,7 @@ def random_maps(seed):
 
 def python_detections(maps, conf, iou):
     probabilities = [(values[None].astype(np.float32) + 128) / 256 for values in maps]
-    (found,) = detect(split_maps(probabilities, 3), ANCHORS, conf, iou, activated=True)
+    (found,) = detect(split_maps(probabilities, 3), ANCHORS, Thresholds(conf, iou), activated=True)
     return found
 
 

@@ -22,8 +22,8 @@ from tests.helpers.random_detector import save_random_weights
 from utils.config import read_config
 from utils.dataset.images import read_image
 from utils.dataset.lists import list_images
-from utils.detect.run import FrameDetector, Thresholds
-from utils.postprocess import MAX_DETECTIONS
+from utils.detect.run import FrameDetector
+from utils.postprocess import Thresholds
 from utils.runtimes.loading import load_runtime
 
 pytestmark = pytest.mark.slow
@@ -142,7 +142,7 @@ def small(export, tmp_path_factory):
 def python_detector(data, weights, conf=0.3, iou=0.4):
     config = read_config(data)
     runtime = load_runtime(weights, config, "cpu")
-    return FrameDetector(runtime, (config.width, config.height), Thresholds(conf, iou, MAX_DETECTIONS))
+    return FrameDetector(runtime, (config.width, config.height), Thresholds(conf, iou))
 
 
 @pytest.fixture

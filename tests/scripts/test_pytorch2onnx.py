@@ -23,6 +23,7 @@ from tests.helpers.random_detector import add_description, save_random_weights
 from utils import cli
 from utils.config import read_config
 from utils.errors import InputError
+from utils.postprocess import Thresholds
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import read_param
@@ -64,7 +65,7 @@ class Exported:
         coarse = rng.integers(0, 256, (4, 6, 8, 3), np.uint8)
         repeat = (1, -(-size[1] // 6), -(-size[0] // 8), 1)
         self.images = np.kron(coarse, np.ones(repeat, np.uint8))[:, : size[1], : size[0]]
-        self.expected = load_runtime(self.weights, self.config, "cpu").predict(self.images, 0.1, 0.4)
+        self.expected = load_runtime(self.weights, self.config, "cpu").predict(self.images, Thresholds(0.1))
 
     def run(self, *arguments):
         defaults = ("--data", self.data, "--weights", self.weights, "--output", self.output)
@@ -132,17 +133,17 @@ def test_output_and_files(exported):
 def test_all_runtimes_detect_the_same(exported, name):
     runtime = load_runtime(exported.output.with_name(name), exported.config)
     # Without NMS, which all runtimes share, and which may decide differently for boxes that overlap by just the limit.
-    expected = load_runtime(exported.weights, exported.config, "cpu").predict(exported.images, 0.1, 1)
-    assert_same_detections(runtime.predict(exported.images, 0.1, 1), expected)
+    expected = load_runtime(exported.weights, exported.config, "cpu").predict(exported.images, Thresholds(0.1, iou=1))
+    assert_same_detections(runtime.predict(exported.images, Thresholds(0.1, iou=1)), expected)
     assert runtime.precision == "FP32"
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.ncnn.param"])
 def test_threads_do_not_change_the_result(one, name):
     runtime = load_runtime(one.output.with_name(name), one.config)
-    expected = runtime.predict(one.images, 0.1, 0.4)
+    expected = runtime.predict(one.images, Thresholds(0.1))
     runtime.set_threads(2)
-    assert_same_detections(runtime.predict(one.images, 0.1, 0.4), expected)
+    assert_same_detections(runtime.predict(one.images, Thresholds(0.1)), expected)
     assert runtime.device_name == "cpu (2 threads)"
 
 
@@ -195,26 +196,26 @@ def test_end_to_end_equals_decoded_outputs(one, tmp_path):
     assert "largest difference from PyTorch on img/astronaut.jpg:" in result.stdout
     runtime = load_runtime(tmp_path / "e.onnx", one.config)
     assert runtime.outputs == ["detections"]
-    assert_same_detections(runtime.predict(one.images, 0.1, 0.4), one.expected)
+    assert_same_detections(runtime.predict(one.images, Thresholds(0.1)), one.expected)
     larger = np.kron(one.images, np.ones((1, 2, 1, 1), np.uint8))
-    expected = load_runtime(one.weights, one.config, "cpu").predict(larger, 0.1, 0.4)
-    assert_same_detections(runtime.predict(larger, 0.1, 0.4), expected)
-    few = runtime.predict(one.images, 0.3, 0.4, max_det=2, classes=(0, 2))
+    expected = load_runtime(one.weights, one.config, "cpu").predict(larger, Thresholds(0.1))
+    assert_same_detections(runtime.predict(larger, Thresholds(0.1)), expected)
+    few = runtime.predict(one.images, Thresholds(max_det=2, classes=(0, 2)))
     assert all(len(rows) <= 2 and set(rows[:, 5].tolist()) <= {0.0, 2.0} and (rows[:, 4] > 0.3).all() for rows in few)
 
 
 def test_end_to_end_without_detections(one, tmp_path):
     assert one.run("--end2end", "--conf", 1, "--output", tmp_path / "e.onnx").returncode == 0
-    (found,) = load_runtime(tmp_path / "e.onnx", one.config).predict(one.images[:1], 1, 0.4)
+    (found,) = load_runtime(tmp_path / "e.onnx", one.config).predict(one.images[:1], Thresholds(conf=1))
     assert found.shape == (0, 6)
 
 
 def test_other_thresholds_than_inside_a_model(one, tmp_path):
     assert one.run("--end2end", "--output", tmp_path / "e.onnx").returncode == 0
     runtime = load_runtime(tmp_path / "e.onnx", one.config)
-    for options in ({"conf": 0.1, "iou": 0.4}, {"conf": 0.5, "iou": 0.6}, {"conf": 0.5, "iou": 0.4, "max_det": 301}):
+    for thresholds in (Thresholds(0.1), Thresholds(0.5, 0.6), Thresholds(0.5, max_det=301)):
         with pytest.raises(InputError, match=r"e.onnx: expected conf 0.3 or more, iou 0.4, max-det 300 or less"):
-            runtime.predict(one.images, **options)
+            runtime.predict(one.images, thresholds)
 
 
 def test_dynamic_batch_and_size(one, tmp_path):
@@ -222,10 +223,10 @@ def test_dynamic_batch_and_size(one, tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     runtime = load_runtime(tmp_path / "d.onnx", one.config)
     assert not runtime.one_by_one
-    assert_same_detections(runtime.predict(one.images, 0.1, 0.4), one.expected)
+    assert_same_detections(runtime.predict(one.images, Thresholds(0.1)), one.expected)
     larger = np.kron(one.images, np.ones((1, 2, 1, 1), np.uint8))
-    expected = load_runtime(one.weights, one.config, "cpu").predict(larger, 0.1, 0.4)
-    assert_same_detections(runtime.predict(larger, 0.1, 0.4), expected)
+    expected = load_runtime(one.weights, one.config, "cpu").predict(larger, Thresholds(0.1))
+    assert_same_detections(runtime.predict(larger, Thresholds(0.1)), expected)
 
 
 @pytest.mark.parametrize("arguments", [("--half",), ("--half", "--end2end", "--conf", "0.1")])
@@ -240,7 +241,7 @@ def test_half_precision(one, tmp_path, arguments):
     assert (tmp_path / "h.onnx").stat().st_size < one.output.stat().st_size * 0.75
     runtime = load_runtime(tmp_path / "h.onnx", one.config)
     assert runtime.precision == "FP16"
-    found = runtime.predict(one.images, 0.1, 0.4)
+    found = runtime.predict(one.images, Thresholds(0.1))
     assert sum(map(len, found)) == pytest.approx(sum(map(len, one.expected)), rel=0.1)
 
 
@@ -261,11 +262,11 @@ def test_int8_of_a_random_network(one, tmp_path):
     assert result.returncode == 0
     assert result.stdout.count("wrote INT8") == 2
     assert result.stdout.count("in floating point") + result.stdout.count("all convolutions in int8") == 2
-    full = load_runtime(one.weights, one.config, "cpu").predict(one.images, 0.2, 0.4)
+    full = load_runtime(one.weights, one.config, "cpu").predict(one.images, Thresholds(0.2))
     for name in ("q-int8.onnx", "q-int8.ncnn.param"):
         runtime = load_runtime(tmp_path / name, one.config)
         assert runtime.precision == "INT8"
-        found = runtime.predict(one.images, 0.2, 0.4)
+        found = runtime.predict(one.images, Thresholds(0.2))
         assert sum(map(len, found)) == pytest.approx(sum(map(len, full)), rel=0.3)
     assert (tmp_path / "q-int8.ncnn.bin").stat().st_size < (tmp_path / "q.ncnn.bin").stat().st_size * 0.75
 

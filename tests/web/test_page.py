@@ -14,7 +14,8 @@ import pytest
 
 from tests.conftest import REPO
 from utils.dataset.images import read_image
-from utils.detect.run import FrameDetector, Thresholds
+from utils.detect.run import FrameDetector
+from utils.postprocess import Thresholds
 from utils.runtimes.loading import load_runtime
 
 pytestmark = pytest.mark.slow
@@ -93,7 +94,7 @@ def write_video(path, image):
 
 def expected_of(model, image, conf=CONF):
     runtime = load_runtime(model)
-    detector = FrameDetector(runtime, (runtime.info.width, runtime.info.height), Thresholds(conf, 0.4, 300))
+    detector = FrameDetector(runtime, (runtime.info.width, runtime.info.height), Thresholds(conf))
     return detector(read_image(image))[0]
 
 

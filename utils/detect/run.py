@@ -27,6 +27,7 @@ from utils.files import check_writable
 from utils.machine import CoreWait, thread_count
 from utils.plots.draw import draw_detections
 from utils.plots.fonts import check_font, class_labels
+from utils.postprocess import Thresholds
 from utils.runtimes.weights_path import check_weights_path
 
 if TYPE_CHECKING:
@@ -35,16 +36,6 @@ if TYPE_CHECKING:
 
 TRIAL_FRAMES = 5
 WORTHWHILE = 0.9  # of the time; more threads are used if they need less
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Which detections are kept."""
-
-    conf: float | None  # detections have a higher score; None: that of the weights
-    iou: float  # if two boxes of a class have a higher IoU, only the one with the higher score is kept
-    max_det: int  # at most this many detections per image, the best ones
-    classes: tuple[int, ...] | None = None  # class ids; None: all
 
 
 @dataclass
@@ -79,12 +70,11 @@ class FrameDetector:
     Args:
         runtime: from `utils.runtimes.loading.load_runtime`.
         size: (width, height) of the network's input in pixels.
-        thresholds: select the detections.
+        thresholds: which detections to keep.
     """
 
     def __init__(self, runtime: Runtime, size: tuple[int, int], thresholds: Thresholds) -> None:
-        self.runtime, self.size = runtime, size
-        self.thresholds = dataclasses.asdict(thresholds)
+        self.runtime, self.size, self.thresholds = runtime, size, thresholds
         # The first run of a network takes many times longer than the others, so it is not measured.
         self(np.zeros((1, 1, 3), np.uint8))
 
@@ -101,7 +91,7 @@ class FrameDetector:
         start = time.perf_counter()
         resized = cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR)
         resize_seconds = time.perf_counter() - start
-        (detections,), timing = self.runtime.predict_timed(resized[None], **self.thresholds)
+        (detections,), timing = self.runtime.predict_timed(resized[None], self.thresholds)
         start = time.perf_counter()
         detections[:, :4] = frame_to_image(detections[:, :4], self.size, image.shape[1::-1])
         # A box that lies outside the image has no area after clipping.
@@ -168,7 +158,7 @@ def detect(
         weights: path of a .pth, .onnx, .ncnn.param or .tflite file.
         data: path of the .data file; None if the weights have a description.
         device: as for `utils.runtimes.loading.select_device`.
-        thresholds: select the detections.
+        thresholds: which detections to keep; `conf` is None for the threshold of the weights.
         options: what to write and show.
         classes: as for `utils.detect.classes.select_classes`; None: those of `thresholds`.
         threads: CPU threads; None: as many as are fastest, or one for a single image.
@@ -221,6 +211,6 @@ def detect(
         count = len(source.failed)
         raise RunError("the image could not be read" if count == 1 else f"none of {count} images could be read")
     if options.json:
-        writer.write_json({"data": data, "weights": weights, **detector.thresholds})
+        writer.write_json({"data": data, "weights": weights, **dataclasses.asdict(thresholds)})
     summary.written = writer.written
     return summary

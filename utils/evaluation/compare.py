@@ -20,7 +20,7 @@ WARM_UP_RUNS = 5
 TIMED_RUNS = 30
 
 
-def compare_models(models: Sequence[str | Path], config: Config, index: DatasetIndex, **detect_options: float) -> str:
+def compare_models(models: Sequence[str | Path], config: Config, index: DatasetIndex, **detect_options: object) -> str:
     """Evaluate models on the CPU.
 
     Args:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from utils.config import Config
+from utils.config import EVAL_CONF, Config
 from utils.dataset.images import image_size
 from utils.dataset.index import DatasetIndex
 from utils.dataset.prefetch import prefetch_map, read_batch, read_batches, single_threaded_opencv
+from utils.postprocess import Thresholds
 from utils.runtimes.base import Runtime
 
-EVAL_CONF = 0.01  # low, so that the precision-recall curves are complete
-EVAL_IOU = 0.4
+EVAL_THRESHOLDS = Thresholds(conf=EVAL_CONF)
 CPU_WORKERS = 2
 
 
@@ -28,7 +28,7 @@ def detect_images(
     config: Config,
     batch_size: int = 16,
     workers: int | None = None,
-    **limits: float,
+    thresholds: Thresholds = EVAL_THRESHOLDS,
 ) -> list[np.ndarray]:
     """Detect the objects in every image of a data set.
 
@@ -39,7 +39,7 @@ def detect_images(
         batch_size: images per batch; it only changes the speed.
         workers: threads that read images; None: one per core for a GPU, else two. Unused if `runtime` works on several
             batches in parallel.
-        limits: `conf`, `iou` and `max_det` of `Runtime.predict`.
+        thresholds: which detections to return.
 
     Returns:
         Per image an [n, 6] array, (x1, y1, x2, y2, score, class) in network input pixels, by descending score, in the
@@ -52,7 +52,7 @@ def detect_images(
     for position in np.flatnonzero(~index.sizes.all(1)):
         image_size(index.images[position])
     size, image_count, threads = (config.width, config.height), len(index), runtime.batches_at_once
-    predict = partial(runtime.predict, **{"conf": EVAL_CONF, "iou": EVAL_IOU, **limits})
+    predict = partial(runtime.predict, thresholds=thresholds)
     if threads == 1:
         if workers is None:
             workers = CPU_WORKERS if runtime.device == "cpu" else os.cpu_count() or CPU_WORKERS

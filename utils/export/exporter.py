@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from utils.config import Config
+from utils.config import DEFAULT_IOU, MAX_DETECTIONS, Config
 from utils.errors import InputError
 from utils.export.calibration import read_calibration
 from utils.export.graph import ActivatedDetector, EndToEndDetector
@@ -28,7 +28,6 @@ from utils.export.verdict import Sample, make_sample
 from utils.export.verify import TEST_IMAGE, compare_with_pytorch, make_reference
 from utils.files import atomic_path, check_writable
 from utils.optional import require
-from utils.postprocess import MAX_DETECTIONS
 from utils.provenance import file_hash
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import PARAM_SUFFIX, Layer, as_float16, bin_path, write_model
@@ -68,7 +67,7 @@ class ExportOptions:
     calib: str | None = None  # calibration images; None: the train list
     calib_images: int = 64
     conf: float | None = None  # thresholds to store in the files; None: that of the weights
-    iou: float = 0.4
+    iou: float = DEFAULT_IOU
 
     def __post_init__(self) -> None:
         if Path(self.output).suffix != ONNX_SUFFIX:
@@ -166,7 +165,7 @@ class _Exporter:
         """Export to ONNX in float32 or float16."""
         info, module = self.info, ActivatedDetector(self.sliced)
         if self.options.end2end:
-            module = EndToEndDetector(self.sliced, info.anchors, info.conf, info.iou)
+            module = EndToEndDetector(self.sliced, info)
         model = self._trace(module, self.options.opset)
         exported = self._write_onnx(model, "FP32")
         if self.options.half:

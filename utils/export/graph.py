@@ -8,7 +8,7 @@ from torchvision.ops import box_convert, nms
 
 from model.detector import Detector
 from utils.export.decode import activate, decode
-from utils.postprocess import MAX_DETECTIONS, Anchors
+from utils.runtimes.model_info import ModelInfo
 
 
 class ActivatedDetector(nn.Module):
@@ -32,22 +32,14 @@ class EndToEndDetector(nn.Module):
 
     Args:
         detector: the network.
-        anchors: see `Anchors`.
-        conf, iou, max_det: see `detect`.
+        info: its anchors and thresholds.
     """
 
-    def __init__(
-        self,
-        detector: Detector,
-        anchors: Anchors,
-        conf: float,
-        iou: float,
-        max_det: int = MAX_DETECTIONS,
-    ) -> None:
+    def __init__(self, detector: Detector, info: ModelInfo) -> None:
         super().__init__()
         self.detector = detector.eval()
-        self.conf, self.iou, self.max_det = conf, iou, max_det
-        self.register_buffer("anchors", torch.tensor(anchors))
+        self.thresholds = info.thresholds
+        self.register_buffer("anchors", torch.tensor(info.anchors))
         self.margin = float(2 * 4 * self.anchors.max() + 1)  # a box is at most four times as large as its anchor
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -58,11 +50,11 @@ class EndToEndDetector(nn.Module):
         """
         predictions = decode(activate(self.detector(image)), (self.anchors[0], self.anchors[1]))
         boxes, _, scores, labels = (values[0] for values in predictions)
-        kept = (scores > self.conf).nonzero().squeeze(1)
+        kept = (scores > self.thresholds.conf).nonzero().squeeze(1)
         boxes, scores, labels = box_convert(boxes[kept], "cxcywh", "xyxy"), scores[kept], labels[kept].to(boxes.dtype)
         # Boxes are shifted by class_id times this offset, so that boxes of different classes do not overlap and one NMS
         # serves all classes. The sides are read in the graph, because they may be dynamic.
         class_offset = image.shape[2] + image.shape[3] + self.margin
         shifted = boxes + labels.unsqueeze(1) * class_offset
-        best = nms(shifted, scores, self.iou)[: self.max_det]
+        best = nms(shifted, scores, self.thresholds.iou)[: self.thresholds.max_det]
         return torch.cat((boxes[best], scores[best].unsqueeze(1), labels[best].unsqueeze(1)), 1)

@@ -28,7 +28,7 @@ def make_sample(runtime: Runtime, images: Sequence[np.ndarray], source: str, inf
     """Detect in images of the input size with PyTorch."""
     images = np.stack(images)
     name = f"{len(images)} image{'' if len(images) == 1 else 's'} of {source}"
-    return Sample(images, name, runtime.predict(images, info.conf, info.iou))
+    return Sample(images, name, runtime.predict(images, info.thresholds))
 
 
 def describe_changes(runtime: Runtime, sample: Sample, info: ModelInfo) -> str:
@@ -37,7 +37,7 @@ def describe_changes(runtime: Runtime, sample: Sample, info: ModelInfo) -> str:
     Returns:
         One line: how many are the same, with a box of at least SAME_IOU and the same class, and how many are new.
     """
-    found = [runtime.predict(image[None], info.conf, info.iou)[0] for image in sample.images]
+    found = [runtime.predict(image[None], info.thresholds)[0] for image in sample.images]
     same = sum(map(count_same, found, sample.detections))
     total, found_count = sum(map(len, sample.detections)), sum(map(len, found))
     if not total and not found_count:

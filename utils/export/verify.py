@@ -57,7 +57,7 @@ def compare_with_pytorch(
     if isinstance(runtime, OnnxRuntime) and runtime.includes_nms:
         if precision != "FP32":
             return [verdict]  # rounding moves scores across the threshold, so different detections are no error
-        (detections,) = runtime.predict(reference.image[None], info.conf, info.iou)
+        (detections,) = runtime.predict(reference.image[None], info.thresholds)
         difference = detections_difference(torch.from_numpy(detections), reference, info)
     else:
         difference = largest_difference(runtime, reference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from model.output import DetectorOutput, ScaleOutput
 from utils.config import Config
 from utils.machine import thread_count
-from utils.postprocess import MAX_DETECTIONS, detect
+from utils.postprocess import Thresholds, detect
 from utils.runtimes.model_info import ModelInfo
 from utils.weights.model_description import ModelDescription
 
@@ -52,25 +52,18 @@ class Runtime:
         """Run the network. It returns probabilities if `activated`, otherwise logits."""
         raise NotImplementedError
 
-    def select(
-        self, output: DetectorOutput, conf: float, iou: float, max_det: int, classes: Sequence[int] | None
-    ) -> list[np.ndarray]:
+    def select(self, output: DetectorOutput, thresholds: Thresholds) -> list[np.ndarray]:
         """Convert the result of `execute` to detections per image, each [n, 6]."""
-        return detect(output, self.info.anchors, conf, iou, max_det, classes, self.activated)
+        return detect(output, self.info.anchors, thresholds, self.activated)
 
     def predict_timed(
-        self,
-        images: np.ndarray | torch.Tensor,
-        conf: float,
-        iou: float,
-        max_det: int = MAX_DETECTIONS,
-        classes: Sequence[int] | None = None,
+        self, images: np.ndarray | torch.Tensor, thresholds: Thresholds
     ) -> tuple[list[np.ndarray], Timing]:
         """Detect in a batch of images and measure the time of each part.
 
         Args:
             images: [N, H, W, 3] uint8, BGR, resized to the input size.
-            conf, iou, max_det, classes: see `utils.postprocess.detect`.
+            thresholds: which detections to return.
 
         Returns:
             (detections per image, each [n, 6] float32 (x1, y1, x2, y2, score, class) in input pixels; Timing)
@@ -80,20 +73,13 @@ class Runtime:
         ready = self.now()
         output = self.execute(prepared)
         computed = self.now()
-        detections = self.select(output, conf, iou, max_det, classes)
+        detections = self.select(output, thresholds)
         done = self.now()
         return detections, Timing(ready - start, computed - ready, done - computed)
 
-    def predict(
-        self,
-        images: np.ndarray | torch.Tensor,
-        conf: float,
-        iou: float,
-        max_det: int = MAX_DETECTIONS,
-        classes: Sequence[int] | None = None,
-    ) -> list[np.ndarray]:
+    def predict(self, images: np.ndarray | torch.Tensor, thresholds: Thresholds) -> list[np.ndarray]:
         """Detect in a batch of images: `predict_timed` without the times."""
-        return self.predict_timed(images, conf, iou, max_det, classes)[0]
+        return self.predict_timed(images, thresholds)[0]
 
     def now(self) -> float:
         """Return the time in seconds, after the device has finished its work."""

@@ -14,6 +14,7 @@ from model import STRIDES
 from utils.config import MAX_COUNT
 from utils.errors import InputError
 from utils.files import parse_json, read_text
+from utils.postprocess import Thresholds
 from utils.weights.model_description import ModelDescription, is_count, is_fraction
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class ModelInfo(ModelDescription):
     }
 
     OPTIONAL: ClassVar[Mapping[str, object]] = {}
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.conf, self.iou, self.max_det)
 
     @property
     def map_shapes(self) -> list[tuple[int, int, int]]:

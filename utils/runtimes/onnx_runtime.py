@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 from model.output import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
+from utils.postprocess import Thresholds
 from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
 from utils.text import first_line
@@ -79,27 +79,20 @@ class OnnxRuntime(ExportedRuntime):
         maps = map(np.concatenate, zip(*results, strict=True))
         return split_maps(maps, self.info.anchor_num)
 
-    def select(
-        self,
-        output: DetectorOutput | list[np.ndarray],
-        conf: float,
-        iou: float,
-        max_det: int,
-        classes: Sequence[int] | None,
-    ) -> list[np.ndarray]:
+    def select(self, output: DetectorOutput | list[np.ndarray], thresholds: Thresholds) -> list[np.ndarray]:
         if not self.includes_nms:
-            return super().select(output, conf, iou, max_det, classes)
-        info = self.info
-        if conf < info.conf or iou != info.iou or max_det > info.max_det:
+            return super().select(output, thresholds)
+        fixed = self.info.thresholds
+        if thresholds.conf < fixed.conf or thresholds.iou != fixed.iou or thresholds.max_det > fixed.max_det:
             raise InputError(
-                f"{info.path}: expected conf {info.conf:g} or more, iou {info.iou:g}, max-det {info.max_det} or less, "
-                f"because NMS is inside this model, got conf {conf:g}, iou {iou:g}, max-det {max_det}; export it with "
-                "other thresholds or without --end2end"
+                f"{self.info.path}: expected conf {fixed.conf:g} or more, iou {fixed.iou:g}, max-det {fixed.max_det} "
+                f"or less, because NMS is inside this model, got conf {thresholds.conf:g}, iou {thresholds.iou:g}, "
+                f"max-det {thresholds.max_det}; export it with other thresholds or without --end2end"
             )
-        kept = [rows[rows[:, 4] > conf] for rows in output]
-        if classes is not None:
-            kept = [rows[np.isin(rows[:, 5], classes)] for rows in kept]
-        return [rows[:max_det] for rows in kept]
+        kept = [rows[rows[:, 4] > thresholds.conf] for rows in output]
+        if thresholds.classes is not None:
+            kept = [rows[np.isin(rows[:, 5], thresholds.classes)] for rows in kept]
+        return [rows[: thresholds.max_det] for rows in kept]
 
 
 def _ends_with(shape: tuple[int | str | None, ...], sides: tuple[int, ...]) -> bool:

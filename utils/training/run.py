@@ -14,7 +14,7 @@ from torch import nn
 
 from model.detector import Detector
 from utils.errors import RunError
-from utils.evaluation.detect import EVAL_CONF, EVAL_IOU, collect_detections
+from utils.evaluation.detect import EVAL_THRESHOLDS, collect_detections
 from utils.evaluation.evaluate import Evaluation, compute_metrics
 from utils.evaluation.report import write_plots
 from utils.losses import Losses
@@ -263,7 +263,7 @@ class Run:
         runtime = TorchRuntime(detector, config, self.device)
 
         def predict(batch: tuple[torch.Tensor, torch.Tensor]) -> list[np.ndarray]:
-            return runtime.predict(batch[0].permute(0, 2, 3, 1), EVAL_CONF, EVAL_IOU)
+            return runtime.predict(batch[0].permute(0, 2, 3, 1), EVAL_THRESHOLDS)
 
         batches = itertools.takewhile(lambda _: not self.stop, self.data.val_loader)
         detections = collect_detections(predict, batches, len(index), show_progress=distributed.is_main())
