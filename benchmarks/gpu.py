@@ -51,7 +51,7 @@ def build_parser():
 def main(options):
     from result_file import write_results
 
-    from utils.runtimes.device import select_device
+    from utils.runtimes.torch_runtime import select_device
 
     device = select_device(options.device)
     rows = []

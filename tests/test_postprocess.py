@@ -11,7 +11,7 @@ from torchvision.ops import batched_nms, box_convert, nms
 
 from model.output import DetectorOutput, ScaleOutput
 from utils.boxes import decode_boxes, xyxy_iou_matrix
-from utils.export.decode import activate, decode
+from utils.export.graph import activate, decode
 from utils.postprocess import (
     Candidates,
     Thresholds,

@@ -1,6 +1,6 @@
 """From the network's outputs to detections: selection, decoding, non-maximum suppression (NMS). Without PyTorch.
 
-Only the few predictions that can become detections are decoded. `utils.export.decode` decodes all of them.
+Only the few predictions that can become detections are decoded. `utils.export.graph` decodes all of them.
 """
 
 from __future__ import annotations

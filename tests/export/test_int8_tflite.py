@@ -12,7 +12,7 @@ from utils.config import read_config
 from utils.export.calibration import read_calibration
 from utils.export.exporter import ExportOptions, export
 from utils.export.int8_tflite import PIXEL_RANGE, PROBABILITY_RANGE, Layer, join_scales
-from utils.export.verdict import count_same
+from utils.export.verify import count_same
 from utils.postprocess import Thresholds
 from utils.runtimes.loading import load_runtime
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.export.decode import Predictions
+from utils.export.graph import Predictions
 from utils.export.sensitivity import choose_float_layers, disagreement
 
 

@@ -1,13 +1,25 @@
-"""Comparison of a model that includes NMS with PyTorch: what must be equal, and where rounding is tolerated."""
+"""Comparison with PyTorch: of a model that includes NMS, and of the detections of any model."""
 
 import dataclasses
 import math
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from utils.export.verify import TOLERANCE, Reference, check_difference, detections_difference
+from utils.export.verify import (
+    TOLERANCE,
+    Reference,
+    Sample,
+    check_difference,
+    count_same,
+    describe_changes,
+    detections_difference,
+)
 from utils.runtimes.model_info import ModelInfo
 
 TINY = 1e-6  # largest change by rounding
@@ -127,3 +139,50 @@ def test_weaker_detections_than_max_det_may_be_missing():
     assert detections_difference(rows_of(FIRST_FOUND), expected, info) < TOLERANCE
     weaker = (32.0, 32.0, 48.0, 48.0, 0.5, 1.0)
     assert detections_difference(rows_of(weaker), expected, info) == math.inf
+
+
+# How an exported model changes the detections.
+
+BOX = (10.0, 10, 50, 50, 0.9, 1)
+
+
+def boxes_of(*detections):
+    return np.array(detections, np.float32).reshape(-1, 6)
+
+
+@pytest.mark.parametrize(
+    ("found", "same"),
+    [
+        ([BOX], 1),
+        ([(12.0, 10, 52, 50, 0.4, 1)], 1),  # IoU 0.90; the score does not matter
+        ([(20.0, 10, 60, 50, 0.9, 1)], 0),  # IoU 0.6
+        ([(10.0, 10, 50, 50, 0.9, 0)], 0),
+        ([BOX, BOX], 1),  # one partner each
+        ([], 0),
+    ],
+)
+def test_the_same_box_and_class_count(found, same):
+    assert count_same(boxes_of(*found), boxes_of(BOX)) == same
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 20)] * 4, st.integers(0, 2)), max_size=12))
+def test_every_detection_with_an_area_is_the_same_as_itself(boxes):
+    found = boxes_of(*((x, y, x + w + 1, y + h + 1, 0.5, label) for x, y, w, h, label in boxes))
+    assert count_same(found, found) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "pattern"),
+    [
+        ([BOX], [BOX], "all 1 detections"),
+        ([], [], "nothing is detected"),
+        ([BOX, (80.0, 80, 99, 99, 0.4, 0)], [BOX], "1 of 1 detections .*1 more.*--evaluate"),
+        ([], [BOX], "0 of 1 detections .*0 more.*--evaluate"),
+    ],
+)
+def test_the_verdict(found, expected, pattern):
+    runtime = SimpleNamespace(predict=lambda images, thresholds: [boxes_of(*found)])
+    sample = Sample(np.zeros((1, 64, 64, 3), np.uint8), "1 image of x", [boxes_of(*expected)])
+    text = describe_changes(runtime, sample, INFO)
+    assert "1 image of x" in text
+    assert re.match(pattern, text)

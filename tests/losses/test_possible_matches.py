@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model import STRIDES
 from tests.losses.test_original import ANCHORS, random_output
-from utils.export.decode import activate, decode
+from utils.export.graph import activate, decode
 from utils.losses.simota import MAX_RATIO, decode_matches, find_possible_matches, flatten_output
 
 SIZE = (96, 128)  # height, width

@@ -11,7 +11,7 @@ from torchvision.ops import box_convert, box_iou
 from model.output import DetectorOutput, ScaleOutput
 from tests.losses.test_original import ANCHORS, TARGETS, leaves, random_output
 from utils.boxes import paired_iou
-from utils.export.decode import activate, decode
+from utils.export.graph import activate, decode
 from utils.losses import pad_targets
 from utils.losses.original import OriginalLoss
 from utils.losses.simota import (

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -28,11 +27,8 @@ from utils.machine import CoreWait, thread_count
 from utils.plots.draw import draw_detections
 from utils.plots.fonts import check_font, class_labels
 from utils.postprocess import Thresholds
-from utils.runtimes.weights_path import check_weights_path
-
-if TYPE_CHECKING:
-    from utils.runtimes.base import Runtime
-
+from utils.runtimes.base import Runtime
+from utils.runtimes.loading import check_weights_path, load_runtime
 
 TRIAL_FRAMES = 5
 WORTHWHILE = 0.9  # of the time; more threads are used if they need less
@@ -157,7 +153,7 @@ def detect(
         image_source: as for `utils.detect.sources.open_source`.
         weights: path of a .pth, .onnx, .ncnn.param or .tflite file.
         data: path of the .data file; None if the weights have a description.
-        device: as for `utils.runtimes.loading.select_device`.
+        device: as for `utils.runtimes.torch_runtime.select_device`.
         thresholds: which detections to keep; `conf` is None for the threshold of the weights.
         options: what to write and show.
         classes: as for `utils.detect.classes.select_classes`; None: those of `thresholds`.
@@ -169,9 +165,6 @@ def detect(
     """
     config = _check_files(data, weights, options)
     with open_source(image_source) as source:
-        # Here, so that missing inputs are reported before PyTorch is imported, which takes seconds.
-        from utils.runtimes.loading import load_runtime
-
         runtime = load_runtime(weights, config, device)
         config = config or runtime.info
         conf_note = ""

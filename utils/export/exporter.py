@@ -24,8 +24,7 @@ from utils.export.ncnn_export import to_ncnn
 from utils.export.onnx_export import add_description, to_half, to_onnx
 from utils.export.rewrite import interleave_channels, slice_channels
 from utils.export.tflite_export import to_tflite
-from utils.export.verdict import Sample, make_sample
-from utils.export.verify import TEST_IMAGE, compare_with_pytorch, make_reference
+from utils.export.verify import TEST_IMAGE, Sample, compare_with_pytorch, make_reference, make_sample
 from utils.files import atomic_path, check_writable
 from utils.optional import require
 from utils.provenance import file_hash

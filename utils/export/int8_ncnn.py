@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from utils.export.calibration import LEVELS, observe
-from utils.export.decode import Predictions
+from utils.export.graph import Predictions
 from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
 from utils.postprocess import Anchors
 from utils.runtimes.ncnn_format import (

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from utils.export.calibration import LEVELS, observe
-from utils.export.decode import Predictions
+from utils.export.graph import Predictions
 from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
 from utils.optional import require
 from utils.postprocess import Anchors

@@ -17,8 +17,7 @@ import numpy as np
 from utils.export.calibration import ALL_LEVELS, LEVELS, observe
 from utils.export.tflite_export import PURPOSE
 from utils.optional import require
-from utils.runtimes.quiet import no_output
-from utils.runtimes.tflite_runtime import open_interpreter
+from utils.runtimes.tflite_runtime import no_output, open_interpreter
 
 # Layers that copy values, or take the largest.
 COPYING = (

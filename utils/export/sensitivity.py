@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from utils.boxes import paired_iou
-from utils.export.decode import Predictions, decode, to_tensors
+from utils.export.graph import Predictions, decode, to_tensors
 from utils.postprocess import Anchors
 from utils.runtimes.base import split_maps
 

@@ -15,7 +15,7 @@ from model.detector import Detector
 from utils.errors import RunError
 from utils.export.graph import ActivatedDetector
 from utils.optional import require
-from utils.runtimes.quiet import no_output
+from utils.runtimes.tflite_runtime import no_output
 from utils.text import first_line
 
 PURPOSE = "exporting to TFLite (see docs/export.md)"

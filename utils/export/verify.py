@@ -1,8 +1,9 @@
-"""Compare an exported model with PyTorch on a real image."""
+"""Compare an exported model with PyTorch on real images: its outputs, and how it changes the detections."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,8 @@ import torch
 from utils.boxes import cxcywh_to_xyxy, xyxy_iou_matrix
 from utils.dataset.images import read_image, resize_image
 from utils.errors import RunError, warn
-from utils.export.decode import decode, to_tensors
-from utils.export.graph import ActivatedDetector
-from utils.export.verdict import Sample, describe_changes
+from utils.evaluation.confusion import match_by_iou
+from utils.export.graph import ActivatedDetector, decode, to_tensors
 from utils.postprocess import Anchors
 from utils.runtimes.base import Runtime, split_maps
 from utils.runtimes.loading import load_runtime
@@ -24,6 +24,8 @@ from utils.runtimes.onnx_runtime import OnnxRuntime
 TEST_IMAGE = Path(__file__).resolve().parents[2] / "img" / "astronaut.jpg"
 TOLERANCE = 1e-3  # a float32 model that differs by more is wrong
 FLOAT16_TOLERANCE = 0.05  # a float16 model that differs by more gets a warning
+SAME_IOU = 0.8  # lowest IoU of two boxes that count as the same detection
+NOTABLE = 0.02  # share of changed detections from which AP should be measured
 
 
 class Reference(NamedTuple):
@@ -33,12 +35,27 @@ class Reference(NamedTuple):
     maps: list[torch.Tensor]  # per scale: [1, H, W, 4·A + A + C] probabilities
 
 
+class Sample(NamedTuple):
+    """Images, and what the network detects in them in PyTorch."""
+
+    images: np.ndarray  # [N, H, W, 3] uint8, BGR, of the input size
+    source: str  # for messages, for example "5 images of img/"
+    detections: list[np.ndarray]  # [n, 6] per image
+
+
 def make_reference(module: ActivatedDetector, info: ModelInfo) -> Reference:
     """Run the network in PyTorch on the test image."""
     image = resize_image(read_image(TEST_IMAGE), info.width, info.height)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         return Reference(image, list(module(pixels)))
+
+
+def make_sample(runtime: Runtime, images: Sequence[np.ndarray], source: str, info: ModelInfo) -> Sample:
+    """Detect in images of the input size with PyTorch."""
+    images = np.stack(images)
+    name = f"{len(images)} image{'' if len(images) == 1 else 's'} of {source}"
+    return Sample(images, name, runtime.predict(images, info.thresholds))
 
 
 def compare_with_pytorch(
@@ -65,6 +82,31 @@ def compare_with_pytorch(
     if precision == "INT8":
         return [verdict]  # the largest difference of an output says little about the detections
     return [verdict, f"largest difference from PyTorch on img/{TEST_IMAGE.name}: {difference:.2g}"]
+
+
+def describe_changes(runtime: Runtime, sample: Sample, info: ModelInfo) -> str:
+    """Compare the detections of an exported model with those in PyTorch.
+
+    Returns:
+        One line: how many are the same, with a box of at least SAME_IOU and the same class, and how many are new.
+    """
+    found = [runtime.predict(image[None], info.thresholds)[0] for image in sample.images]
+    same = sum(map(count_same, found, sample.detections))
+    total, found_count = sum(map(len, sample.detections)), sum(map(len, found))
+    if not total and not found_count:
+        return f"nothing is detected in {sample.source}, so there is nothing to compare"
+    if same == total == found_count:
+        return f"all {total} detections in {sample.source} are the same as in PyTorch"
+    text = f"{same} of {total} detections in {sample.source} are the same as in PyTorch, {found_count - same} more"
+    changed = max(total, found_count) - same
+    return f"{text}; --evaluate measures what this means for AP" if changed > NOTABLE * total else text
+
+
+def count_same(found: np.ndarray, expected: np.ndarray) -> int:
+    """Count the detections [n, 6] that have a partner of the same class with an IoU of at least SAME_IOU."""
+    overlap = xyxy_iou_matrix(found[:, :4], expected[:, :4])
+    overlap[found[:, None, 5] != expected[:, 5]] = 0
+    return len(match_by_iou(overlap, SAME_IOU))
 
 
 def check_difference(name: str, precision: str, difference: float) -> None:

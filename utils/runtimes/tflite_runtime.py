@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import sys
 import threading
 import zipfile
 import zlib
@@ -24,7 +26,6 @@ from utils.files import parse_json
 from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
-from utils.runtimes.quiet import no_output
 from utils.text import first_line
 
 if TYPE_CHECKING:
@@ -117,6 +118,29 @@ def open_interpreter(model: bytes, path: Path, threads: int = 1, **options: bool
         found = f"a damaged or different file: {first_line(error)}"
         raise InputError(f"{path}: expected a TFLite model, got {found}") from error
     return interpreter
+
+
+@contextlib.contextmanager
+def no_output() -> Iterator[None]:
+    """Hide the output of a library that cannot be told to be quiet.
+
+    It hides everything that is written to the file descriptors of stdout and stderr, in all threads.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for descriptor in (1, 2):
+            os.dup2(nothing, descriptor)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for descriptor, copied in zip((1, 2), saved, strict=True):
+            os.dup2(copied, descriptor)
+            os.close(copied)
+        os.close(nothing)
 
 
 def add_description(model: bytes, info: ModelInfo) -> bytes:

@@ -1,4 +1,4 @@
-"""Run a detector in PyTorch."""
+"""Select the device, and run a detector in PyTorch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,31 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from model.detector import Detector
 from model.output import DetectorOutput
 from utils.config import Config
+from utils.errors import InputError
 from utils.machine import keep_freed_memory
 from utils.runtimes.base import Runtime, cpu_name
+from utils.text import first_line
 from utils.weights.model_description import ModelDescription
 
 MAX_BATCHES_AT_ONCE = 4  # each needs about 200 MB with 16 images
+
+
+def select_device(name: str) -> torch.device:
+    """Return the device for a value of --device; `auto` is CUDA if there is a GPU, else the CPU.
+
+    Raises:
+        InputError: this machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--device {name}: expected a device of this machine (auto, cpu, cuda, cuda:0 …): {first_line(error)}"
+        ) from error
+    return device
 
 
 class TorchRuntime(Runtime):

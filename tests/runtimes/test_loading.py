@@ -3,8 +3,7 @@
 import pytest
 
 from utils.errors import InputError
-from utils.runtimes.loading import load_runtime
-from utils.runtimes.weights_path import check_weights_path
+from utils.runtimes.loading import check_weights_path, load_runtime
 from utils.weights.download import read_manifest
 
 
