@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.output import DetectorOutput, ScaleOutput
 from utils.export.verify import (
     TOLERANCE,
     Reference,
@@ -19,6 +20,7 @@ from utils.export.verify import (
     count_same,
     describe_changes,
     detections_difference,
+    largest_difference,
 )
 from utils.runtimes.model_info import ModelInfo
 
@@ -43,15 +45,15 @@ def reference(*cells):
 
     Each has the size of its anchor and lies in the middle of its cell.
     """
-    maps = []
+    scales = []
     for scale, side in enumerate((4, 2)):
-        values = torch.full((1, side, side, 7), 0.5)
-        values[..., 4:] = 0
+        boxes = torch.full((1, 4, side, side), 0.5)
+        objectness, classes = torch.zeros(1, 1, side, side), torch.zeros(1, 2, side, side)
         for _, row, column, score, class_id in (cell for cell in cells if cell[0] == scale):
-            values[0, row, column, 4] = score
-            values[0, row, column, 5 + class_id] = 1
-        maps.append(values)
-    return Reference(np.zeros((64, 64, 3), np.uint8), maps)
+            objectness[0, 0, row, column] = score
+            classes[0, class_id, row, column] = 1
+        scales.append(ScaleOutput(boxes, objectness, classes))
+    return Reference(np.zeros((64, 64, 3), np.uint8), DetectorOutput(*scales))
 
 
 def rows_of(*rows):
@@ -107,7 +109,7 @@ def test_an_overlap_at_the_threshold_may_suppress_or_not():
 
 def test_either_of_two_equally_likely_classes_may_be_detected():
     expected = reference(FIRST)
-    expected.maps[0][0, 0, 0, 5:] = torch.tensor([1.0, 1.0 - TINY])
+    expected.output.stride16.classes[0, :, 0, 0] = torch.tensor([1.0, 1.0 - TINY])
     assert detections_difference(rows_of((*FIRST_FOUND[:5], 1.0)), expected, INFO) < TOLERANCE
     assert detections_difference(rows_of(FIRST_FOUND), expected, INFO) < TOLERANCE
 
@@ -139,6 +141,14 @@ def test_weaker_detections_than_max_det_may_be_missing():
     assert detections_difference(rows_of(FIRST_FOUND), expected, info) < TOLERANCE
     weaker = (32.0, 32.0, 48.0, 48.0, 0.5, 1.0)
     assert detections_difference(rows_of(weaker), expected, info) == math.inf
+
+
+@pytest.mark.parametrize(("change", "expected"), [(0.0, 0), (0.25, 0.25), (math.nan, math.nan)])
+def test_the_largest_difference_of_an_output(change, expected):
+    output = DetectorOutput(*(ScaleOutput(*(values.numpy() for values in scale)) for scale in reference().output))
+    output.stride32.classes[0, 1, 1, 1] += change
+    runtime = SimpleNamespace(prepare=lambda images: images, execute=lambda images: output)
+    assert largest_difference(runtime, reference()) == pytest.approx(expected, nan_ok=True)
 
 
 # How an exported model changes the detections.

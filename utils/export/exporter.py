@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from utils.config import DEFAULT_IOU, MAX_DETECTIONS, Config
@@ -24,7 +23,7 @@ from utils.export.ncnn_export import to_ncnn
 from utils.export.onnx_export import add_description, to_half, to_onnx
 from utils.export.rewrite import interleave_channels, slice_channels
 from utils.export.tflite_export import to_tflite
-from utils.export.verify import TEST_IMAGE, Sample, compare_with_pytorch, make_reference, make_sample
+from utils.export.verify import TEST_IMAGE, compare_with_pytorch, make_reference, make_sample
 from utils.files import atomic_path, check_writable
 from utils.optional import require
 from utils.provenance import file_hash
@@ -112,26 +111,20 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
         require("ncnn", "comparing NCNN models with PyTorch")
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         exporter = _Exporter(config, options, Path(folder))
-        if options.calibrates:  # first, so that errors in the list appear before anything is written
-            calib = options.calib or (config and config.train)
-            images = read_calibration(calib, options.calib_images, exporter.size)
-            exporter.use_sample(images, calib)
-        else:
-            exporter.use_sample(read_calibration(TEST_IMAGE.parent, MAX_PHOTOS, exporter.size), "img/")
-        # Also first: its packages are often missing, and the conversion takes longest.
-        tflite_model = exporter.tflite_model() if options.tflite else None
+        # First, because its packages are often missing, and the conversion takes longest.
+        tflite_model = to_tflite(exporter.sliced, exporter.size) if options.tflite else None
         yield exporter.onnx()
         if options.ncnn:
-            layers = exporter.ncnn_layers()
+            layers = to_ncnn(interleave_channels(copy.deepcopy(exporter.detector)), exporter.size)
             yield exporter.ncnn(layers)
         if options.int8:
-            yield exporter.onnx_int8(images)
+            yield exporter.onnx_int8()
             if options.ncnn:
-                yield exporter.ncnn_int8(layers, images)
+                yield exporter.ncnn_int8(layers)
         if options.tflite == "fp32":
             yield exporter.tflite(tflite_model)
         if options.tflite and options.calibrates:
-            yield exporter.tflite_int8(tflite_model, images)
+            yield exporter.tflite_int8(tflite_model)
 
 
 class _Exporter:
@@ -151,14 +144,17 @@ class _Exporter:
             weights_sha256=file_hash(options.weights),
         )
         self.size = (model.width, model.height)
-        self.reference = make_reference(ActivatedDetector(self.detector), self.info)
-        self.sliced = slice_channels(copy.deepcopy(self.detector))
-        self.sample: Sample | None = None
-
-    def use_sample(self, images: Sequence[np.ndarray], source: str | Path) -> None:
-        """Set the images, of the input size, in which detections are compared; `source` says where they are from."""
+        # The images in which detections are compared, also for the calibration of int8; each [H, W, 3] uint8, BGR.
+        if options.calibrates:
+            source = options.calib or (config and config.train)
+            self.images = read_calibration(source, options.calib_images, self.size)
+        else:
+            source = "img/"
+            self.images = read_calibration(TEST_IMAGE.parent, MAX_PHOTOS, self.size)
         runtime = TorchRuntime(copy.deepcopy(self.detector), self.info, torch.device("cpu"))
-        self.sample = make_sample(runtime, images, str(source), self.info)
+        self.sample = make_sample(runtime, self.images, str(source), self.info)
+        self.reference = make_reference(self.detector, self.info)
+        self.sliced = slice_channels(copy.deepcopy(self.detector))
 
     def onnx(self) -> ExportedModel:
         """Export to ONNX in float32 or float16."""
@@ -171,18 +167,14 @@ class _Exporter:
             exported = self._write_onnx(to_half(model), "FP16", [f"in float32: {note}" for note in exported.notes])
         return self._publish(exported)
 
-    def onnx_int8(self, images: Sequence[np.ndarray]) -> ExportedModel:
+    def onnx_int8(self) -> ExportedModel:
         """Export to ONNX in int8, without NMS."""
         # Imported here because it needs the optional package onnx.
         from utils.export.int8_onnx import INT8_MIN_OPSET, quantize
 
         model = self._trace(ActivatedDetector(self.sliced), max(self.options.opset, INT8_MIN_OPSET))
-        quantized, kept = quantize(model, self.info.anchors, images)
+        quantized, kept = quantize(model, self.info.anchors, self.images)
         return self._publish(self._write_onnx(quantized, "INT8", [_float_layers_note(kept)]))
-
-    def ncnn_layers(self) -> list[Layer]:
-        """Convert the network to NCNN layers in float32."""
-        return to_ncnn(ActivatedDetector(interleave_channels(copy.deepcopy(self.detector))), self.size)
 
     def ncnn(self, layers: list[Layer]) -> ExportedModel:
         """Export to NCNN in float32 or float16."""
@@ -193,25 +185,21 @@ class _Exporter:
             exported = self._write_ncnn(as_float16(layers), "FP16", notes)
         return self._publish(exported)
 
-    def ncnn_int8(self, layers: list[Layer], images: Sequence[np.ndarray]) -> ExportedModel:
+    def ncnn_int8(self, layers: list[Layer]) -> ExportedModel:
         """Export to NCNN in int8."""
-        quantized, kept = quantize_ncnn(layers, self.info.anchors, images)
+        quantized, kept = quantize_ncnn(layers, self.info.anchors, self.images)
         return self._publish(self._write_ncnn(quantized, "INT8", [_float_layers_note(kept)]))
-
-    def tflite_model(self) -> bytes:
-        """Convert the network to TFLite in float32."""
-        return to_tflite(self.sliced, self.size)
 
     def tflite(self, model: bytes) -> ExportedModel:
         """Export to TFLite in float32."""
         return self._publish(self._write_tflite(model, "FP32"))
 
-    def tflite_int8(self, model: bytes, images: Sequence[np.ndarray]) -> ExportedModel:
+    def tflite_int8(self, model: bytes) -> ExportedModel:
         """Export to TFLite in int8."""
         # Imported here because it needs the optional package ai-edge-quantizer.
         from utils.export.int8_tflite import quantize
 
-        return self._publish(self._write_tflite(quantize(model, images), "INT8"))
+        return self._publish(self._write_tflite(quantize(model, self.images), "INT8"))
 
     def _trace(self, module: ActivatedDetector | EndToEndDetector, opset: int) -> onnx.ModelProto:
         return to_onnx(module, self.size, opset, self.options.dynamic_batch, self.options.dynamic_size)

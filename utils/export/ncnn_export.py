@@ -7,28 +7,23 @@ from pathlib import Path
 
 import torch
 
+from model.detector import Detector
 from utils.errors import RunError
 from utils.export.graph import ActivatedDetector
 from utils.optional import require
 from utils.runtimes.ncnn_format import PARAM_SUFFIX, Layer, bin_path, read_model
-
-# The layers that exported networks use. All others are slow, or stand for operations that NCNN does not have.
-LAYERS = {
-    *("Input", "Convolution", "ConvolutionDepthWise", "Pooling", "Interp"),
-    *("ShuffleChannel", "Slice", "Split", "Concat", "Softmax", "Sigmoid", "Permute"),
-    *("Padding", "BinaryOp", "ReLU"),
-}
+from utils.runtimes.ncnn_shapes import KINDS
 
 
-def to_ncnn(module: ActivatedDetector, size: tuple[int, int]) -> list[Layer]:
+def to_ncnn(detector: Detector, size: tuple[int, int]) -> list[Layer]:
     """Convert a network to NCNN layers with float32 weights.
 
     Args:
-        module: a detector rewritten by `interleave_channels`.
+        detector: a detector rewritten by `interleave_channels`.
         size: (width, height) of the input.
 
     Raises:
-        RunError: pnnx is missing or failed, or wrote layers that are not in LAYERS.
+        RunError: pnnx is missing or failed, or wrote layers that are not in KINDS.
     """
     pnnx = require("pnnx", "exporting to NCNN")
     width, height = size
@@ -37,7 +32,8 @@ def to_ncnn(module: ActivatedDetector, size: tuple[int, int]) -> list[Layer]:
             # pnnx reads TorchScript, which is deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)
-            torch.jit.trace(module, torch.zeros(1, 3, height, width)).save(str(Path(folder, "model.pt")))
+            network = torch.jit.trace(ActivatedDetector(detector), torch.zeros(1, 3, height, width))
+            network.save(str(Path(folder, "model.pt")))
         command = [pnnx.EXEC_PATH, "model.pt", f"inputshape=[1,3,{height},{width}]", "fp16=0"]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         param = Path(folder, f"model{PARAM_SUFFIX}")
@@ -45,7 +41,7 @@ def to_ncnn(module: ActivatedDetector, size: tuple[int, int]) -> list[Layer]:
             lines = (result.stderr or result.stdout).strip().splitlines()
             raise RunError(f"pnnx failed with status {result.returncode}: {lines[-1] if lines else 'no message'}")
         layers = read_model(param)
-    unknown = sorted({layer.type for layer in layers} - LAYERS)
+    unknown = sorted({layer.type for layer in layers} - KINDS.keys())
     if unknown:
         raise RunError(f"pnnx left operations that are slow or missing in NCNN: {', '.join(unknown)}")
     return layers

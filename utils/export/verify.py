@@ -10,13 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from model.detector import Detector
+from model.output import DetectorOutput
 from utils.boxes import cxcywh_to_xyxy, xyxy_iou_matrix
 from utils.dataset.images import read_image, resize_image
 from utils.errors import RunError, warn
 from utils.evaluation.confusion import match_by_iou
-from utils.export.graph import ActivatedDetector, decode, to_tensors
+from utils.export.graph import activate, decode, to_tensors
 from utils.postprocess import Anchors
-from utils.runtimes.base import Runtime, split_maps
+from utils.runtimes.base import Runtime
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.onnx_runtime import OnnxRuntime
@@ -32,7 +34,7 @@ class Reference(NamedTuple):
     """An image of the input size, and PyTorch's outputs for it."""
 
     image: np.ndarray  # [H, W, 3] uint8, BGR
-    maps: list[torch.Tensor]  # per scale: [1, H, W, 4·A + A + C] probabilities
+    output: DetectorOutput  # probabilities, tensors
 
 
 class Sample(NamedTuple):
@@ -43,12 +45,12 @@ class Sample(NamedTuple):
     detections: list[np.ndarray]  # [n, 6] per image
 
 
-def make_reference(module: ActivatedDetector, info: ModelInfo) -> Reference:
+def make_reference(detector: Detector, info: ModelInfo) -> Reference:
     """Run the network in PyTorch on the test image."""
     image = resize_image(read_image(TEST_IMAGE), info.width, info.height)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
-        return Reference(image, list(module(pixels)))
+        return Reference(image, activate(detector.eval()(pixels)))
 
 
 def make_sample(runtime: Runtime, images: Sequence[np.ndarray], source: str, info: ModelInfo) -> Sample:
@@ -125,9 +127,13 @@ def check_difference(name: str, precision: str, difference: float) -> None:
 
 def largest_difference(runtime: Runtime, reference: Reference) -> float:
     """Return the largest difference between the outputs of `runtime` and those of `reference`."""
-    output = runtime.execute(runtime.prepare(reference.image[None]))
-    maps = [np.concatenate(scale, 1).transpose(0, 2, 3, 1) for scale in output]
-    return max(float(np.abs(ours - theirs.numpy()).max()) for ours, theirs in zip(maps, reference.maps, strict=True))
+    output = to_tensors(runtime.execute(runtime.prepare(reference.image[None])))
+    differences = [
+        (ours - theirs).abs().max()
+        for scale, expected in zip(output, reference.output, strict=True)
+        for ours, theirs in zip(scale, expected, strict=True)
+    ]
+    return float(torch.stack(differences).max())  # NaN if any difference is NaN
 
 
 def detections_difference(detections: torch.Tensor, reference: Reference, info: ModelInfo) -> float:
@@ -168,11 +174,10 @@ def detections_difference(detections: torch.Tensor, reference: Reference, info: 
 
 def _predictions(reference: Reference, anchors: Anchors) -> tuple[torch.Tensor, torch.Tensor]:
     """Return boxes [K, 4] (x1, y1, x2, y2) in input pixels and scores [K, C] of all predictions."""
-    output = to_tensors(split_maps((values.numpy() for values in reference.maps), len(anchors[0])))
-    boxes = cxcywh_to_xyxy(decode(output, anchors).boxes[0])
+    boxes = cxcywh_to_xyxy(decode(reference.output, anchors).boxes[0])
     scores = [
         (scale.objectness[0].permute(1, 2, 0)[..., None] * scale.classes[0].permute(1, 2, 0)[:, :, None]).flatten(0, 2)
-        for scale in output
+        for scale in reference.output
     ]
     return boxes, torch.cat(scores)
 

@@ -96,9 +96,9 @@ def _output_shapes(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     Raises:
         ValueError: with what was expected.
     """
-    kind = _KINDS.get(layer.type)
+    kind = KINDS.get(layer.type)
     if kind is None:
-        raise ValueError(f"one of {', '.join(_KINDS)}")
+        raise ValueError(f"one of {', '.join(KINDS)}")
     if kind.inputs not in (len(layer.inputs), None) or kind.outputs not in (len(layer.outputs), None):
         raise ValueError("another number of inputs and outputs")
     if (kind.inputs is None and not layer.inputs) or not layer.outputs:
@@ -152,17 +152,20 @@ class _Params:
         return self._values.get(key, str(default))
 
 
-def _window(params: _Params, shape: Shape, strides: tuple[int, int], pads: tuple[int, int]) -> tuple[int, int, int]:
+def _window(
+    params: _Params, shape: Shape, strides: tuple[int, int], pads_before: tuple[int, int], pads_after: tuple[int, int]
+) -> tuple[int, int, int]:
     """Return height and width of the output, and the area, of a window that moves over an input.
 
     Args:
         strides: keys of the stride.
-        pads: keys of the pads on the left and on top, which are those on the right and below by default.
+        pads_before: keys of the pads on the left and on top.
+        pads_after: keys of the pads on the right and below, which are those on the left and on top by default.
     """
     kernel = params.pair((1, 11), 1, _MAX_KERNEL)
     stride = params.pair(strides, 1, _MAX_STRIDE, 1)
-    before = params.pair(pads, 0, _MAX_PAD, 0)
-    after = [params.whole(key, 0, _MAX_PAD, pad) for key, pad in zip(_AFTER[pads], before, strict=True)]
+    before = params.pair(pads_before, 0, _MAX_PAD, 0)
+    after = [params.whole(key, 0, _MAX_PAD, pad) for key, pad in zip(pads_after, before, strict=True)]
     width, height = (
         (side + first + last - span) // step + 1
         for side, first, last, span, step in zip(shape[:0:-1], before, after, kernel, stride, strict=True)
@@ -170,14 +173,11 @@ def _window(params: _Params, shape: Shape, strides: tuple[int, int], pads: tuple
     return height, width, kernel[0] * kernel[1]
 
 
-_AFTER = {(4, 14): (15, 16), (3, 13): (14, 15)}  # keys of the pads on the right and below
-
-
 def _convolution(params: _Params, inputs: list[Shape], layer: Layer) -> list[Shape]:
     channels = inputs[0][0]
     outputs = params.whole(OUTPUTS, 1, _MAX_CHANNELS)
     params.pair((2, 12), 1, 1, 1)  # dilation
-    height, width, area = _window(params, inputs[0], (3, 13), (4, 14))
+    height, width, area = _window(params, inputs[0], (3, 13), (4, 14), (15, 16))
     groups = params.whole(GROUPS, channels, channels) if layer.type == "ConvolutionDepthWise" else 1
     if groups > 1 and outputs != channels:
         raise ValueError(f"as many outputs as inputs, {channels}, got {outputs}")
@@ -204,7 +204,7 @@ def _is_finite(layer: Layer) -> bool:
 def _pooling(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
     params.whole(0, 0, 1)  # maximum or mean
     params.whole(5, 1, 1)  # whole windows only
-    return [(inputs[0][0], *_window(params, inputs[0], (2, 12), (3, 13))[:2])]
+    return [(inputs[0][0], *_window(params, inputs[0], (2, 12), (3, 13), (14, 15))[:2])]
 
 
 def _padding(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
@@ -292,7 +292,8 @@ class _Kind:
     shapes: Callable[[_Params, list[Shape], Layer], list[Shape]]
 
 
-_KINDS = {
+# The layers that exported networks use. All others are slow, or stand for operations that NCNN does not have.
+KINDS = {
     "Input": _Kind(0, 1, _input),
     "Padding": _Kind(1, 1, _padding),
     **dict.fromkeys(WEIGHTED, _Kind(1, 1, _convolution)),
