@@ -42,10 +42,11 @@ def test_indices_and_boxes_equal_those_of_predictions():
     box_logits, objectness, class_logits = flatten_output(output)
     expected = found.boxes.flatten(0, 1)[candidates.anchor]
     assert torch.equal(decode_matches(box_logits, candidates), expected)
-    assert torch.equal(objectness.sigmoid(), found.objectness.flatten())
     # All anchors of a cell share its class, and their indices are consecutive.
     assert torch.equal(candidates.cell, candidates.anchor // len(ANCHORS[0]))
-    assert torch.equal(class_logits.argmax(1).repeat_interleave(len(ANCHORS[0])), found.labels.flatten())
+    probability, label = (best.repeat_interleave(len(ANCHORS[0])) for best in class_logits.softmax(1).max(1))
+    torch.testing.assert_close(objectness.sigmoid() * probability, found.scores.flatten())
+    assert torch.equal(label, found.labels.flatten())
 
 
 @given(st.lists(boxes, max_size=12))

@@ -58,7 +58,7 @@ class EndToEndDetector(nn.Module):
             [n, 6] (x1, y1, x2, y2, score, class) in input pixels, highest score first.
         """
         predictions = decode(activate(self.detector(image)), (self.anchors[0], self.anchors[1]))
-        boxes, _, scores, labels = (values[0] for values in predictions)
+        boxes, scores, labels = (values[0] for values in predictions)
         kept = (scores > self.thresholds.conf).nonzero().squeeze(1)
         boxes, scores, labels = box_convert(boxes[kept], "cxcywh", "xyxy"), scores[kept], labels[kept].to(boxes.dtype)
         # Boxes are shifted by class_id times this offset, so that boxes of different classes do not overlap and one NMS
@@ -73,7 +73,6 @@ class Predictions(NamedTuple):
     """All K predictions for each image of a batch, in the order: stride (16 first), row, column, anchor."""
 
     boxes: torch.Tensor  # [N, K, 4] (cx, cy, w, h) in input pixels
-    objectness: torch.Tensor  # [N, K] 0…1
     scores: torch.Tensor  # [N, K] objectness times the probability of the best class
     labels: torch.Tensor  # [N, K] class id of the best class
 
@@ -112,7 +111,6 @@ def decode(activated: DetectorOutput, anchors: Anchors | Sequence[torch.Tensor])
         parts.append(
             Predictions(
                 decode_boxes(boxes, cells, scale_anchors, stride).flatten(1, 3),
-                objectness.flatten(1),
                 (objectness * probability).flatten(1),
                 label.flatten(1),
             )
