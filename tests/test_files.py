@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from utils.errors import InputError
 from utils.files import (
     atomic_path,
+    check_writable,
     find_path,
     new_folder,
     read_text,
@@ -235,6 +236,11 @@ def test_atomic_path_refuses(tmp_path, target, message):
     with pytest.raises(InputError, match=message), atomic_path(tmp_path / target):
         pytest.fail("the block must not run")
     assert listing(tmp_path) == ["file", "folder"]
+
+
+def test_check_writable_leaves_nothing(tmp_path):
+    check_writable(tmp_path / "a" / "b" / "c.txt")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no device files")

@@ -133,12 +133,16 @@ def unfinished_name(target: Path) -> str:
 
 
 def check_writable(target: Path | str) -> None:
-    """Check before long work that `atomic_path(target)` will succeed.
+    """Check before long work that `atomic_path(target)` will succeed. Nothing that it creates stays.
 
     Raises:
         InputError: as `atomic_path`.
     """
+    missing = [folder for folder in Path(target).parents if not folder.exists()]  # the innermost first
     _create_temporary(Path(target)).unlink()
+    for folder in missing:
+        with contextlib.suppress(OSError):  # another process has written to it
+            folder.rmdir()
 
 
 def _create_temporary(target: Path) -> Path:

@@ -211,6 +211,12 @@ def test_output_is_the_folder_also_for_one_image(run, images, tmp_path):
     assert not (tmp_path / "test_result.png").exists()
 
 
+def test_a_json_file_may_be_in_the_folder_of_the_results(run, images, tmp_path):
+    status, _, _ = run("--img", images / "gray.png", "--output", "out", "--json", "out/json/x.json")
+    assert status == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["gray.png", "json"]
+
+
 def test_labels_of_one_image_go_to_a_folder(run, images, tmp_path):
     status, _, _ = run("--img", images / "gray.png", "--txt")
     assert status == 0

@@ -48,6 +48,7 @@ def obtain(path: str | Path, manifest: Path = MANIFEST, timeout: float = TIMEOUT
     if listed is None:
         return path
     check_writable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Messages go to standard error, like the progress bar; standard output stays for results.
     print(f"{path} is missing; downloading {listed.about}\n  from {listed.url}", file=sys.stderr)
     default_timeout = socket.getdefaulttimeout()
