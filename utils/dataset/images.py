@@ -65,7 +65,20 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         InputError: the file is missing, not an image, truncated, or has more than MAX_PIXELS.
     """
-    data = np.frombuffer(read_bytes(path), np.uint8)
+    return decode_image(read_bytes(path), path)
+
+
+def decode_image(content: bytes, path: str | Path) -> np.ndarray:
+    """Decode the content of an image file as `read_image` does.
+
+    Args:
+        content: of the file.
+        path: of the file, or its address, for messages.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    data = np.frombuffer(content, np.uint8)
     orientation = _read_header(path, data)
     image = None
     if data.size and not _is_truncated(data):

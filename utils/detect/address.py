@@ -7,17 +7,14 @@ import http.client
 import os
 import re
 import string
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-import numpy as np
-
-from utils.dataset.images import is_image_name, read_image
+from utils.dataset.images import is_image_name
 from utils.detect.video import VIDEO_SUFFIXES
 from utils.errors import InputError, RunError
 
@@ -51,7 +48,7 @@ class Address:
 
     @property
     def is_video_file(self) -> bool:
-        """Whether the suffix tells that it has a last frame."""
+        """Whether the suffix is that of a video file, which has a last frame."""
         return self._is_web and PurePosixPath(self.shown).suffix.lower() in VIDEO_SUFFIXES - _LIVE_SUFFIXES
 
     @property
@@ -137,18 +134,3 @@ def _request(parts: SplitResult) -> urllib.request.Request:
         # Not sent to another server that this one redirects to.
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(credentials.encode()).decode()}")
     return request
-
-
-def decode_image(content: bytes, shown: str) -> np.ndarray:
-    """Decode a downloaded image as `utils.dataset.images.read_image` does; `shown` is its address for messages.
-
-    Raises:
-        InputError: as `read_image`.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "image")
-        path.write_bytes(content)
-        try:
-            return read_image(path)
-        except InputError as error:
-            raise InputError(f"{shown}{str(error).removeprefix(str(path))}") from None

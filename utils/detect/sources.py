@@ -20,9 +20,9 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 
-from utils.dataset.images import is_image_name, read_image
+from utils.dataset.images import decode_image, is_image_name, read_image
 from utils.dataset.lists import list_images
-from utils.detect.address import Address, decode_image, download_image, parse_address
+from utils.detect.address import Address, download_image, parse_address
 from utils.detect.video import VIDEO_SUFFIXES, Frame, LiveSource, VideoSource, frame_count, warn_above_progress
 from utils.errors import InputError
 
