@@ -28,7 +28,7 @@ _MAX_NAME_LENGTH = 60  # characters of a class name in the name of a folder
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a run writes and shows in addition to the images with boxes."""
+    """Which results a run writes, and how it draws and shows them."""
 
     folder: str | None = None  # None: runs/test/NAME, and SINGLE_RESULT for one image
     txt: bool = False  # darknet labels
@@ -43,7 +43,7 @@ class OutputOptions:
 class ResultWriter(contextlib.ExitStack):
     """Write the results frame by frame. The folder and the video file are created when they are first needed.
 
-    The folder is new, so that two runs never share one, except that `options.folder` may exist already and be empty.
+    The folder is new. An existing `options.folder` is used only if it is empty.
 
     Args:
         options: what to write.
@@ -56,7 +56,8 @@ class ResultWriter(contextlib.ExitStack):
         self.options, self.source, self.class_names = options, source, class_names
         self.written: list[str | Path] = []
         self.records: list[dict] = []  # one per frame, for the JSON file
-        self._is_given = options.folder is not None and is_empty_folder(options.folder)
+        # Checked now: later, an empty folder may be that of another run.
+        self._is_given = options.folder is not None and os.path.isdir(options.folder) and not os.listdir(options.folder)
         self._folder: Path | None = None
         self._video: VideoFile | None = None
 
@@ -93,11 +94,6 @@ class ResultWriter(contextlib.ExitStack):
         content = {**settings, "skipped": self.source.failed, "frames": self.records}
         write_text(self.options.json, json.dumps(content, indent=1) + "\n")
         self.written.append(self.options.json)
-
-
-def is_empty_folder(path: str | Path) -> bool:
-    """Whether a folder exists and has no files."""
-    return os.path.isdir(path) and not os.listdir(path)
 
 
 def result_folder(path: Path) -> Path:
