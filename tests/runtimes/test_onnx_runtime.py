@@ -75,3 +75,14 @@ def test_a_changed_model_is_refused_when_it_is_opened(exported, tmp_path, change
 def test_the_exported_model_itself_runs(exported):
     image = np.zeros((1, 352, 352, 3), np.uint8)
     assert len(OnnxRuntime(exported).predict(image, Thresholds())) == 1
+
+
+def test_the_order_of_the_outputs_does_not_matter(exported, tmp_path):
+    model = onnx.load(exported)
+    model.graph.output.append(model.graph.output.pop(0))
+    path = tmp_path / "changed.onnx"
+    path.write_bytes(model.SerializeToString())
+    image = np.random.default_rng(0).integers(0, 256, (1, 352, 352, 3), np.uint8)
+    found, expected = (runtime.execute(runtime.prepare(image)) for runtime in map(OnnxRuntime, (path, exported)))
+    for scale, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(scale.boxes, other.boxes)

@@ -40,19 +40,16 @@ class OnnxRuntime(ExportedRuntime):
         self.session = _open_session(self.path)
         metadata = self.session.get_modelmeta().custom_metadata_map
         super().__init__(ModelInfo.from_metadata(metadata, self.path))
-        model_input = self.session.get_inputs()[0]
-        self.input_name = model_input.name
-        # The batch size is either 1 or dynamic.
-        self.one_by_one = model_input.shape[0] == 1
-        self.outputs = [output.name for output in self.session.get_outputs()]
-        self.includes_nms = self.outputs == [DETECTIONS]
+        self.includes_nms = [output.name for output in self.session.get_outputs()] == [DETECTIONS]
         self._check_shapes()
+        # The batch size is either 1 or dynamic.
+        self.one_by_one = self.session.get_inputs()[0].shape[0] == 1
 
     def _check_shapes(self) -> None:
         """Check that the shapes of the inputs and outputs are those that the description implies.
 
         Raises:
-            InputError: one is not.
+            InputError: a shape differs.
         """
         info, session = self.info, self.session
         expected = {INPUT: (3, info.height, info.width)}
@@ -73,9 +70,9 @@ class OnnxRuntime(ExportedRuntime):
     def execute(self, prepared: np.ndarray) -> DetectorOutput | list[np.ndarray]:
         """Run the network. A model that includes NMS returns detections per image."""
         batches = np.split(prepared, len(prepared)) if self.one_by_one else [prepared]
-        results = [self.session.run(self.outputs, {self.input_name: batch}) for batch in batches]
         if self.includes_nms:
-            return [detections for (detections,) in results]
+            return [self.session.run([DETECTIONS], {INPUT: batch})[0] for batch in batches]
+        results = [self.session.run(list(OUTPUTS), {INPUT: batch}) for batch in batches]
         maps = map(np.concatenate, zip(*results, strict=True))
         return split_maps(maps, self.info.anchor_num)
 
