@@ -63,7 +63,7 @@ def find_candidates(
     objectness = cells.objectness
     if not activated:
         best = 1 / np.exp(cells.classes - best).sum(1, keepdims=True)  # softmax of the largest value
-        objectness = _sigmoid(objectness)
+        objectness = sigmoid(objectness)
     scores = objectness * best  # [m, A]
     selected = scores > thresholds.conf
     if thresholds.classes is not None:
@@ -72,7 +72,7 @@ def find_candidates(
     # From here on each coordinate is one row: NumPy is slow with many rows of two or four values.
     boxes = np.ascontiguousarray(cells.boxes.reshape(*scores.shape, 4)[cell_index, anchor_index].T)
     if not activated:
-        boxes = _sigmoid(boxes)
+        boxes = sigmoid(boxes)
     scales, positions = cells.scales[cell_index], np.stack((cells.columns, cells.rows))[:, cell_index]
     centers = decode_centers(boxes[:2], positions, np.array(STRIDES, np.float32)[scales])
     halves = decode_sizes(boxes[2:], np.asarray(anchors, np.float32)[scales, anchor_index].T) / 2
@@ -122,7 +122,7 @@ def _select_on_device(scale: ScaleOutput, limit: float) -> tuple[np.ndarray, ...
     return tuple(tensor.cpu().numpy() for tensor in (cells, *values))
 
 
-def _sigmoid(values: np.ndarray) -> np.ndarray:
+def sigmoid(values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # e^x overflows to infinity, and the result is 0
         return 1 / (1 + np.exp(-values))
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from utils.export import sensitivity
 from utils.export.graph import Predictions
 from utils.export.sensitivity import choose_float_layers, disagreement
 
@@ -48,25 +49,32 @@ def test_no_predictions():
 DISAGREEMENT = {"a": 0.02, "b": 0.4, "c": 0.0, "d": 0.1, "e": 0.2}
 
 
-def choose(sizes, max_float_weights):
-    calls = []
+@pytest.fixture
+def choose(monkeypatch):
+    monkeypatch.setattr(sensitivity, "TOLERANCE", 0.05)
 
-    def predict(names):
-        calls.append(names)
-        return [predictions((0.8 - 2 * DISAGREEMENT[names[0]] if names else 0.8, 0.5, 0.7))]
+    def choose(sizes, max_float_weights):
+        monkeypatch.setattr(sensitivity, "MAX_FLOAT_WEIGHTS", max_float_weights)
+        calls = []
 
-    found = choose_float_layers(sizes, predict, tolerance=0.05, max_float_weights=max_float_weights)
-    assert calls == [[], *([name] for name in DISAGREEMENT)]
-    return found
+        def predict(names):
+            calls.append(names)
+            return [predictions((0.8 - 2 * DISAGREEMENT[names[0]] if names else 0.8, 0.5, 0.7))]
+
+        found = choose_float_layers(sizes, predict)
+        assert calls == [[], *([name] for name in DISAGREEMENT)]
+        return found
+
+    return choose
 
 
-def test_the_worst_layers_are_chosen_worst_first():
+def test_the_worst_layers_are_chosen_worst_first(choose):
     found = choose(dict.fromkeys(DISAGREEMENT, 10), max_float_weights=1)
     assert list(found) == ["b", "e", "d"]
     assert found == pytest.approx({"b": 0.4, "e": 0.2, "d": 0.1}, abs=1e-5)
 
 
-def test_at_most_a_fraction_of_the_weights_stays():
+def test_at_most_a_fraction_of_the_weights_stays(choose):
     assert list(choose(dict.fromkeys(DISAGREEMENT, 10), max_float_weights=0.45)) == ["b", "e"]
     # A layer that is too large for the rest of the budget is skipped, and the next one is chosen.
     assert list(choose({**dict.fromkeys(DISAGREEMENT, 10), "e": 60}, max_float_weights=0.3)) == ["b", "d"]

@@ -10,6 +10,7 @@ import numpy as np
 from utils.dataset.images import read_image, resize_image
 from utils.dataset.lists import list_images
 from utils.errors import InputError
+from utils.postprocess import sigmoid
 
 BINS = 2048
 LEVELS = 127  # largest absolute value in int8
@@ -76,17 +77,13 @@ class Histogram:
             return 1.0
         values, limits = self._centers(), CLIP_BINS / BINS * self.largest
         steps = (np.minimum(limits, self.highest) + np.minimum(limits, -self.lowest)) / ALL_LEVELS
-        slopes = _sigmoid(values) * (1 - _sigmoid(values))
-        clipped = (_sigmoid(values) - _sigmoid(limits[:, None])) ** 2
+        slopes = sigmoid(values) * (1 - sigmoid(values))
+        clipped = (sigmoid(values) - sigmoid(limits[:, None])) ** 2
         costs = np.where(values > limits[:, None], clipped, slopes**2 * steps[:, None] ** 2 / 12)
         return float(limits[np.argmin(costs @ self.counts)])
 
     def _centers(self) -> np.ndarray:
         return (np.arange(BINS) + 0.5) / BINS * self.largest
-
-
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-values))
 
 
 def observe(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -148,29 +147,23 @@ def _quantize(
     outputs = {node.output[0] for node in model.graph.node if node.name in names}
     relus = [node.name for node in model.graph.node if node.op_type == "Relu" and node.input[0] in outputs]
     overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in limits.items()}
-    with tempfile.TemporaryDirectory(prefix="int8-") as folder, _no_log_warnings():
-        result = Path(folder, "int8.onnx")
-        quantization.quantize_static(
-            model,
-            result,
-            OneImage(),
-            quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Relu"],
-            nodes_to_quantize=[*names, *relus],
-            per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            extra_options={"TensorQuantOverrides": overrides},
-        )
-        return onnx.load(result)
-
-
-@contextlib.contextmanager
-def _no_log_warnings() -> Iterator[None]:
-    """Hide ONNX Runtime's advice to simplify the model first, which is already done."""
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.WARNING)  # ONNX Runtime advises to simplify the model first, which is already done
     try:
-        yield
+        with tempfile.TemporaryDirectory(prefix="int8-") as folder:
+            result = Path(folder, "int8.onnx")
+            quantization.quantize_static(
+                model,
+                result,
+                OneImage(),
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=["Conv", "Relu"],
+                nodes_to_quantize=[*names, *relus],
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                extra_options={"TensorQuantOverrides": overrides},
+            )
+            return onnx.load(result)
     finally:
         logging.disable(level)

@@ -10,29 +10,25 @@ import torch
 from tqdm import tqdm
 
 from utils.boxes import paired_iou
+from utils.config import EVAL_CONF
 from utils.export.graph import Predictions, decode, to_tensors
 from utils.postprocess import Anchors
 from utils.runtimes.base import split_maps
 
 TOLERANCE = 0.03  # `disagreement` above which a layer stays in floating point
 MAX_FLOAT_WEIGHTS = 0.15  # fraction of all weights that may stay in floating point; keeps int8 files small
-MIN_SCORE = 0.01  # weaker predictions are not compared, because no threshold is that low
+MIN_SCORE = EVAL_CONF  # weaker predictions are not compared; evaluation.py ignores them by default too
 IMAGES = 16  # enough to rank the layers
 
 
 def choose_float_layers(
-    sizes: dict[str, int],
-    predict: Callable[[Sequence[str]], list[Predictions]],
-    tolerance: float = TOLERANCE,
-    max_float_weights: float = MAX_FLOAT_WEIGHTS,
+    sizes: dict[str, int], predict: Callable[[Sequence[str]], list[Predictions]]
 ) -> dict[str, float]:
-    """Quantize each layer alone and keep the worst ones in floating point.
+    """Quantize each layer alone and keep the worst ones in floating point, see TOLERANCE and MAX_FLOAT_WEIGHTS.
 
     Args:
         sizes: number of weights of each layer that can be quantized.
         predict: predictions per image when the layers with the given names are quantized.
-        tolerance: only layers with a larger `disagreement` are chosen.
-        max_float_weights: largest fraction of all weights that the chosen layers may have; the worst are chosen first.
 
     Returns:
         Disagreement of each chosen layer, the worst first.
@@ -43,10 +39,10 @@ def choose_float_layers(
         values = pool.map(lambda name: disagreement(reference, predict([name])), sizes)
         progress = tqdm(values, "layers in int8", len(sizes), unit="layer", disable=None, leave=False)
         disagreements = dict(zip(sizes, progress, strict=True))
-    remaining = max_float_weights * sum(sizes.values())
+    remaining = MAX_FLOAT_WEIGHTS * sum(sizes.values())
     chosen = {}
     for name, value in sorted(disagreements.items(), key=lambda item: -item[1]):
-        if value > tolerance and sizes[name] <= remaining:
+        if value > TOLERANCE and sizes[name] <= remaining:
             chosen[name] = value
             remaining -= sizes[name]
     return chosen
