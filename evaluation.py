@@ -15,6 +15,36 @@ from utils import cli
 from utils.config import EVAL_CONF
 
 
+def build_parser():
+    parser = cli.parser(__doc__)
+    parser.add_argument("--data", required=True, metavar="FILE", help=".data file with val list, classes and anchors")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="weights (.pth) or exported model (.onnx, .ncnn.param, .tflite); released weights are downloaded if they "
+        "are missing; several files are compared in one table",
+    )
+    cli.add_detection_options(parser, conf=EVAL_CONF)
+    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
+    parser.add_argument(
+        "--workers",
+        type=cli.worker_count,
+        metavar="N",
+        help="threads that read images (default: 2; with a GPU one per core); ignored on a CPU with several threads, "
+        "where each thread reads its own images",
+    )
+    cli.add_threads_option(parser)
+    parser.add_argument("--json", metavar="FILE", help="write all metrics and the settings to this file")
+    parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")
+    parser.add_argument(
+        "--plots", action="store_true", help="draw curves, confusion matrix and the images with the most errors"
+    )
+    parser.add_argument("--output", default="runs/eval", metavar="DIR", help="folder in which --plots creates a folder")
+    return parser
+
+
 def main(options):
     from utils.config import read_config
     from utils.dataset.coco_json import describe_ids
@@ -38,7 +68,7 @@ def main(options):
     core_wait = CoreWait()
     if len(options.weights) > 1:
         print(compare_models(options.weights, config, index, **settings))
-        print_note(core_wait)
+        print_busy_note(core_wait)
         return
     (weights,) = options.weights
     runtime = load_runtime(weights, config, options.device)
@@ -51,7 +81,7 @@ def main(options):
     detections = detect_images(runtime, index, config, **settings)
     evaluation = compute_metrics(detections, index, (config.width, config.height), config.class_names)
     print(f"\n{metrics_text(evaluation)}", flush=True)
-    print_note(core_wait)
+    print_busy_note(core_wait)
     if runtime.info is config:  # the model does not say what it was made for
         warn_about_mismatch(evaluation, index, weights, config.path)
 
@@ -74,7 +104,7 @@ def main(options):
         print(f"wrote {path}")
 
 
-def print_note(core_wait):
+def print_busy_note(core_wait):
     if core_wait.note():
         print(f"\n{core_wait.note()}")
 
@@ -98,36 +128,6 @@ def check_options(options, model_name):
         check_writable(path)
     if options.plots:
         new_folder(options.output, model_name).rmdir()
-
-
-def build_parser():
-    parser = cli.parser(__doc__)
-    parser.add_argument("--data", required=True, metavar="FILE", help=".data file with val list, classes and anchors")
-    parser.add_argument(
-        "--weights",
-        required=True,
-        nargs="+",
-        metavar="FILE",
-        help="weights (.pth) or exported model (.onnx, .ncnn.param, .tflite); released weights are downloaded if they "
-        "are missing; several files are compared in one table",
-    )
-    cli.add_detection_options(parser, conf=EVAL_CONF)
-    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="images per batch")
-    parser.add_argument(
-        "--workers",
-        type=cli.worker_count,
-        metavar="N",
-        help="threads that read images; unused on a CPU with several threads, which also read the images (default: 2, "
-        "or with a GPU one per core)",
-    )
-    cli.add_threads_option(parser)
-    parser.add_argument("--json", metavar="FILE", help="write all metrics and the settings to this file")
-    parser.add_argument("--save-detections", metavar="FILE", help="write the detections in COCO's results format")
-    parser.add_argument(
-        "--plots", action="store_true", help="draw curves, confusion matrix and the images with the most errors"
-    )
-    parser.add_argument("--output", default="runs/eval", metavar="DIR", help="folder in which --plots creates a folder")
-    return parser
 
 
 if __name__ == "__main__":
