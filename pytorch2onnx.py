@@ -4,8 +4,8 @@
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --ncnn --int8 --evaluate
     python3 pytorch2onnx.py --data data/coco.data --weights W.pth --output model.onnx --end2end --conf 0.25
 
-The other files are written next to the .onnx file: model.ncnn.param, model.ncnn.bin and model.json, model.tflite, and
-with --int8 the same files called model-int8.
+The other files are written next to the .onnx file: model.ncnn.param, model.ncnn.bin and model.json, and model.tflite.
+--int8 also writes these files as model-int8.*.
 """
 
 from utils import cli

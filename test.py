@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", metavar="DIR", help="write the results to this folder (default: runs/test/NAME)")
     cli.add_detection_options(parser, conf=None)
-    cli.add_threads_option(parser, default="as many as are fastest, measured at the start")
+    cli.add_threads_option(parser, default="the fastest number, measured at the start; 1 for a single image")
     parser.add_argument(
         "--classes", metavar="CLASSES", help="keep only these classes: ids or names, for example 0,2 or cat,dog"
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array", "torch.Tensor", np.ndarray)
 
-EPSILON = 1e-7  # added to divisors, so that boxes without area do not give NaN
+EPSILON = 1e-7  # keeps divisors above 0, so that boxes without area do not give NaN
 
 
 def _library(array: torch.Tensor | np.ndarray) -> ModuleType:
@@ -52,7 +52,7 @@ def _area(sides: torch.Tensor) -> torch.Tensor:
 
 
 def xyxy_iou_matrix(boxes: Array, others: Array) -> Array:
-    """Compute the IoU of all pairs of boxes (x1, y1, x2, y2): [n, 4] and [m, 4] to [n, m]; 0 without any area."""
+    """Compute the IoU of all pairs of (x1, y1, x2, y2): [n, 4] and [m, 4] to [n, m]; 0 if neither box has an area."""
     library = _library(boxes)
     low = library.maximum(boxes[:, None, :2], others[:, :2])
     high = library.minimum(boxes[:, None, 2:], others[:, 2:])

@@ -12,8 +12,8 @@ from utils.text import list_names
 def select_classes(text: str, class_names: Sequence[str]) -> tuple[int, ...]:
     """Return the sorted ids of classes given by ids or names, separated by commas: `0,dog` or `traffic light`.
 
-    A whole number is an id. A name in other upper and lower case is found if no name is equal to it. A name that
-    several classes have selects all of them.
+    A whole number is an id. Case is ignored if no name matches exactly. A name of several classes selects all of
+    them.
 
     Raises:
         InputError: the model has no such class; the message names the nearest ones.

@@ -31,7 +31,7 @@ from utils.runtimes.base import Runtime
 from utils.runtimes.loading import check_weights_path, load_runtime
 
 TRIAL_FRAMES = 5
-WORTHWHILE = 0.9  # of the time; more threads are used if they need less
+WORTHWHILE = 0.9  # use more threads only if a frame then takes less than this share of the time
 
 
 @dataclass
@@ -103,8 +103,8 @@ class FrameDetector:
 def choose_threads(detector: FrameDetector, most: int) -> None:
     """Choose the number of CPU threads, up to `most`, with which a frame takes the least time.
 
-    The network is so small that threads often wait for each other longer than they compute, above all if other programs
-    use the cores.
+    The network is so small that threads often wait for each other longer than they compute, especially if other
+    programs use the cores.
     """
     if detector.runtime.device != "cpu":
         return

@@ -148,6 +148,6 @@ def frame_count(capture: cv2.VideoCapture) -> int | None:
 
 
 def warn_above_progress(message: str, count: int = 1) -> None:
-    """Print a warning as `warn` does; without this, it would be on the line of the progress bar."""
+    """Print a warning above the progress bar."""
     with tqdm.external_write_mode(file=sys.stderr):
         warn(message, count)

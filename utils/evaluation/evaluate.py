@@ -39,7 +39,7 @@ def compute_metrics(
     """Compute all metrics from the detections of a data set.
 
     Args:
-        detections: from `collect_detections`, in the order of the index.
+        detections: from `detect_images` or `collect_detections`, in the order of the index.
         index: the images with their labels.
         frame_size: (width, height) of the network input.
         class_names: in the order of the class ids.
@@ -67,7 +67,7 @@ def warn_about_mismatch(evaluation: Evaluation, index: DatasetIndex, weights: st
     labels = sum(map(len, index.labels))
     if evaluation.original.precision < MIN_PRECISION and confident > MIN_DETECTIONS * labels:
         warn(
-            f"{weights}: {confident} detections score above {OPERATING_CONF:g}, but a share of only "
-            f"{evaluation.original.precision:.3f} is correct; were these weights trained with the anchors and classes "
-            f"of {data}?"
+            f"{weights}: {confident} detections score above {OPERATING_CONF:g}, but the mean precision of the classes "
+            f"is only {evaluation.original.precision:.3f}; were these weights trained with the anchors and classes of "
+            f"{data}?"
         )

@@ -18,7 +18,7 @@ import numpy as np
 
 from utils.boxes import labels_to_frame, xyxy_iou_matrix
 
-OPERATING_CONF = 0.3  # the default score threshold of test.py; the original computes precision, recall and F1 at it
+OPERATING_CONF = 0.3  # the score threshold at which the original computes precision, recall and F1
 MATCH_IOU = 0.5  # lowest IoU of a match
 
 

@@ -43,11 +43,11 @@ def sliced_order(channels: int, blocks: int) -> tuple[StageOrder, list[list[int]
     """Compute the order in which each block changes one slice of each earlier half.
 
     Args:
-        channels, blocks: as of `interleaved_order`.
+        channels, blocks: see `interleaved_order`.
 
     Returns:
-        (order, sizes): `sizes[half][block]` channels of the half are changed by the block. The last size is of those
-        that leave the stage. Halves 0 and 1 are the outputs of the first block, half 2 + n those of ShuffleBlock n.
+        (order, sizes): `sizes[half][block]` is how many channels of this half the block changes. The last size is how
+        many leave the stage. Halves 0 and 1 are the outputs of the first block, half 2 + n those of ShuffleBlock n.
     """
     halves, passes, before = _plain(channels, blocks)
     sorted_halves = [sorted(half, key=passes.__getitem__) for half in halves]
@@ -65,8 +65,9 @@ def _plain(channels: int, blocks: int) -> tuple[list[list[Channel]], Counter[Cha
     """Follow the channels through a stage of ShuffleBlocks.
 
     Returns:
-        (all channels: halves 0 and 1 are the outputs of the first block, half 2 + n is what ShuffleBlock n writes;
-        the result of `_follow`)
+        halves: the channels of each half. Halves 0 and 1 are the outputs of the first block, half 2 + n those of
+            ShuffleBlock n.
+        passes, changes: see `_follow`.
     """
     halves = [[(half, index) for index in range(channels // 2)] for half in range(2 + blocks)]
     return halves, *_follow(halves, lambda x: (x[0::2], x[1::2]))
@@ -76,7 +77,8 @@ def _follow(halves: list[list[Channel]], split: Split) -> tuple[Counter[Channel]
     """Follow channels through the blocks of a stage; `split` returns (passed, changed) channels of a block.
 
     Returns:
-        (number of blocks that each channel passes through; changed channels per block, then the stage's outputs)
+        passes: how many blocks each channel passes through.
+        changes: the changed channels of each block, then the outputs of the stage.
     """
     x = halves[0] + halves[1]
     passes, changes = Counter(), []

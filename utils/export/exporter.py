@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ONNX_SUFFIX = ".onnx"
 MIN_OPSET, MAX_OPSET = 11, 20
-MAX_PHOTOS = 5  # bundled ones, in which the detections are compared if there are no images for the calibration
+MAX_PHOTOS = 5  # of img/, in which detections are compared if no model is calibrated
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ExportOptions:
     half: bool = False  # float16 in the .onnx file
     ncnn: str | None = None  # fp16 or fp32: also export to NCNN
     tflite: str | None = None  # fp32 or int8: also export to TFLite
-    int8: bool = False  # also export int8 models of all formats
+    int8: bool = False  # also export int8 models of all exported formats
     calib: str | None = None  # calibration images; None: the train list
     calib_images: int = 64
     conf: float | None = None  # thresholds to store in the files; None: that of the weights

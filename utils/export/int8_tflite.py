@@ -31,7 +31,7 @@ PROBABILITY_RANGE = (0.0, 255 / 256)
 
 
 class Layer(NamedTuple):
-    """A layer of a network; tensors are numbers."""
+    """A layer of a network; tensors are given by their index."""
 
     kind: str
     inputs: list[int]  # without constants
@@ -42,7 +42,7 @@ class Group(NamedTuple):
     """Tensors that share one scale."""
 
     tensors: list[int]
-    computed: list[int]  # those of them that are not copies
+    computed: list[int]  # the tensors of the group that are not copies of others
     range: tuple[float, float] | None  # None: to be measured
     feeds_sigmoid: bool
 
@@ -61,7 +61,7 @@ def quantize(model: bytes, images: Sequence[np.ndarray]) -> bytes:
     recipe = require("ai_edge_quantizer.recipe", PURPOSE)
     names, inputs, layers = _read_layers(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that keeping all tensors is for debugging
+        warnings.simplefilter("ignore")  # LiteRT warns that keeping all tensors is for debugging
         ranges = _measure(model, join_scales(inputs, layers), images)
     limits = {
         names[tensor]: {"min": np.float32(low), "max": np.float32(high)} for tensor, (low, high) in ranges.items()

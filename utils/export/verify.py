@@ -27,7 +27,7 @@ TEST_IMAGE = Path(__file__).resolve().parents[2] / "img" / "astronaut.jpg"
 TOLERANCE = 1e-3  # a float32 model that differs by more is wrong
 FLOAT16_TOLERANCE = 0.05  # a float16 model that differs by more gets a warning
 SAME_IOU = 0.8  # lowest IoU of two boxes that count as the same detection
-NOTABLE = 0.02  # share of changed detections from which AP should be measured
+NOTABLE = 0.02  # if a larger share of the detections changed, the text recommends --evaluate
 
 
 class Reference(NamedTuple):

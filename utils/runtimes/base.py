@@ -18,7 +18,7 @@ from utils.weights.model_description import ModelDescription
 if TYPE_CHECKING:
     import torch
 
-MAX_EXPORTED_AT_ONCE = 16  # batches of exported models, each of which needs about 20 MB
+MAX_EXPORTED_AT_ONCE = 16  # batches that exported models run in parallel; each needs about 20 MB
 
 
 class Timing(NamedTuple):
@@ -30,7 +30,10 @@ class Timing(NamedTuple):
 
 
 class Runtime:
-    """A network and the software that executes it. A subclass defines the attributes, `prepare` and `execute`."""
+    """A network and the software that executes it.
+
+    A subclass defines the attributes, `set_threads`, `prepare` and `execute`.
+    """
 
     name: str  # of the software, for messages
     precision: str  # of the weights: FP32, FP16 or INT8

@@ -82,7 +82,7 @@ def check_weights_path(path: str | Path) -> None:
     """Check that a weights file exists, or can be downloaded, and that its suffix is one that a runtime reads.
 
     Raises:
-        InputError: it does not.
+        InputError: the file does not exist, or its suffix is another one.
     """
     name = os.fspath(path)
     suffix = Path(name).suffix.lower()

@@ -1,6 +1,7 @@
 """The description of an exported model: everything needed to use it without its .data file.
 
-An .onnx file has it in its metadata, each value as JSON. For NAME.ncnn.param, it is in the file NAME.json.
+An .onnx file has it in its metadata, each value as JSON. A .tflite file has it in a zip archive at its end. For
+NAME.ncnn.param, it is in the file NAME.json.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from utils.config import Config
 
 PRECISIONS = ("FP32", "FP16", "INT8")
-# How an image is converted to the network's input; the same for all exported models.
+# How an image is converted to the network's input, for ONNX and NCNN; TFLite uses NHWC.
 INPUT = {
     "channels": "BGR",
     "layout": "NCHW",
@@ -97,7 +98,7 @@ class ModelInfo(ModelDescription):
         return cls.from_dict({key: parse_json(text, f"{path}: {key}") for key, text in texts.items()}, path)
 
     def differences(self, config: Config | ModelDescription) -> list[str]:
-        """As of ModelDescription, and the input size, which is fixed in an exported model."""
+        """Also compare the input size, which is fixed in an exported model."""
         return super().differences(config) + [
             f"{name} {getattr(self, name)}, {config.path} has {getattr(config, name)}"
             for name in ("width", "height")

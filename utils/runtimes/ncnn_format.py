@@ -103,7 +103,7 @@ def read_param(path: Path) -> list[Layer]:
                 raise InputError(f"{path}:{line_number}: expected a layer, got {line[:80]!r}") from error
     counts = f"{len(layers)} {len(_blobs(layers))}"
     if lines[1].split() != counts.split():
-        raise InputError(f"{path}:2: expected the numbers of layers and blobs, {counts}, got {lines[1][:80]!r}")
+        raise InputError(f"{path}:2: expected the counts of layers and blobs, {counts}, got {lines[1][:80]!r}")
     return layers
 
 

@@ -52,11 +52,11 @@ def check_network(path: Path, layers: Sequence[Layer], size: tuple[int, int]) ->
             inputs = [blobs.pop(name) for name in layer.inputs]
             outputs = _output_shapes(layer, inputs or [(3, height, width)])
             if not produced.isdisjoint(layer.outputs) or len(set(layer.outputs)) < len(layer.outputs):
-                raise ValueError(f"new blobs, got {' '.join(layer.outputs)}")
+                raise ValueError(f"output names that are not in use, got {' '.join(layer.outputs)}")
             if _has_int8_output(layer, int8):
                 int8.update(layer.outputs)
         except KeyError as error:
-            unread = f"a blob that an earlier layer computes and no other reads, got {error}"
+            unread = f"inputs that an earlier layer computes and no other layer reads, got {error}"
             raise _error(path, layer, unread) from None
         except ValueError as error:
             raise _error(path, layer, str(error)) from None
@@ -99,10 +99,9 @@ def _output_shapes(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     kind = KINDS.get(layer.type)
     if kind is None:
         raise ValueError(f"one of {', '.join(KINDS)}")
-    if kind.inputs not in (len(layer.inputs), None) or kind.outputs not in (len(layer.outputs), None):
-        raise ValueError("another number of inputs and outputs")
-    if (kind.inputs is None and not layer.inputs) or not layer.outputs:
-        raise ValueError("an input and an output")
+    for what, expected, names in (("inputs", kind.inputs, layer.inputs), ("outputs", kind.outputs, layer.outputs)):
+        if len(names) != expected and not (expected is None and names):
+            raise ValueError(f"{'1 or more' if expected is None else expected} {what}, got {len(names)}")
     params = _Params(layer.params)
     shapes = kind.shapes(params, inputs, layer)
     if params.unread:
@@ -142,7 +141,7 @@ class _Params:
         """Return whole numbers, which are stored after their count."""
         words = self._take(key, None).split(",")
         if not all(map(_INTEGER.fullmatch, words)) or int(words[0]) != len(words) - 1:
-            raise ValueError(f"parameter {key} with a count and as many numbers, got {','.join(words)[:20]!r}")
+            raise ValueError(f"parameter {key} with a count and then that many numbers, got {','.join(words)[:20]!r}")
         return list(map(int, words[1:]))
 
     def _take(self, key: int, default: float | None) -> str:
@@ -285,7 +284,7 @@ def _same(params: _Params, inputs: list[Shape], layer: Layer) -> list[Shape]:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A type of layers: how many inputs and outputs it has (None: any number), and the shapes of its outputs."""
+    """A type of layers: how many inputs and outputs it has (None: one or more), and the shapes of its outputs."""
 
     inputs: int | None
     outputs: int | None

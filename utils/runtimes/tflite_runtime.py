@@ -180,7 +180,7 @@ def network_bytes(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _open_description(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open the archive with the description. Errors of the caller in reading it become InputErrors."""
+    """Open the archive with the description. Errors inside the `with` block also become InputErrors."""
     if not path.is_file():
         raise InputError(f"{path}: expected a .tflite file, but it does not exist")
     try:
@@ -204,7 +204,7 @@ def _check_shapes(interpreter: Interpreter, info: ModelInfo, dtype: type) -> Non
     """Check that inputs and outputs are those that the description implies.
 
     Raises:
-        InputError: one is not.
+        InputError: a shape differs.
     """
     expected = [(1, info.height, info.width, 3), *((1, *shape) for shape in info.map_shapes)]
     details = [*interpreter.get_input_details(), *_outputs(interpreter)]
