@@ -146,6 +146,12 @@ def test_class_without_boxes(tmp_path):
     assert items(report, "val: no list") == [f"{tmp_path / 'small.data'} has val=None"]
 
 
+def test_a_folder_is_listed_once(data, tmp_path, capsys):
+    (tmp_path / "train/photo.heic").write_bytes(b"")
+    check(write_data(tmp_path, train="train", val="val"))
+    assert capsys.readouterr().err.count("photo.heic") == 1
+
+
 def test_mask(shared, tmp_path):
     """Two images are in both lists; `md5sum` finds the same ones."""
     lists = {key: shared / "mask" / f"{key}.txt" for key in ("train", "val")}

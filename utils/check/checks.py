@@ -7,7 +7,6 @@ from utils.check.decode import decode_images
 from utils.check.duplicates import find_identical, find_similar
 from utils.config import Config
 from utils.dataset.index import label_notes, scan_dataset, shared_labels
-from utils.dataset.lists import list_images
 from utils.dataset.statistics import ERROR, WARNING, DatasetStatistics, Finding, compute_statistics, find_mistakes
 from utils.errors import InputError
 
@@ -34,15 +33,14 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
         InputError: a list is missing or malformed, or the .data file has none.
     """
     sources = {"train": config.train, "val": config.val}
-    images = {key: list_images(source) for key, source in sources.items() if source is not None}
-    if not images:
+    scanned = {key: scan_dataset(source, config.classes) for key, source in sources.items() if source is not None}
+    if not scanned:
         raise InputError(f"{config.path}: train, val: expected a list of images, got None for both")
-    all_decoded = iter(decode_images([path for paths in images.values() for path in paths], workers))
-    decoded = {key: list(itertools.islice(all_decoded, len(paths))) for key, paths in images.items()}
+    all_decoded = iter(decode_images([path for index, _ in scanned.values() for path in index.images], workers))
+    decoded = {key: list(itertools.islice(all_decoded, len(index))) for key, (index, _) in scanned.items()}
     sets, findings = {}, []
-    for key, paths in images.items():
-        index, problems = scan_dataset(sources[key], config.classes)
-        missing = [path for path, label in zip(paths, index.label_files, strict=True) if label is None]
+    for key, (index, problems) in scanned.items():
+        missing = [path for path, label in zip(index.images, index.label_files, strict=True) if label is None]
         sets[key] = compute_statistics(index, config)
         findings += [
             Finding(ERROR, f"{key}: unreadable images", [image.error for image in decoded[key] if image.error]),
@@ -52,7 +50,7 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
             Finding(
                 WARNING,
                 f"{key}: images with an EXIF rotation; their labels must be for the rotated image, as it is displayed",
-                [str(path) for path, image in zip(paths, decoded[key], strict=True) if image.rotated],
+                [str(path) for path, image in zip(index.images, decoded[key], strict=True) if image.rotated],
             ),
             Finding(WARNING, f"{key}: images without label file, used as background", list(map(str, missing))),
         ]
