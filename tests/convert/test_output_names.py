@@ -3,9 +3,13 @@
 from pathlib import Path, PurePath
 
 import pytest
+from PIL import Image
 
+from tests.helpers import yolo_exports as exports
 from utils.convert.annotations import Problems
+from utils.convert.importer import import_dataset
 from utils.convert.locate import LabeledImage
+from utils.convert.options import ImportOptions
 from utils.convert.output_names import separate_names
 
 
@@ -39,3 +43,12 @@ def test_the_second_image_is_dropped_in_place():
     (line,) = problems.dropped
     assert "a.png" in line
     assert "a.jpg" in line
+
+
+def test_images_that_stay_where_they_are_are_not_renamed(tmp_path, capsys):
+    photos = exports.labelimg(tmp_path / "photos", [("train", "a", [(0, 0.5, 0.5, 0.25, 0.25)])], ("cat",))
+    Image.open(photos / "a.png").save(photos / "a.bmp")
+    assert import_dataset(ImportOptions(photos, tmp_path / "out", place="auto", split=1)) == 0
+    assert (tmp_path / "out/out-train.txt").read_text() == f"{photos / 'a.bmp'}\n{photos / 'a.png'}\n"
+    assert "a-2" not in capsys.readouterr().err
+    assert not (tmp_path / "out/problems.txt").exists()

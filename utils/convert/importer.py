@@ -14,7 +14,7 @@ from utils.convert.locate import LabeledImage, find_images, label_images
 from utils.convert.options import DEFAULT_SPLIT, ImportOptions
 from utils.convert.output_names import separate_names
 from utils.convert.split import split_images
-from utils.convert.write_darknet import write_dataset
+from utils.convert.write_darknet import has_all_labels, write_dataset
 from utils.errors import InputError, RunError, warn
 from utils.files import write_text
 from utils.text import align_columns
@@ -40,9 +40,9 @@ def import_dataset(options: ImportOptions) -> int:
         _add_val(sets, options)
         if not sets["train"]:
             raise InputError(f"{options.source}: no image is left to train on{problems.reasons}")
-        sets = separate_names(sets, options.place, problems)
+        sets, place = _choose_place(sets, len(class_names), options.place, problems)
         print(_count_table(sets, class_names))
-        path, place = write_dataset(sets, class_names, options)
+        path = write_dataset(sets, class_names, options, place)
     _report_problems(problems, options.output / "problems.txt")
     print(f"wrote {path}, names, lists, labels ({_PLACED[place]})")
     if "test" in sets:
@@ -101,6 +101,17 @@ def _add_val(sets: dict[str, list[LabeledImage]], options: ImportOptions) -> Non
     why = "" if options.split else "no val set; "
     print(f"{why}split by class: {share:g} for train, the rest for val, seed {options.seed} (--split changes it)")
     sets["train"], sets["val"] = split_images(sets["train"], share, options.seed)
+
+
+def _choose_place(
+    sets: dict[str, list[LabeledImage]], classes: int, place: str, problems: Problems
+) -> tuple[dict[str, list[LabeledImage]], str]:
+    """Replace "auto" by "in-place" or "link"; where label files are written, give each image its own."""
+    if place == "auto":
+        if has_all_labels(sets, classes):
+            return sets, "in-place"  # no label file is written, so images may share one
+        place = "link"
+    return separate_names(sets, place, problems), place
 
 
 def _count_table(sets: dict[str, list[LabeledImage]], class_names: Sequence[str]) -> str:

@@ -60,27 +60,20 @@ names={name}.names
 
 
 def write_dataset(
-    sets: dict[str, list[LabeledImage]], class_names: Sequence[str], options: ImportOptions
-) -> tuple[Path, str]:
+    sets: dict[str, list[LabeledImage]], class_names: Sequence[str], options: ImportOptions, place: str
+) -> Path:
     """Write all files of a data set; sets without images get no list.
 
+    Args:
+        place: "link", "copy" or "in-place".
+
     Returns:
-        The .data file, which is written last: an interrupted import leaves none; and the value of --place that was
-        used, "link" or "in-place" for "auto".
+        The .data file, which is written last: an interrupted import leaves none.
 
     Raises:
         InputError: labels that would be overwritten, an image in both sets, or an image that cannot be linked.
     """
-    unlabeled, place = set(), options.place
-    if place in ("in-place", "auto"):
-        try:
-            unlabeled = _check_in_place(sets, len(class_names))
-        except InputError:
-            if place == "in-place":
-                raise
-            place = "link"
-        else:
-            place = "in-place" if place == "in-place" or not unlabeled else "link"
+    unlabeled = _check_in_place(sets, len(class_names)) if place == "in-place" else set()
     for key, images in sets.items():
         if images:
             lines = _write_images(images, key, options.output, place, unlabeled)
@@ -103,7 +96,15 @@ def write_dataset(
     )
     path = options.output / f"{options.name}.data"
     write_text(path, content)
-    return path, place
+    return path
+
+
+def has_all_labels(sets: dict[str, list[LabeledImage]], classes: int) -> bool:
+    """Return whether the images have label files with exactly these labels, so that none has to be written."""
+    try:
+        return not _check_in_place(sets, classes)
+    except InputError:
+        return False
 
 
 def _check_in_place(sets: dict[str, list[LabeledImage]], classes: int) -> set[Path]:
