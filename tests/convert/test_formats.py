@@ -35,9 +35,9 @@ def test_formats_are_recognized_or_forced(choose):
 @pytest.mark.parametrize(
     ("source", "values", "message"),
     [
-        ("images", {}, r"images: expected a COCO JSON file or a folder of VOC XML files .*, got .* 1 \.png$"),
+        ("images", {}, r"images: expected a COCO JSON file, a folder of VOC XML files or .* labels, got .* 1 \.png$"),
         ("none.json", {}, "none.json: expected .*, got nothing at this path"),
-        ("images/a.png", {}, "a.png: expected .*, got"),
+        ("images/a.png", {}, "a.png: expected .*, got none of them$"),
         ("xml", {"val": "all.json"}, "--val: expected a folder of VOC XML files"),
         ("xml", {"keep_crowds": True}, "--keep-crowds: .*VOC"),
         ("all.json", {"keep_difficult": True}, "--keep-difficult: .*COCO"),
@@ -73,6 +73,20 @@ def test_paths_of_another_computer_in_a_description(tmp_path):
     text = text.replace("../train/images", "/content/faces-1").replace("../valid/images", "/content/faces-2")
     (source / "data.yaml").write_text(text, encoding="utf-8")
     assert found_sets(source, tmp_path) == ("yolo", ["train", "val"])
+
+
+def test_annotations_in_two_formats(tmp_path):
+    source = exports.roboflow(tmp_path / "in", IMAGES, ("cat", "dog"))
+    exports.coco(source, IMAGES, ("cat", "dog"))
+    with pytest.raises(InputError, match=r"got several: coco, yolo; choose with --format$"):
+        found_sets(source, tmp_path)
+
+
+def test_a_json_file_that_cannot_be_read(tmp_path):
+    source = exports.coco(tmp_path / "in", IMAGES, ("cat", "dog"))
+    (source / "old.json").symlink_to("nowhere.json")
+    with pytest.raises(InputError, match=r"old\.json: cannot read"):
+        found_sets(source, tmp_path)
 
 
 def test_coco_next_to_labels_without_class_names(tmp_path):

@@ -175,7 +175,7 @@ def test_a_linked_folder_of_images_is_written_next_to_the_link(run_script, tmp_p
         (("all.json", "--output", "out", "--place", "hide"), "'hide'"),
         (("all.json", "--output", "out", "--images", "none"), "none: expected the images"),
         (("all.json", "--output", "images"), "--output: "),
-        (("images", "--output", "out"), "images: expected a COCO JSON file or a folder of VOC XML files"),
+        (("images", "--output", "out"), "images: expected a COCO JSON file, a folder of VOC XML files or "),
         (("none.json", "--output", "out"), "none.json: expected"),
         (("none", "--output", "out", "--format", "voc"), "none: expected a folder of VOC XML files"),
     ],

@@ -19,6 +19,7 @@ from utils.convert import coco, voc, yolo
 from utils.convert.options import FORMATS, ImportOptions, SetSource
 from utils.convert.yolo_files import set_of
 from utils.errors import InputError
+from utils.files import read_bytes
 from utils.text import list_names
 
 Sets = dict[str, SetSource | yolo.ImageSet]  # {"train", "val" or "test": a set}
@@ -54,9 +55,9 @@ def find_sets(source: Path, options: ImportOptions) -> tuple[ModuleType, Sets]:
     if not found and options.format in ("coco", "voc"):
         found = {options.format: options.sets_of(source)}
     if len(found) != 1:
-        titles = " or ".join(module.TITLE for module in modules.values())
-        got = f"both; choose with --format {' or '.join(found)}" if found else _describe(source)
-        raise InputError(f"{source}: expected {titles}, got {got}")
+        *titles, last = (module.TITLE for module in modules.values())
+        got = f"several: {', '.join(found)}; choose with --format" if found else _describe(source)
+        raise InputError(f"{source}: expected {', '.join(titles)} or {last}, got {got}")
     ((name, sets),) = found.items()
     sets = {key: sets[key] for key in SETS if key in sets}
     reader = modules[name]
@@ -112,7 +113,7 @@ def _folder_of_set(path: Path, key: str) -> Path | None:
 
 
 def _is_coco(path: Path) -> bool:
-    content = path.read_bytes()
+    content = read_bytes(path)
     return all(key in content for key in _COCO_KEYS)
 
 
@@ -149,9 +150,9 @@ def _describe(source: Path) -> str:
     if not os.path.exists(source):
         return "nothing at this path"
     if source.suffix == ".data":
-        return "neither; a .data file of this project needs no import: train.py --data takes it"
+        return "none of them; a .data file of this project needs no import: train.py --data takes it"
     if not source.is_dir():
-        return "neither"
+        return "none of them"
     # The usual case is a folder of images whose annotations are elsewhere.
     suffixes = Counter(path.suffix.lower() or "without suffix" for path in source.rglob("*") if path.is_file())
     files = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))

@@ -17,7 +17,7 @@ from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems
 from utils.convert.options import ImportOptions, SetSource
 from utils.dataset.images import IMAGE_SUFFIXES
 from utils.errors import InputError
-from utils.files import read_text
+from utils.files import read_bytes, read_text
 from utils.text import shorten
 
 TITLE = "a folder of VOC XML files"
@@ -189,10 +189,9 @@ def _polygon_corners(item: ElementTree.Element) -> tuple[float, float, float, fl
 
 
 def _parse(path: Path) -> ElementTree.Element:
+    content = read_bytes(path)
     try:
-        root = ElementTree.fromstring(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror}") from error
+        root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
         reason = str(error).partition(": line")[0].partition(": column")[0]
         raise InputError(f"{path}:{error.position[0]}: malformed XML: {reason}") from error
