@@ -72,7 +72,7 @@ def test_a_set_without_any_box(tmp_path, run_script):
     data = write_data(tmp_path)
     result = run_script(SCRIPT, "--data", data, "--plots", "--output", tmp_path / "plots")
     assert result.returncode == 0, result.stderr
-    assert "train: classes without boxes (1)" in result.stdout
+    assert "train: classes without boxes (2)" in result.stdout
     assert sorted(path.name for path in (tmp_path / "plots/small").iterdir()) == ["classes.png", "mosaic.png"]
 
 

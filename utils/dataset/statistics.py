@@ -13,7 +13,7 @@ from utils.anchors import MATCH_RATIO, box_sizes, cluster, fit
 from utils.boxes import side_ratio
 from utils.dataset.index import DatasetIndex
 from utils.errors import InputError, warn
-from utils.text import shorten
+from utils.text import list_names
 
 if TYPE_CHECKING:
     from utils.config import Config
@@ -24,7 +24,6 @@ NOTABLE_SHARE = 0.01  # of all boxes; fewer doubtful boxes cause no warning
 ERROR, WARNING = "error", "warning"
 
 _ANCHOR_SAMPLE = 2000  # boxes
-_MAX_WARNING = 160  # characters of an item that a warning quotes
 _HANDLING = {"train": "skipped", "val": "replaced by black images; their objects count as false negatives"}
 
 
@@ -119,8 +118,8 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
         if mask.sum() > NOTABLE_SHARE * boxes
     ]
     return [
-        Finding(WARNING, f"{key}: classes without boxes", [", ".join(without_boxes)] if without_boxes else []),
-        Finding(WARNING, f"{key}: classes with fewer than {MIN_BOXES[key]} boxes", [", ".join(rare)] if rare else []),
+        Finding(WARNING, f"{key}: classes without boxes", without_boxes),
+        Finding(WARNING, f"{key}: classes with fewer than {MIN_BOXES[key]} boxes", rare),
         Finding(WARNING, f"{key}: same line twice in a label file", repeated),
         *doubtful,
     ]
@@ -145,8 +144,7 @@ def warn_about_dataset(key: str, index: DatasetIndex, config: Config) -> None:
     """
     for finding in find_mistakes(key, compute_statistics(index, config), config):
         if finding.items:
-            more = f" (and {len(finding.items) - 1} more such lines)" if len(finding.items) > 1 else ""
-            warn(f"{finding.kind}: {shorten(finding.items[0], _MAX_WARNING)}{more}")
+            warn(f"{finding.kind}: {list_names(finding.items)}")
     invalid = np.count_nonzero((index.sizes == 0).any(1))
     if invalid:
         warn(f"{key}: {invalid} of {len(index)} files are not images; they are {_HANDLING[key]}")
