@@ -75,7 +75,7 @@ def _import_data(data: str | Path) -> str | Path:
         is_source = path.is_dir() or (path.is_file() and path.suffix.lower() in (".yaml", ".yml", ".zip"))
     if not is_source:
         return data
-    from utils.convert.direct import import_once
+    from utils.convert.importer import import_once
 
     return type(data)(import_once(path))
 

@@ -1,6 +1,11 @@
-"""Import annotations of another format as a darknet data set."""
+"""Import annotations of another format as a darknet data set.
+
+`import_dataset` does what tools/import_dataset.py is asked for; `import_once` imports what --data names, a folder,
+data.yaml or obj.data, on first use.
+"""
 
 import contextlib
+import os
 import shlex
 import shutil
 from collections import Counter
@@ -11,15 +16,16 @@ from utils.convert.annotations import Problems, choose_classes
 from utils.convert.archive import extract, is_archive
 from utils.convert.formats import find_sets
 from utils.convert.locate import LabeledImage, find_images, label_images
-from utils.convert.options import DEFAULT_SPLIT, ImportOptions
+from utils.convert.options import DEFAULT_SPLIT, ImportOptions, name_of
 from utils.convert.output_names import separate_names
 from utils.convert.split import split_images
-from utils.convert.write_darknet import has_all_labels, write_dataset
+from utils.convert.write_darknet import SOURCE_MARK, has_all_labels, write_dataset
 from utils.errors import InputError, RunError, warn
-from utils.files import write_text
+from utils.files import read_text, write_text
 from utils.text import align_columns
 
 SHOWN = 20  # problems that are printed; problems.txt has all
+OUTPUT = Path("data")  # in the working directory; folder of the imports of `import_once`
 
 _PLACED = {"link": "links to the images", "copy": "copies of the images", "in-place": "the images stay where they are"}
 
@@ -139,3 +145,43 @@ def _report_problems(problems: Problems, path: Path) -> None:
         # Names of files need not be valid UTF-8.
         write_text(path, "\n".join(lines).encode("utf-8", "backslashreplace").decode() + "\n")
         print(f"dropped: {len(problems.dropped)} entries, changed: {len(problems.changed)}; {path} lists them")
+
+
+def import_once(source: Path) -> Path:
+    """Import a data set to data/NAME, or use the import of an earlier run; NAME is the name of its folder.
+
+    The folder of an import is also accepted.
+
+    Returns:
+        The .data file.
+
+    Raises:
+        InputError: the data set cannot be imported, it is an archive, or data/NAME was made from another one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"--data {source}: several processes cannot import it; import it first: {_command(source)}")
+    if is_archive(source):
+        raise InputError(f"--data {source}: a zip file has to be imported first: {_command(source)}")
+    folder = (source if source.is_dir() else source.parent).resolve()
+    name = name_of(folder)
+    if folder == (OUTPUT / name).resolve():
+        if (folder / f"{name}.data").exists():
+            return OUTPUT / name / f"{name}.data"
+        name += "-imported"
+    path = OUTPUT / name / f"{name}.data"
+    if not path.exists():
+        import_dataset(ImportOptions(source=source, output=path.parent, place="auto"))
+        print(f"later runs with --data {source} use {path}\n", flush=True)
+        return path
+    mark, _, origin = read_text(path).partition("\n")[0].partition(SOURCE_MARK)
+    if mark or folder not in (Path(origin), Path(origin).parent):
+        raise InputError(
+            f"--data {source}: {path} exists and was not made from it; {_command(source)} imports it under another name"
+        )
+    print(f"using {path}, which was imported from {origin}; to import it again, remove {path.parent}\n", flush=True)
+    return path
+
+
+def _command(source: Path) -> str:
+    """Return the command that imports a data set."""
+    return f"python3 tools/import_dataset.py {shlex.quote(str(source))} --output data/NAME"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import yolo_exports as exports
-from utils.convert.direct import import_once
+from utils.convert.importer import import_once
 from utils.errors import InputError
 
 pytestmark = pytest.mark.slow
