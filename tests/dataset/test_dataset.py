@@ -13,7 +13,7 @@ from tests.helpers.dataset_files import write_image
 from utils.dataset import pixel_cache
 from utils.dataset.augment import AUGMENTATIONS, Change
 from utils.dataset.dataset import DetectionDataset, collate, make_loader
-from utils.dataset.images import read_image, resize_image
+from utils.dataset.images import read_resized, resize_image
 from utils.dataset.index import load_index
 from utils.dataset.pixel_cache import CACHE_KINDS, available_memory, pixels_path
 from utils.errors import InputError, RunError
@@ -252,11 +252,11 @@ def test_image_that_was_removed(index):
 def count_reads(monkeypatch):
     reads = []
 
-    def read(path):
+    def read(path, width, height):
         reads.append(path)
-        return read_image(path)
+        return read_resized(path, width, height)
 
-    monkeypatch.setattr("utils.dataset.dataset.read_image", read)
+    monkeypatch.setattr("utils.dataset.dataset.read_resized", read)
     return reads
 
 
@@ -317,7 +317,7 @@ def test_file_is_reused_until_an_image_changes(source, index, monkeypatch):
     write_image(index.images[2], seed=99)
     changed = load_index(source)
     dataset = DetectionDataset(changed, WIDTH, HEIGHT, cache="disk")
-    assert (dataset.load(2)[0] == resize_image(read_image(index.images[2]), WIDTH, HEIGHT)).all()
+    assert (dataset.load(2)[0] == read_resized(index.images[2], WIDTH, HEIGHT)).all()
     # The outdated file is removed.
     assert not path.exists()
     assert len(list(source.parent.glob("*.npy"))) == 2

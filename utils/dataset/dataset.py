@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from utils.dataset.augment import change_image, change_labels
-from utils.dataset.images import read_image, resize_image
+from utils.dataset.images import read_resized
 from utils.dataset.pixel_cache import PixelCache
 from utils.errors import InputError, warn
 
@@ -108,7 +108,7 @@ class DetectionDataset(Dataset):
         raise InputError(f"{self.index.source}: none of its {len(self)} images can be read")
 
     def decode(self, position: int) -> np.ndarray:
-        return resize_image(read_image(self.index.images[position]), self.width, self.height)
+        return read_resized(self.index.images[position], self.width, self.height)
 
 
 def collate(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:

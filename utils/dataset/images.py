@@ -227,3 +227,8 @@ def _describe(data: np.ndarray) -> str:
 def resize_image(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Resize an image to input size: bilinear, without keeping the aspect ratio, as the released weights expect."""
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def read_resized(path: str | Path, width: int, height: int) -> np.ndarray:
+    """Decode an image file and resize it to input size, see `read_image` and `resize_image`."""
+    return resize_image(read_image(path), width, height)

@@ -1,17 +1,17 @@
 """Read batches in threads while the network computes earlier ones."""
 
 import contextlib
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import numpy as np
 
-from utils.dataset.images import read_image, resize_image
+from utils.dataset.images import read_resized
 from utils.dataset.index import DatasetIndex
 
 PREFETCHED_BATCHES = 2
@@ -41,23 +41,8 @@ def prefetch_map(
             job.cancel()
 
 
-def read_batch(index: DatasetIndex, positions: Iterable[int], size: tuple[int, int]) -> np.ndarray:
-    """Read the images at these positions.
-
-    Args:
-        size: (width, height) to which they are resized.
-
-    Returns:
-        [N, height, width, 3] uint8, BGR.
-
-    Raises:
-        InputError: an image cannot be read.
-    """
-    return np.stack([resize_image(read_image(index.images[position]), *size) for position in positions])
-
-
 def read_batches(index: DatasetIndex, size: tuple[int, int], batch_size: int, threads: int) -> Iterator[np.ndarray]:
-    """Read all images in order, in threads, as batches like those of `read_batch`.
+    """Read all images in order, in threads, as batches [N, height, width, 3] uint8, BGR.
 
     Not in the processes of a DataLoader: OpenCV decodes and resizes without the GIL, and starting processes and
     transferring batches costs more than it saves.
@@ -70,10 +55,7 @@ def read_batches(index: DatasetIndex, size: tuple[int, int], batch_size: int, th
     Raises:
         InputError: an image cannot be read.
     """
-
-    def read(path: Path) -> np.ndarray:
-        return resize_image(read_image(path), *size)
-
+    read = functools.partial(read_resized, width=size[0], height=size[1])
     with contextlib.ExitStack() as stack:
         images = map(read, index.images)
         if threads:

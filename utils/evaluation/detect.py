@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.config import EVAL_CONF, Config
-from utils.dataset.images import image_size
+from utils.dataset.images import image_size, read_resized
 from utils.dataset.index import DatasetIndex
-from utils.dataset.prefetch import prefetch_map, read_batch, read_batches, single_threaded_opencv
+from utils.dataset.prefetch import prefetch_map, read_batches, single_threaded_opencv
 from utils.postprocess import Thresholds
 from utils.runtimes.base import Runtime
 
@@ -61,8 +61,12 @@ def detect_images(
     # the evaluation would be about 25 % slower.
     count = min(batch_size, -(-image_count // threads))
     batches = (range(start, min(start + count, image_count)) for start in range(0, image_count, count))
+
+    def read_and_predict(positions: range) -> list[np.ndarray]:
+        return predict(np.stack([read_resized(index.images[position], *size) for position in positions]))
+
     with single_threaded_opencv():
-        return collect_detections(lambda batch: predict(read_batch(index, batch, size)), batches, image_count, threads)
+        return collect_detections(read_and_predict, batches, image_count, threads)
 
 
 def collect_detections(

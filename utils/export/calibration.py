@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.dataset.images import read_image, resize_image
+from utils.dataset.images import read_resized
 from utils.dataset.lists import list_images
 from utils.errors import InputError
 from utils.postprocess import sigmoid
@@ -37,7 +37,7 @@ def read_calibration(source: str | Path | None, count: int, size: tuple[int, int
     paths = list_images(source)[:count]
     if not paths:
         raise InputError(f"{source}: expected images to calibrate with, got an empty list")
-    return [resize_image(read_image(path), *size) for path in paths]
+    return [read_resized(path, *size) for path in paths]
 
 
 class Histogram:

@@ -13,7 +13,7 @@ import torch
 from model.detector import Detector
 from model.output import DetectorOutput
 from utils.boxes import cxcywh_to_xyxy, xyxy_iou_matrix
-from utils.dataset.images import read_image, resize_image
+from utils.dataset.images import read_resized
 from utils.errors import RunError, warn
 from utils.evaluation.confusion import match_by_iou
 from utils.export.graph import activate, decode, to_tensors
@@ -47,7 +47,7 @@ class Sample(NamedTuple):
 
 def make_reference(detector: Detector, info: ModelInfo) -> Reference:
     """Run the network in PyTorch on the test image."""
-    image = resize_image(read_image(TEST_IMAGE), info.width, info.height)
+    image = read_resized(TEST_IMAGE, info.width, info.height)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         return Reference(image, activate(detector.eval()(pixels)))
