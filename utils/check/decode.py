@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from utils.dataset.images import image_orientation, read_image
+from utils.dataset.images import read_header, read_image
 from utils.errors import InputError, RunError
 
 CHUNK = 16  # images that a process gets at a time
@@ -64,7 +64,7 @@ def _start_worker() -> None:
 def _decode(path: Path) -> DecodedImage:
     try:
         image = read_image(path)
-        rotated = image_orientation(path) != 1
+        rotated = read_header(path).orientation != 1
     except InputError as error:
         _read_messages()
         return DecodedImage(None, str(error), None, np.zeros(THUMBNAIL**2, np.float16))

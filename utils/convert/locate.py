@@ -10,8 +10,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from utils.convert.annotations import AnnotatedImage, Problems, is_line
-from utils.convert.rotation import Measured, find_stored, fits, turn
-from utils.dataset.images import image_orientation, image_size, is_image_name
+from utils.convert.rotation import find_stored, fits, turn
+from utils.dataset.images import TRANSPOSED, ImageHeader, is_image_name, read_header
 from utils.errors import InputError
 from utils.files import find_path
 from utils.text import list_names, shorten
@@ -73,14 +73,14 @@ def label_images(
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     labeled = {}  # path: LabeledImage
     with ThreadPoolExecutor() as pool:
-        results = pool.map(_measure, images, paths, itertools.repeat(folder))
-        measured = list(tqdm(results, "images", len(images), disable=None))
-    stored, note = find_stored(images, [None if isinstance(entry, str) else entry for entry in measured])
+        results = pool.map(_read_header, images, paths, itertools.repeat(folder))
+        headers = list(tqdm(results, "images", len(images), disable=None))
+    stored, note = find_stored(images, [None if isinstance(header, str) else header for header in headers])
     if note:
         problems.notes.append(f"{folder}: {note}")
-    for image, path, entry, is_stored in zip(images, paths, measured, stored, strict=True):
-        if isinstance(entry, str):
-            problems.dropped.append(f"{image.where}: {entry}")
+    for image, path, header, is_stored in zip(images, paths, headers, stored, strict=True):
+        if isinstance(header, str):
+            problems.dropped.append(f"{image.where}: {header}")
             continue
         if path in labeled:
             problems.changed.append(f"{image.where}: {path} is annotated again; its boxes are added to the others")
@@ -89,14 +89,14 @@ def label_images(
         other = find_path(image.file_names[-1], [folder])
         if os.path.isfile(other) and not os.path.samefile(other, path):
             problems.changed.append(f"{image.where}: {path} is taken as its image, but {other} exists too")
-        orientation = entry.orientation if is_stored else 1
-        size = image.size or (entry.stored_size if is_stored else entry.size)
+        orientation = header.orientation if is_stored else 1
+        size = image.size or (header.stored_size if is_stored else header.size)
         _add_labels(labeled[path].labels, image, size, orientation, class_ids, problems)
     return list(labeled.values())
 
 
-def _measure(image: AnnotatedImage, path: Path, folder: Path) -> Measured | str:
-    """Return size and orientation of an image file, or why the image cannot be used."""
+def _read_header(image: AnnotatedImage, path: Path, folder: Path) -> ImageHeader | str:
+    """Return the header of an image file, or why the image cannot be used."""
     if not os.path.isfile(path):
         return f"image not found: {_show(path)}"
     if not path.is_relative_to(os.path.normpath(folder)):
@@ -104,14 +104,14 @@ def _measure(image: AnnotatedImage, path: Path, folder: Path) -> Measured | str:
     if not is_image_name(path) or not is_line(str(path)):
         return f"expected a file name that a list of images can contain, got {path.name!r}"
     try:
-        measured = Measured(image_size(path), image_orientation(path))
+        header = read_header(path)
     except InputError as error:
         return str(error)
-    if not all(measured.size):
-        return f"expected an image with pixels, but {path} has {_format_size(measured.size)}"
-    if not fits(image.size, measured.size) and not fits(image.size, measured.stored_size):
-        return f"annotated at {_format_size(image.size)}, but {path} has {_format_size(measured.size)}"
-    return measured
+    if not all(header.size):
+        return f"expected an image with pixels, but {path} has {_format_size(header.size)}"
+    if not fits(image.size, header.size) and not fits(image.size, header.stored_size):
+        return f"annotated at {_format_size(image.size)}, but {path} has {_format_size(header.size)}"
+    return header
 
 
 def _add_labels(
@@ -133,7 +133,7 @@ def _add_labels(
         problems: new problems are added to it.
     """
     known = set(labels)
-    turned_size = size[::-1] if orientation >= 5 else size
+    turned_size = size[::-1] if orientation in TRANSPOSED else size
     for box in image.boxes:
         fractions, excess = clip_box(turn(box.corners, size, orientation), turned_size)
         corners = " ".join(f"{value:g}" for value in box.corners)

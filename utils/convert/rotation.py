@@ -2,24 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from utils.convert.annotations import AnnotatedImage
+from utils.dataset.images import TRANSPOSED, ImageHeader
 
 ASPECT_TOLERANCE = 0.02  # an image may have been resized after it was annotated, but not stretched
 
 Size = tuple[float, float]  # width, height
-
-
-class Measured(NamedTuple):
-    """Size in pixels of an image as it is displayed, and its EXIF orientation, 1…8."""
-
-    size: tuple[int, int]
-    orientation: int
-
-    @property
-    def stored_size(self) -> tuple[int, int]:
-        return self.size[::-1] if self.orientation >= 5 else self.size
 
 
 def fits(annotated: Size | None, size: tuple[int, int]) -> bool:
@@ -31,7 +20,9 @@ def fits(annotated: Size | None, size: tuple[int, int]) -> bool:
     return abs(x_scale / y_scale - 1) <= ASPECT_TOLERANCE + 1 / min(size)
 
 
-def find_stored(images: Sequence[AnnotatedImage], measured: Sequence[Measured | None]) -> tuple[list[bool], str | None]:
+def find_stored(
+    images: Sequence[AnnotatedImage], headers: Sequence[ImageHeader | None]
+) -> tuple[list[bool], str | None]:
     """Decide for each image whether its boxes are those of the stored image; the annotated size shows it.
 
     Where it does not, as for square images and for half a turn, the other images of the set decide. If there is none,
@@ -39,16 +30,16 @@ def find_stored(images: Sequence[AnnotatedImage], measured: Sequence[Measured | 
 
     Args:
         images: the annotated images.
-        measured: size and orientation of each; None for files that cannot be used.
+        headers: header of each; None for files that cannot be used.
 
     Returns:
         One value per image, and a note for the user; None if no image is rotated.
     """
     stored = [False] * len(images)
     known = {
-        position: _is_stored(image, entry)
-        for position, (image, entry) in enumerate(zip(images, measured, strict=True))
-        if entry and entry.orientation != 1
+        position: _is_stored(image, header)
+        for position, (image, header) in enumerate(zip(images, headers, strict=True))
+        if header and header.orientation != 1
     }
     if not known:
         return stored, None
@@ -63,11 +54,11 @@ def find_stored(images: Sequence[AnnotatedImage], measured: Sequence[Measured | 
     )
 
 
-def _is_stored(image: AnnotatedImage, measured: Measured) -> bool | None:
+def _is_stored(image: AnnotatedImage, header: ImageHeader) -> bool | None:
     """Whether the boxes are those of the stored image; None if the annotated size does not show it."""
     if image.size is None:
         return None
-    displayed, stored = fits(image.size, measured.size), fits(image.size, measured.stored_size)
+    displayed, stored = fits(image.size, header.size), fits(image.size, header.stored_size)
     return None if displayed == stored else stored
 
 
@@ -85,4 +76,4 @@ def turn(corners: tuple[float, ...], size: Size, orientation: int) -> tuple[floa
         x1, x2 = width - x2, width - x1
     if orientation in (3, 4, 6, 7):  # and vertically
         y1, y2 = height - y2, height - y1
-    return (y1, x1, y2, x2) if orientation >= 5 else (x1, y1, x2, y2)
+    return (y1, x1, y2, x2) if orientation in TRANSPOSED else (x1, y1, x2, y2)

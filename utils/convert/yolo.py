@@ -232,7 +232,7 @@ def _annotate(image: Path, folder: Path, rows: list[list[float]], class_names: t
     """Convert rows of (class id, cx, cy, w, h) to boxes in pixels."""
     try:
         size = width, height = image_size(image)
-    except InputError:  # reported where the images are measured
+    except InputError:  # reported by `label_images`
         size, rows = None, []
     where = str(image)
     boxes = []

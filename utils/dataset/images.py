@@ -10,8 +10,8 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -35,10 +35,11 @@ OTHER_SUFFIXES = frozenset(
 # A small file can claim any size. 2^28 pixels, for example 16384x16384, take 0.8 GB when decoded.
 MAX_PIXELS = 2**28
 
+TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
 _SUFFIXES = tuple(IMAGE_SUFFIXES)
 _EXIF_ORIENTATION = 0x0112
 _ORIENTATIONS = range(1, 9)
-_ROTATED = (5, 6, 7, 8)  # orientations that exchange width and height
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # codes of cv2.flip, after that exchange
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of PIL, with 8 bits per channel or less
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
@@ -121,7 +122,7 @@ def _read_header(path: str | Path, data: np.ndarray) -> int:
 
 def _orient(image: np.ndarray, orientation: int) -> np.ndarray:
     """Rotate and mirror decoded pixels by an EXIF orientation."""
-    if orientation in _ROTATED:
+    if orientation in TRANSPOSED:
         image = cv2.transpose(image)
     return cv2.flip(image, _FLIPS[orientation]) if orientation in _FLIPS else image
 
@@ -143,42 +144,36 @@ def _decode_with_pillow(path: str | Path, data: np.ndarray) -> np.ndarray | None
     return np.ascontiguousarray(pixels[..., ::-1])
 
 
+class ImageHeader(NamedTuple):
+    """What the header of an image file says; sizes are (width, height) in pixels."""
+
+    size: tuple[int, int]  # of the displayed image
+    orientation: int  # EXIF orientation, 1…8; with another one than 1 the stored image is rotated or mirrored
+    stored_size: tuple[int, int]
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """Read (width, height) in pixels, EXIF orientation applied, from the file's header.
 
     Raises:
+        InputError: as `read_header`.
+    """
+    return read_header(path).size
+
+
+def read_header(path: str | Path) -> ImageHeader:
+    """Read the size and the EXIF orientation of an image file.
+
+    Raises:
         InputError: the file is missing or not an image, or has more than MAX_PIXELS.
-    """
-    with _open_header(path) as image:
-        check_size(path, *image.size)
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            # PIL has already rotated the size of some TIFF files; this is the stored size.
-            width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
-        else:
-            width, height = image.size
-        return (height, width) if _orientation(image) in _ROTATED else (width, height)
-
-
-def image_orientation(path: str | Path) -> int:
-    """Read the EXIF orientation, 1…8; with another one than 1 an image is displayed, and decoded, rotated or mirrored.
-
-    Raises:
-        InputError: as `image_size`.
-    """
-    with _open_header(path) as image:
-        return _orientation(image)
-
-
-@contextlib.contextmanager
-def _open_header(path: str | Path) -> Iterator[Image.Image]:
-    """Open an image with PIL to read its header.
-
-    Raises:
-        InputError: the file is missing or not an image; also if the block raises an error.
     """
     try:
         with Image.open(path) as image:
-            yield image
+            check_size(path, *image.size)
+            stored_size = image.size
+            if isinstance(image, TiffImagePlugin.TiffImageFile):  # PIL has already rotated the size of some
+                stored_size = (image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT])
+            orientation = _orientation(image)
     except InputError:
         raise
     except OSError as error:
@@ -186,6 +181,8 @@ def _open_header(path: str | Path) -> Iterator[Image.Image]:
         raise InputError(f"{path}: {reason}") from error
     except Exception as error:  # PIL raises SyntaxError, ValueError, struct.error and others on damaged headers
         raise InputError(f"{path}: expected an image, got a damaged header") from error
+    size = stored_size[::-1] if orientation in TRANSPOSED else stored_size
+    return ImageHeader(size, orientation, stored_size)
 
 
 def _orientation(image: Image.Image) -> int:
