@@ -10,7 +10,6 @@ Writes anchors6.txt: the anchors sorted by width, as in the .data file, and thei
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,38 +22,32 @@ if TYPE_CHECKING:
 MAX_CLUSTERS = 10  # with --num_clusters 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """List of images, input size and count of anchors. The fields have the names of the options."""
-
-    traintxt: Path = Path("./train.txt")
-    input_width: int = 352
-    input_height: int = 352
-    num_clusters: int = 6
-
-    @property
-    def cluster_counts(self) -> list[int]:
-        return [self.num_clusters] if self.num_clusters else list(range(1, MAX_CLUSTERS + 1))
-
-
-def read_settings(options: argparse.Namespace, config: Config | None) -> Settings:
-    """Combine the command line, the .data file and the defaults, in this order of priority, and check the result."""
-    count = sum(map(len, config.anchors)) if config else None
-    settings = Settings(config.train, config.width, config.height, count) if config else Settings()
-    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
-    settings = dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
-    if settings.traintxt is None:
+def complete(options: argparse.Namespace, config: Config | None) -> None:
+    """Fill the options that are not given from the .data file, or else with defaults, and check them."""
+    if config:
+        source, width, height, count = config.train, config.width, config.height, sum(map(len, config.anchors))
+    else:
+        source, width, height, count = Path("./train.txt"), 352, 352, 6
+    options.traintxt = options.traintxt or source
+    options.input_width = options.input_width or width
+    options.input_height = options.input_height or height
+    if options.num_clusters is None:  # 0 has a meaning
+        options.num_clusters = count
+    if options.traintxt is None:
         raise InputError(f"{config.path}: expected train=LIST or the option --traintxt, got neither")
     if options.write:
         if not config:
             raise InputError("--write: expected --data with the .data file to write to, got none")
-        if count not in settings.cluster_counts:
-            got = settings.num_clusters
+        if count not in cluster_counts(options):
+            got = options.num_clusters
             raise InputError(f"--write: expected --num_clusters {count}, as in {config.path}, got {got}")
-        if (settings.input_width, settings.input_height) != (config.width, config.height):
-            expected, got = f"{config.width}x{config.height}", f"{settings.input_width}x{settings.input_height}"
+        if (options.input_width, options.input_height) != (width, height):
+            expected, got = f"{width}x{height}", f"{options.input_width}x{options.input_height}"
             raise InputError(f"--write: expected {expected} pixels, as in {config.path}, got {got}")
-    return settings
+
+
+def cluster_counts(options: argparse.Namespace) -> list[int]:
+    return [options.num_clusters] if options.num_clusters else list(range(1, MAX_CLUSTERS + 1))
 
 
 def main(options: argparse.Namespace) -> None:
@@ -65,13 +58,13 @@ def main(options: argparse.Namespace) -> None:
     from utils.dataset.index import load_index
 
     config = read_config(options.data) if options.data else None
-    settings = read_settings(options, config)
-    source, width, height = settings.traintxt, settings.input_width, settings.input_height
+    complete(options, config)
+    source, width, height = options.traintxt, options.input_width, options.input_height
     index = load_index(source, config.classes if config else None)
     sizes = box_sizes(index.labels, width, height)
     # Find all anchors before writing any, so that no file is written if there are too few boxes for one of the counts.
     try:
-        found = {count: cluster(sizes, count, options.seed) for count in settings.cluster_counts}
+        found = {count: cluster(sizes, count, options.seed) for count in cluster_counts(options)}
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
 
