@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.dataset_files import write_image
+from tests.helpers.dataset_files import load_in_order, write_image
 from utils.dataset import pixel_cache
 from utils.dataset.augment import AUGMENTATIONS, Change
 from utils.dataset.dataset import DetectionDataset, collate, make_loader
@@ -108,7 +108,7 @@ def test_collate(index):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_reads_in_order(index, workers):
     dataset = DetectionDataset(index, WIDTH, HEIGHT)
-    loader = make_loader(dataset, 3, workers)
+    loader = load_in_order(dataset, 3, workers)
     assert len(loader) == 3
     for _ in range(2):
         assert_same(batches_of(loader), [collate([dataset[n] for n in part]) for part in ((0, 1, 2), (3, 4, 5), (6,))])
@@ -132,7 +132,7 @@ def add_noise(rng):
 def test_augmentation_depends_only_on_seed_epoch_and_image(index):
     def read_epochs(seed, workers, epochs):
         dataset = DetectionDataset(index, WIDTH, HEIGHT, augment=add_noise, seed=seed)
-        loader = make_loader(dataset, 2, workers)
+        loader = load_in_order(dataset, 2, workers)
         found = []
         for epoch in epochs:
             dataset.set_epoch(epoch)
@@ -160,7 +160,7 @@ def test_augmentations_can_be_sent_to_other_processes(index, name):
 @pytest.mark.slow
 def test_workers_that_are_not_forked_read_the_same(index):
     dataset = DetectionDataset(index, WIDTH, HEIGHT, augment=AUGMENTATIONS["flip_zoom_colour"])
-    here, there = make_loader(dataset, 4), make_loader(dataset, 4, workers=1)
+    here, there = load_in_order(dataset, 4), load_in_order(dataset, 4, workers=1)
     there.multiprocessing_context = "spawn"
     for epoch in range(2):
         dataset.set_epoch(epoch)
@@ -173,7 +173,7 @@ def test_ending_replaces_the_augmentation(index, workers):
         return Change(contrast=0)
 
     dataset = DetectionDataset(index, WIDTH, HEIGHT, augment=add_noise, ending=(2, blacken))
-    loader = make_loader(dataset, 2, workers)
+    loader = load_in_order(dataset, 2, workers)
     dark = []
     for epoch in range(4):
         dataset.set_epoch(epoch)
@@ -200,7 +200,7 @@ def test_augmentation_does_not_change_the_data(index, cache):
 def test_corrupt_image_raises_an_error_of_one_line(index, workers, cache):
     index = corrupt(index, 4)
     with pytest.raises(InputError) as raised:
-        batches_of(make_loader(DetectionDataset(index, WIDTH, HEIGHT, cache=cache), 2, workers))
+        batches_of(load_in_order(DetectionDataset(index, WIDTH, HEIGHT, cache=cache), 2, workers))
     assert str(raised.value) == f"{index.images[4]}: expected an image, got 200 bytes that OpenCV cannot decode"
 
 
@@ -209,7 +209,7 @@ def test_corrupt_image_raises_an_error_of_one_line(index, workers, cache):
 def test_corrupt_image_is_replaced_and_reported_once(index, capfd, workers, cache):
     index = corrupt(index, 4, 6)
     dataset = DetectionDataset(index, WIDTH, HEIGHT, cache=cache, corrupt="replace")
-    loader = make_loader(dataset, 7, workers)
+    loader = load_in_order(dataset, 7, workers)
     for _ in range(3):
         ((images, targets),) = batches_of(loader)
         assert torch.equal(images[4], images[5])
@@ -235,7 +235,7 @@ def test_only_corrupt_images(index, workers):
     index = corrupt(index, *range(7))
     dataset = DetectionDataset(index, WIDTH, HEIGHT, corrupt="replace")
     with pytest.raises(InputError) as raised:
-        batches_of(make_loader(dataset, 2, workers))
+        batches_of(load_in_order(dataset, 2, workers))
     assert str(raised.value).startswith(f"{index.source}: none of its 7 images")
 
 
@@ -263,11 +263,11 @@ def count_reads(monkeypatch):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("cache", CACHE_KINDS)
 def test_cached_pixels_are_the_same(index, cache, workers):
-    plain = batches_of(make_loader(DetectionDataset(index, WIDTH, HEIGHT), 3))
+    plain = batches_of(load_in_order(DetectionDataset(index, WIDTH, HEIGHT), 3))
     dataset = DetectionDataset(index, WIDTH, HEIGHT, cache=cache)
     assert dataset.cache.images.shape == (7, HEIGHT, WIDTH, 3)
     assert dataset.cache.images.dtype == np.uint8
-    assert_same(plain, batches_of(make_loader(dataset, 3, workers)))
+    assert_same(plain, batches_of(load_in_order(dataset, 3, workers)))
 
 
 @pytest.mark.parametrize("cache", CACHE_KINDS)
@@ -275,8 +275,8 @@ def test_cached_pixels_of_photographs_are_the_same(shared, tmp_path, cache):
     lines = (shared / "coco-val128" / "val.txt").read_text(encoding="utf-8").split()[:40]
     (tmp_path / "val.txt").write_text("\n".join(str(shared / "coco-val128" / line) for line in lines))
     index = load_index(tmp_path / "val.txt", classes=80)
-    plain = batches_of(make_loader(DetectionDataset(index, 352, 352), 16))
-    assert_same(plain, batches_of(make_loader(DetectionDataset(index, 352, 352, cache=cache), 16)))
+    plain = batches_of(load_in_order(DetectionDataset(index, 352, 352), 16))
+    assert_same(plain, batches_of(load_in_order(DetectionDataset(index, 352, 352, cache=cache), 16)))
 
 
 @pytest.mark.parametrize("cache", CACHE_KINDS)
@@ -284,7 +284,7 @@ def test_each_image_is_read_once(index, cache, monkeypatch):
     reads = count_reads(monkeypatch)
     dataset = DetectionDataset(index, WIDTH, HEIGHT, cache=cache)
     for _ in range(2):
-        batches_of(make_loader(dataset, 3))
+        batches_of(load_in_order(dataset, 3))
     assert sorted(reads) == sorted(index.images)
 
 

@@ -15,7 +15,7 @@ from utils.dataset.augment import AUGMENTATIONS, Change, change_image
 from utils.dataset.dataset import DetectionDataset, make_loader
 from utils.dataset.device_images import DeviceBatches, _rows, change_images
 from utils.dataset.index import open_list
-from utils.dataset.sampler import EvaluationBatches, TrainBatches
+from utils.dataset.sampler import TrainBatches, evaluation_batches
 
 CPU = torch.device("cpu")
 SIZE = (64, 48)
@@ -93,7 +93,7 @@ def test_an_image_that_cannot_be_read_is_treated_as_in_a_loader(tmp_path, capsys
     black = cv2.imread(str(index.images[4])) * 0
     cv2.imwrite(str(index.images[4]), black)
     dataset = DetectionDataset(index, *SIZE, corrupt=corrupt)
-    batches = EvaluationBatches(len(index), 4)
+    batches = evaluation_batches(len(index), 4)
     device = DeviceBatches(dataset, batches, CPU)
     assert index.images[2].name in capsys.readouterr().err
     for (images, targets), (expected_images, expected_targets) in zip(
@@ -104,7 +104,7 @@ def test_an_image_that_cannot_be_read_is_treated_as_in_a_loader(tmp_path, capsys
 
 
 def test_a_stopped_epoch_leaves_no_thread_waiting(index):
-    batches = iter(DeviceBatches(DetectionDataset(index, *SIZE), EvaluationBatches(len(index), 2), CPU))
+    batches = iter(DeviceBatches(DetectionDataset(index, *SIZE), evaluation_batches(len(index), 2), CPU))
     before = threading.active_count()
     next(batches)
     assert threading.active_count() == before + 1

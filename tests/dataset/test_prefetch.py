@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.dataset_files import write_image
-from utils.dataset.dataset import DetectionDataset, make_loader
+from tests.helpers.dataset_files import load_in_order, write_image
+from utils.dataset.dataset import DetectionDataset
 from utils.dataset.index import load_index
 from utils.dataset.prefetch import prefetch_map, read_batches
 from utils.errors import InputError
@@ -86,7 +86,7 @@ def test_closing_cancels_pending_items():
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
 def test_batches_equal_those_of_a_loader(dataset, batch_size, threads):
     batches = list(read_batches(dataset.index, (dataset.width, dataset.height), batch_size, threads))
-    for images, (expected, _) in zip(batches, make_loader(dataset, batch_size), strict=True):
+    for images, (expected, _) in zip(batches, load_in_order(dataset, batch_size), strict=True):
         np.testing.assert_array_equal(images, expected.permute(0, 2, 3, 1))
 
 

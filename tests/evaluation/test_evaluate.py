@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from tests.helpers.dataset_files import write_data, write_image
+from tests.helpers.dataset_files import load_in_order, write_data, write_image
 from tests.helpers.measured import detections_of
 from utils.config import read_config
-from utils.dataset.dataset import DetectionDataset, make_loader
+from utils.dataset.dataset import DetectionDataset
 from utils.dataset.index import load_index
 from utils.evaluation.detect import collect_detections
 from utils.evaluation.evaluate import compute_metrics
@@ -26,7 +26,7 @@ def test_objects_in_a_file_that_is_not_an_image_are_false_negatives(tmp_path, ca
     (tmp_path / "2.png").write_bytes(content)
     damaged = load_index(config.val, config.classes, cache=False)
     assert damaged.sizes[2].tolist() == [0, 0]
-    loader = make_loader(DetectionDataset(damaged, *FRAME, corrupt="blank"), 2)
+    loader = load_in_order(DetectionDataset(damaged, *FRAME, corrupt="blank"), 2)
     assert len(collect_detections(lambda batch: [torch.empty(0, 6)] * len(batch[0]), loader, 5)) == 5
     assert "2.png" in capsys.readouterr().err
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from utils.dataset.augment import change_image, change_labels
 from utils.dataset.images import read_resized
@@ -145,12 +145,12 @@ class _Loader(DataLoader):
 
 
 def make_loader(
-    dataset: DetectionDataset, batches: int | Sampler, workers: int = 0, pin_memory: bool = False
+    dataset: DetectionDataset, batches: Iterable[list[int]], workers: int = 0, pin_memory: bool = False
 ) -> DataLoader:
     """Create a loader of batches as `collate` makes them.
 
     Args:
-        batches: images per batch, in order; or a sampler of lists of image indices (`utils.dataset.sampler`).
+        batches: lists of image indices, see `utils.dataset.sampler`.
         workers: processes that read and augment; 0 reads in this process.
         pin_memory: for asynchronous copies to a GPU.
     """
@@ -163,13 +163,13 @@ def make_loader(
             workers = 0
     return _Loader(
         dataset,
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         multiprocessing_context=context,
         persistent_workers=workers > 0,
-        **({"batch_size": batches} if isinstance(batches, int) else {"batch_sampler": batches}),
     )
 
 

@@ -81,19 +81,11 @@ class TrainBatches(Sampler):
                 yield parts[subdivision * self.processes + self.rank].tolist()
 
 
-class EvaluationBatches(Sampler):
-    """Image indices in order, in batches; each process gets a contiguous share of the batches.
+def evaluation_batches(count: int, batch_size: int, rank: int = 0, processes: int = 1) -> list[list[int]]:
+    """Return image indices in order, in batches; each process gets a contiguous share of the batches.
 
     The batches, and therefore the metrics, do not depend on the number of processes.
     """
-
-    def __init__(self, count: int, batch_size: int, rank: int = 0, processes: int = 1) -> None:
-        indices = list(range(count))
-        batches = [indices[first : first + batch_size] for first in range(0, count, batch_size)]
-        self.batches = batches[len(batches) * rank // processes : len(batches) * (rank + 1) // processes]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
+    indices = list(range(count))
+    batches = [indices[first : first + batch_size] for first in range(0, count, batch_size)]
+    return batches[len(batches) * rank // processes : len(batches) * (rank + 1) // processes]

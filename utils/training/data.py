@@ -12,7 +12,7 @@ from utils.dataset.dataset import DetectionDataset, make_loader
 from utils.dataset.device_images import DeviceBatches
 from utils.dataset.index import DatasetIndex, open_list
 from utils.dataset.pixel_cache import CACHE_KINDS
-from utils.dataset.sampler import EvaluationBatches, TrainBatches
+from utils.dataset.sampler import TrainBatches, evaluation_batches
 from utils.dataset.statistics import warn_about_dataset
 from utils.errors import InputError, warn
 from utils.training import distributed
@@ -79,7 +79,7 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
     )
     if batches.batch_size < settings.batch_size:
         warn(f"batch size {batches.batch_size} instead of {settings.batch_size}: there are only {len(train)} images")
-    val_batches = EvaluationBatches(len(val), EVAL_BATCH, **processes)
+    val_batches = evaluation_batches(len(val), EVAL_BATCH, **processes)
     workers = 0 if cache == "gpu" else choose_workers(settings.workers, device)
     if cache == "gpu":
         loaders = [DeviceBatches(train, batches, device), DeviceBatches(val, val_batches, device)]
