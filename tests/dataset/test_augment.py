@@ -1,7 +1,5 @@
 """Augmentations: labels stay on their objects, pixels stay in range, results depend on the seed only."""
 
-import dataclasses
-
 import cv2
 import numpy as np
 import pytest
@@ -113,7 +111,7 @@ def test_zoom_keeps_labels_on_their_objects(seed):
     """The inside of a label has the brightness of its object, the outside does not, except for one blurred pixel."""
     image, labels = scene(seed)
     change = flip_zoom_colour(np.random.default_rng(seed))
-    change = dataclasses.replace(change, contrast=1, brightness=0)
+    change = change._replace(contrast=1, brightness=0)
     out, moved = change_image(image, change), change_labels(labels, change, (WIDTH, HEIGHT))
     assert out.shape == image.shape
     for class_id, cx, cy, w, h in moved:
@@ -133,7 +131,7 @@ def test_zoom_keeps_labels_on_their_objects(seed):
 @given(
     center=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     sides=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)),
-    factor=st.floats(*ZOOM_RANGE),
+    factor=st.floats(*ZOOM_RANGE).filter(lambda factor: factor != 1),  # without a zoom, the offset is 0
     offset=st.tuples(st.floats(-0.6, 0.4), st.floats(-0.6, 0.4)),
 )
 def test_placed_labels_are_in_the_frame_and_large_enough(center, sides, factor, offset):

@@ -13,7 +13,7 @@ from tests.helpers.training_files import write_shapes
 from utils.config import read_config
 from utils.dataset.augment import AUGMENTATIONS, Change, change_image
 from utils.dataset.dataset import DetectionDataset, make_loader
-from utils.dataset.device_images import DeviceBatches, _rows, change_images
+from utils.dataset.device_images import DeviceBatches, change_images
 from utils.dataset.index import open_list
 from utils.dataset.sampler import TrainBatches, evaluation_batches
 
@@ -31,7 +31,7 @@ def index(tmp_path_factory):
 def differences(image, change):
     """Gray levels between the pixels of the CPU's and the device's augmentation, [H, W, 3]."""
     expected = change_image(image.copy(), change)
-    found = change_images(torch.from_numpy(image)[None], _rows([change]))[0].numpy()
+    found = change_images(torch.from_numpy(image)[None], torch.tensor([change], dtype=torch.float64))[0].numpy()
     return np.abs(found.astype(int) - expected)
 
 
@@ -116,6 +116,8 @@ def test_a_stopped_epoch_leaves_no_thread_waiting(index):
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_a_gpu_computes_the_same_pixels(name):
     images = torch.randint(0, 256, (16, SIZE[1], SIZE[0], 3), dtype=torch.uint8)
-    changes = _rows([AUGMENTATIONS[name](np.random.default_rng(seed)) for seed in range(16)])
+    changes = torch.tensor(
+        [AUGMENTATIONS[name](np.random.default_rng(seed)) for seed in range(16)], dtype=torch.float64
+    )
     found = change_images(images.cuda(), changes.cuda()).cpu().int()
     assert (found - change_images(images, changes).int()).abs().max() <= 1

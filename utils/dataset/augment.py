@@ -6,7 +6,7 @@ is then applied to the image and to its labels. `utils.dataset.device_images` ap
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,8 +20,7 @@ MIN_SIDE = 2  # pixels; thinner boxes are removed
 GRAY = 114  # of the frame around a shrunk image
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What an augmentation does to an image, in this order. The defaults do nothing."""
 
     mirrored: bool = False  # left and right

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import cv2
@@ -28,7 +28,7 @@ class DetectionDataset(Dataset):
 
     An item consists of:
         image: [3, height, width] uint8, BGR (a view of height × width × 3 memory).
-        labels: [n, 6] float32, (0, class, cx, cy, w, h), boxes as fractions of the image; `collate` fills column 0.
+        labels: [n, 5] float32, (class, cx, cy, w, h), boxes as fractions of the image.
 
     Args:
         index: the images and their labels.
@@ -72,9 +72,7 @@ class DetectionDataset(Dataset):
         if change is not None:
             image = change_image(image, change)
             labels = change_labels(labels, change, (self.width, self.height))
-        boxes = torch.zeros(len(labels), 6)
-        boxes[:, 1:] = torch.from_numpy(labels)
-        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), boxes
+        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), torch.from_numpy(labels)
 
     def draw_change(self, position: int) -> Change | None:
         """Draw the augmentation of an image in this epoch; None without augmentation."""
@@ -121,13 +119,13 @@ def collate(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tenso
     images, labels = zip(*batch, strict=True)
     # The memory of an item is already height × width × 3, so this copies whole images.
     images = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
-    return images, number_images(torch.cat(labels), list(map(len, labels)))
+    return images, make_targets(labels)
 
 
-def number_images(targets: torch.Tensor, counts: list[int]) -> torch.Tensor:
-    """Set column 0 of the [M, 6] targets of a batch to the index of their image, and return them."""
-    targets[:, 0] = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    return targets
+def make_targets(labels: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Combine the labels of a batch, [n, 5] per image, into the targets that `collate` returns."""
+    indices = torch.repeat_interleave(torch.arange(len(labels)), torch.tensor(list(map(len, labels))))
+    return torch.cat((indices[:, None], torch.cat(labels)), 1)
 
 
 class _Loader(DataLoader):

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.dataset.augment import GRAY, Change, change_labels
-from utils.dataset.dataset import DetectionDataset, number_images
+from utils.dataset.augment import GRAY, change_labels
+from utils.dataset.dataset import DetectionDataset, make_targets
 from utils.dataset.pixel_cache import decode_all
 from utils.dataset.prefetch import prefetch_map
 
@@ -74,23 +73,16 @@ class DeviceBatches:
         if changes:
             size = dataset.width, dataset.height
             labels = [change_labels(boxes, change, size) for boxes, change in zip(labels, changes, strict=True)]
-        counts = list(map(len, labels))
-        targets = torch.zeros(sum(counts), 6)
-        targets[:, 1:] = torch.from_numpy(np.concatenate(labels))
         pin = self._pin
         return _Prepared(
-            pin(torch.tensor(positions)), pin(_rows(changes)) if changes else None, pin(number_images(targets, counts))
+            pin(torch.tensor(positions)),
+            pin(torch.tensor(changes, dtype=torch.float64)) if changes else None,
+            pin(make_targets(list(map(torch.from_numpy, labels)))),
         )
 
     def _pin(self, tensor: torch.Tensor) -> torch.Tensor:
         """Move a tensor to memory from which it is copied to a GPU without waiting."""
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
-
-
-def _rows(changes: list[Change]) -> torch.Tensor:
-    """Convert changes to a tensor [N, 6] with their fields in order."""
-    fields = ("mirrored", "factor", "left", "top", "contrast", "brightness")
-    return torch.tensor([[float(getattr(change, name)) for name in fields] for change in changes], dtype=torch.float64)
 
 
 def change_images(images: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:

@@ -76,7 +76,7 @@ def save_first_batches(
         for image_index in batches.batch_indices(0, step)[:BATCH_IMAGES].tolist():
             pixels, rows = dataset[image_index]
             image = fit_to_side(pixels.permute(1, 2, 0).numpy(), TILE_SIDE)
-            tiles.append(Tile(draw_labels(image, rows[:, 1:].numpy(), labels)))
+            tiles.append(Tile(draw_labels(image, rows.numpy(), labels)))
         columns = min(COLUMNS, math.ceil(math.sqrt(len(tiles))))
         save_mosaic(folder / f"train_batch_{step + 1}.jpg", tiles, columns, TILE_SIDE)
 
