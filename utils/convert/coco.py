@@ -4,19 +4,21 @@ Format: https://cocodataset.org/#format-data. A box is [x, y, width, height] in 
 corner.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems, distinct_names
 from utils.convert.coco_entries import parse, polygon_box, read_entries, show
-from utils.convert.options import ImportOptions, SetSource
+from utils.convert.options import ImportOptions, SetSource, set_of
 from utils.errors import InputError, warn
-from utils.files import MAX_PATH
+from utils.files import MAX_PATH, read_bytes
+from utils.text import list_names
 
 TITLE = "a COCO JSON file"
 OPTIONS = ("keep_crowds",)
 
+_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 _LAYOUT_SAMPLE = 10_000  # boxes that show whether they are given by two corners
 _ROUNDING = 1.01  # factor for areas, and pixels for borders
 
@@ -24,6 +26,41 @@ _ROUNDING = 1.01  # factor for areas, and pixels for borders
 def recognize(source: Path) -> bool:
     """Return whether `source` is a file of this format."""
     return source.is_file() and source.suffix.lower() == ".json"
+
+
+def find_sets(source: Path, options: ImportOptions) -> dict[str, SetSource]:
+    """Find the sets of a COCO JSON file, or of a folder with one such file per set."""
+    if recognize(source):
+        return options.sets_of(source)
+    if not source.is_dir():
+        return {}
+    files = [path for path in sorted(source.rglob("*.json")) if _is_coco(path)]
+    if len(files) == 1:
+        return options.sets_of(files[0])
+    # Roboflow: train/_annotations.coco.json; COCO: annotations/instances_train2017.json and other kinds of annotations.
+    files = [path for path in files if path.stem.startswith("instances")] or files
+    sets = defaultdict(list)
+    for path in files:
+        sets[set_of(path.stem) or set_of(path.parent.name)].append(path)
+    if files and ("train" not in sets or any(len(found) > 1 for found in sets.values())):
+        names = list_names([str(path.relative_to(source)) for path in files])
+        raise InputError(f"{source}: expected one COCO JSON file per set, found {names}; name one as SOURCE")
+    return {key: SetSource(path, options.images or _folder_of_set(path, key), None) for key, (path,) in sets.items()}
+
+
+def _folder_of_set(path: Path, key: str) -> Path | None:
+    """Return the only folder near a JSON file that is named after its set, as train2017/ is next to annotations/."""
+    if set_of(path.parent.name):
+        return None  # the file itself is in such a folder
+    parents = (path.parent, path.parent.parent, path.parent.parent / "images")
+    folders = [folder for parent in parents if parent.is_dir() for folder in parent.iterdir() if folder.is_dir()]
+    named = [folder for folder in folders if set_of(folder.name) == key]
+    return named[0] if len(named) == 1 else None
+
+
+def _is_coco(path: Path) -> bool:
+    content = read_bytes(path)
+    return all(key in content for key in _KEYS)
 
 
 def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotations:

@@ -11,6 +11,12 @@ from utils.config import MODEL_NAME
 from utils.dataset.labels import IMAGE_FOLDERS
 from utils.errors import InputError
 
+SETS = ("train", "val", "test")
+SET_WORDS = {  # names of files and folders, and keys of data.yaml
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 FORMATS = ("coco", "voc", "yolo")  # modules of utils.convert
 PLACES = ("link", "copy", "in-place", "auto")
 DEFAULT_SPLIT = 0.8  # share of the training set if the source has no val set
@@ -19,6 +25,16 @@ DEFAULT_SPLIT = 0.8  # share of the training set if the source has no val set
 def name_of(folder: Path) -> str:
     """Name a data set after its folder, with a valid model name."""
     return re.sub(r"[^\w.-]+", "-", Path(os.path.abspath(folder)).name).strip("-.")[:90] or "data"
+
+
+def set_of(name: str) -> str | None:
+    """Return the set that a file or folder is named after: "train", "val" or "test"; None if there is no single one.
+
+    `train2017`, `images_train`, `obj_valid_data` and `Validation` name a set; `trainval` and `train_or_test` do not.
+    """
+    words = re.split(r"[^a-z]+", name.lower())
+    found = {SET_WORDS[word] for word in words if word in SET_WORDS}
+    return found.pop() if len(found) == 1 else None
 
 
 class SetSource(NamedTuple):

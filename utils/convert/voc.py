@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from tqdm import tqdm
 
 from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems
-from utils.convert.options import ImportOptions, SetSource
+from utils.convert.options import SETS, ImportOptions, SetSource, set_of
 from utils.dataset.images import IMAGE_SUFFIXES
 from utils.errors import InputError
 from utils.files import read_bytes, read_text
@@ -23,6 +23,7 @@ from utils.text import shorten
 TITLE = "a folder of VOC XML files"
 OPTIONS = ("train_list", "val_list", "keep_difficult", "origin")
 
+_LISTS = Path("ImageSets", "Main")
 # Coordinates from 0 have fractions in most boxes; VOC2012, which counts pixels from 1, has them in a few by mistake.
 _FRACTION_SHARE = 0.01
 _SUFFIXES = sorted(IMAGE_SUFFIXES, key=lambda suffix: (suffix != ".jpg", suffix))
@@ -50,6 +51,28 @@ def _is_annotation(path: Path) -> bool:
     except OSError:
         return False
     return b"<annotation" in start
+
+
+def find_sets(source: Path, options: ImportOptions) -> dict[str, SetSource]:
+    """Find the sets of a folder of VOC XML files: those of its sub-folders or of ImageSets/Main, or a single one."""
+    if not recognize(source):
+        return {}
+    if options.images is None and len(folders := _annotation_folders(source)) == 1:
+        (source,) = folders  # a repository with more than the data set
+    if options.val or options.train_list or options.images:
+        return options.sets_of(source)
+    lists = {set_of(path.stem): path for path in (source / _LISTS).glob("*.txt") if path.stem in SETS}
+    if "train" in lists:
+        return {key: SetSource(source, None, path) for key, path in sorted(lists.items())}
+    folders = [path for path in sorted(source.iterdir()) if set_of(path.name) and recognize(path)]
+    sets = {set_of(path.name): SetSource(path, None, None) for path in folders}
+    own = any(path.suffix == ".xml" for path in source.iterdir()) or (source / "Annotations").is_dir()
+    return sets if "train" in sets and len(sets) == len(folders) and not own else options.sets_of(source)
+
+
+def _annotation_folders(source: Path) -> list[Path]:
+    """Return the folders under `source` that have Annotations/ with XML files."""
+    return [path.parent for path in source.rglob("Annotations") if path.is_dir() and any(path.glob("*.xml"))]
 
 
 def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotations:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from utils.convert.annotations import AnnotatedImage, Annotations, Box, Problems
-from utils.convert.options import ImportOptions
+from utils.convert.options import ImportOptions, set_of
 from utils.convert.yolo_files import (
     YAML_SUFFIXES,
     Description,
@@ -23,7 +23,6 @@ from utils.convert.yolo_files import (
     find_names,
     read_description,
     read_name_file,
-    set_of,
 )
 from utils.dataset.images import SUFFIX_TEXT, image_size, is_image_name
 from utils.dataset.labels import find_labels, parse_labels

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from utils.config import read_names
 from utils.convert.annotations import distinct_names
+from utils.convert.options import SET_WORDS
 from utils.errors import InputError, RunError
 from utils.files import MAX_PATH, find_path, parse_json, read_text
 from utils.text import list_names, shorten
@@ -22,11 +23,6 @@ YAML_SUFFIXES = (".yaml", ".yml")
 _NAME_FILES = re.compile(r"classes\.txt|names\.txt|labels\.txt|predefined_classes\.txt|_darknet\.labels|.+\.names")
 _NOTES = "notes.json"  # Label Studio
 _DARKNET_KEYS = {"train", "valid", "val", "test", "names", "classes", "backup"}
-_SET_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 class Description(NamedTuple):
@@ -36,16 +32,6 @@ class Description(NamedTuple):
     sets: dict[str, list[str]]  # {"train", "val" or "test": its folders or lists of images as they are written}
     class_names: tuple[str, ...] | None
     folders: tuple[Path, ...]  # where relative paths may begin
-
-
-def set_of(name: str) -> str | None:
-    """Return the set that a file or folder is named after: "train", "val" or "test"; None if there is no single one.
-
-    `train2017`, `images_train`, `obj_valid_data` and `Validation` name a set; `trainval` and `train_or_test` do not.
-    """
-    words = re.split(r"[^a-z]+", name.lower())
-    found = {_SET_WORDS[word] for word in words if word in _SET_WORDS}
-    return found.pop() if len(found) == 1 else None
 
 
 def read_description(path: Path) -> Description | None:
@@ -77,11 +63,11 @@ def _read_yaml(path: Path) -> Description | None:
         return None
     sets = {}
     for key, value in content.items():
-        if key in _SET_WORDS and value:
+        if key in SET_WORDS and value:
             values = value if isinstance(value, list) else [value]
             if not all(isinstance(text, str) and text and "\0" not in text for text in values):
                 raise InputError(f"{path}: {key}: expected the path of a folder or list, got {_shorten(value)}")
-            sets[_SET_WORDS[key]] = values
+            sets[SET_WORDS[key]] = values
     root = content.get("path") if isinstance(content.get("path"), str) else ""
     folders = (find_moved(root, [path.parent]) or path.parent if root else path.parent, path.parent)
     return Description(path, sets, _yaml_names(path, content), tuple(dict.fromkeys(folders)))
@@ -115,7 +101,7 @@ def _read_darknet(path: Path) -> Description | None:
         if separator and not line.lstrip().startswith(("#", ";")):
             entries[key.strip().lower()] = value.strip()
     # The .data files of this project have more keys.
-    if not entries.keys() & {"train", "names"} or entries.keys() - _DARKNET_KEYS - set(_SET_WORDS):
+    if not entries.keys() & {"train", "names"} or entries.keys() - _DARKNET_KEYS - set(SET_WORDS):
         return None
     folders = (path.parent, path.parent.parent)  # paths begin where darknet runs, often the parent folder
     names = None
@@ -124,7 +110,7 @@ def _read_darknet(path: Path) -> Description | None:
         if file is None:
             raise InputError(f"{path}: names: expected a file with class names, found nothing at {text}")
         names = read_name_file(file)
-    sets = {_SET_WORDS[key]: [value] for key, value in entries.items() if key in _SET_WORDS and value}
+    sets = {SET_WORDS[key]: [value] for key, value in entries.items() if key in SET_WORDS and value}
     return Description(path, sets, names, folders)
 
 
