@@ -209,7 +209,7 @@ def test_cache_with_other_shapes_is_rebuilt(source, scans, name):
         ("counts", [-1, 3, 1]),
         ("counts", [2**62, 2**62, 3]),
         ("sizes", [-1, 48]),
-        ("notes", [0, -1, 0, 0]),
+        ("notes", [0, -1, 0]),
         ("labels", np.array(["text"])),
         ("labels", np.array([{}], object)),
         ("labels", np.zeros((3, 5), np.float64)),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.dataset.labels import MAX_OVERHANG, find_labels, label_candidates, parse_labels
+from utils.dataset.label_layout import MAX_OVERHANG
+from utils.dataset.labels import find_labels, label_candidates, parse_labels
 
 # Parsing. Invalid lines and their messages: tests/convert/bad_inputs/labels.
 

@@ -199,13 +199,13 @@ def test_a_killed_process_leaves_no_set(tmp_path, run_script):
 
 def test_two_processes_at_once_make_one_complete_set(tmp_path, monkeypatch):
     both_done = threading.Barrier(2, timeout=60)
-    rename = shapes._rename
+    rename = Path.rename
 
     def rename_together(source, target):
         both_done.wait()
         return rename(source, target)
 
-    monkeypatch.setattr(shapes, "_rename", rename_together)
+    monkeypatch.setattr(Path, "rename", rename_together)
     results = []
     threads = [
         threading.Thread(target=lambda: results.append(shapes.make_shapes(tmp_path / "set", train=4, val=2)))

@@ -22,7 +22,7 @@ from utils.files import atomic_path
 if TYPE_CHECKING:
     from utils.dataset.index import DatasetIndex
 
-CACHE_VERSION = 2  # increase it when the content of an index, or the way label lines are parsed, changes
+CACHE_VERSION = 3  # increase it when the content of an index, or the way label lines are parsed, changes
 _MAX_HEADER = 1024  # bytes before the values of an array
 
 
@@ -90,7 +90,7 @@ def write_cache(path: Path, index: DatasetIndex, key: str) -> None:
         "counts": np.array([len(labels) for labels in index.labels], np.int64),
         "labels": np.concatenate([np.empty((0, 5), np.float32), *index.labels]),
         "sizes": index.sizes,
-        "notes": np.array([index.missing_labels, index.polygons, index.scores, index.keypoints], np.int64),
+        "notes": np.array([index.polygons, index.scores, index.keypoints], np.int64),
     }
     with contextlib.suppress(InputError, OSError), atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -119,7 +119,7 @@ def read_cache(path: Path, keys: FileKeys, count: int) -> dict | None:
                 return None
             labels = _read_array(file, "labels", "<f4", (boxes, 5))
             sizes = _read_array(file, "sizes", "<i8", (count, 2))
-            notes = _read_array(file, "notes", "<i8", (4,))
+            notes = _read_array(file, "notes", "<i8", (3,))
     except Exception:  # damaged files raise many types
         return None
     classes, values = labels[:, 0], labels[:, 1:]
@@ -134,7 +134,7 @@ def read_cache(path: Path, keys: FileKeys, count: int) -> dict | None:
     ends = np.cumsum(counts).tolist()
     starts = [0, *ends[:-1]]
     labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
-    _, polygons, scores, keypoints = notes.tolist()
+    polygons, scores, keypoints = notes.tolist()
     return {"labels": labels, "sizes": sizes, "polygons": polygons, "scores": scores, "keypoints": keypoints}
 
 

@@ -14,7 +14,8 @@ import numpy as np
 Layout = Literal["polygon", "keypoints", "track"]
 Point = tuple[float, float]
 
-TOLERANCE = 1e-3  # how far coordinates may be outside the image, as a fraction of it
+# How far coordinates may be outside the image, as a fraction of it: the rounding error of three decimals.
+MAX_OVERHANG = 1e-3
 NEAR = 0.25  # how far a keypoint may be outside its box, as a fraction of the box
 MAX_KEYPOINTS = 140  # more points are a polygon
 CROSSING_WEIGHT = 3.0  # evidence of a crossing of two sides, in units of the logarithm of the ratio of areas
@@ -65,7 +66,7 @@ def _has_keypoints(row: Sequence[float]) -> bool:
 
 
 def _is_inside(value: float) -> bool:
-    return -TOLERANCE <= value <= 1 + TOLERANCE
+    return -MAX_OVERHANG <= value <= 1 + MAX_OVERHANG
 
 
 def _is_box(box: Sequence[float]) -> bool:

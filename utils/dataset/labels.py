@@ -7,11 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.dataset.label_layout import Layout, choose_layout
+from utils.dataset.label_layout import MAX_OVERHANG, Layout, choose_layout
 from utils.text import shorten
-
-# How far a box may extend beyond the image, as a fraction of it: the rounding error of three decimals. It is clipped.
-MAX_OVERHANG = 1e-3
 
 MAX_CLASSES = 2**24  # float32, which holds the classes, has all whole numbers up to here
 MIN_LINE_BYTES = len("0 0 0 1 1")
@@ -118,7 +115,7 @@ def parse_labels(text: str, classes: int | None = None) -> ParsedLabels:
             problems.append((line_number, f"{error}: {shorten(line.strip(), _SHOWN)!r}"))
         else:
             if len(row) > 4:
-                counts["score" if len(row) == 5 else layout or "polygon"] += 1
+                counts["score" if len(row) == 5 else layout] += 1
     problems.sort()
     labels = np.array(rows, np.float32).reshape(-1, 5)
     return ParsedLabels(labels, problems, counts["polygon"], counts["score"], counts["keypoints"])

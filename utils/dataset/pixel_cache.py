@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.dataset.index_cache import cache_path
+from utils.dataset.prefetch import prefetch_map
 from utils.errors import InputError, RunError
 from utils.files import atomic_path, unfinished_files, unfinished_name
 
@@ -26,7 +27,7 @@ CACHE_KINDS = ("ram", "disk")
 
 _MAX_SHARE = 0.9  # of the free memory or disk space
 _ABANDONED = 3600  # seconds since the last write to an unfinished file
-_CHUNK = 256  # images that the threads decode ahead of the consumer at most
+_AHEAD = 256  # images that the threads decode in advance
 
 
 class PixelCache:
@@ -129,15 +130,11 @@ def decode_all(shape: tuple[int, ...], decode: Callable[[int], np.ndarray]) -> I
         except InputError:
             return np.zeros(shape[1:], np.uint8)
 
-    # In chunks, because a pool does not wait for the consumer and would fill the memory.
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(desc="caching images", total=shape[0], unit="image", disable=None) as bar,
+        contextlib.closing(prefetch_map(pool, decode_or_black, range(shape[0]), _AHEAD)) as images,
     ):
-        for first in range(0, shape[0], _CHUNK):
-            for image in pool.map(decode_or_black, range(first, min(first + _CHUNK, shape[0]))):
-                yield image
-                bar.update()
+        yield from tqdm(images, "caching images", shape[0], unit="image", disable=None)
 
 
 def _write(path: Path, shape: tuple[int, ...], decode: Callable[[int], np.ndarray]) -> None:

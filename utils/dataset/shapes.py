@@ -82,8 +82,11 @@ def make_shapes(folder: str | Path, seed: int = SEED, train: int = COUNTS["train
         print(f"drawing {train + val} images of shapes into {folder} (seed {seed})", file=sys.stderr)
         with ThreadPoolExecutor() as pool:  # OpenCV and NumPy release the GIL while they draw
             list(tqdm(pool.map(_write_image, paths, seeds), "drawing", len(paths), unit="image", disable=None))
-        return _rename(temporary, folder)
+        temporary.rename(folder)
+        return True
     except OSError as error:
+        if folder.exists():  # another process has created it
+            return False
         raise InputError(f"{folder}: cannot write there: {error.strerror}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -95,17 +98,6 @@ def _write_image(path: Path, seed: tuple[int, ...]) -> None:
     path.write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
     lines = [f"{int(class_id)} " + " ".join(f"{value:.6f}" for value in box) for class_id, *box in labels]
     path.with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def _rename(source: Path, target: Path) -> bool:
-    """Rename a folder; return False if `target` has been created in the meantime."""
-    try:
-        source.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        return False
-    return True
 
 
 def draw_image(rng: Generator) -> tuple[np.ndarray, np.ndarray]:
