@@ -39,7 +39,7 @@ def import_labels(reader, source):
     """Return the exit status of an import, its messages and its images."""
     problems = Problems()
     options = ImportOptions(Path(source), Path("out"), images=Path("images"))
-    part = options.sets["train"]
+    part = options.sets_of(options.source)["train"]
     try:
         annotations = reader.read(part, options, problems)
         folder, paths = find_images(annotations.images, part.image_folders)

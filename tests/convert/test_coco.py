@@ -18,7 +18,7 @@ def read(path, **values):
     """Return the annotations and the problems of a COCO JSON file."""
     problems = Problems()
     options = ImportOptions(path, path.parent / "out", **values)
-    return coco.read(options.sets["train"], options, problems), problems
+    return coco.read(options.sets_of(options.source)["train"], options, problems), problems
 
 
 def read_content(folder, annotations, images=(IMAGE,), categories=({"id": 1, "name": "cat"},), **values):

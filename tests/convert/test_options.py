@@ -8,24 +8,28 @@ from utils.convert.options import ImportOptions
 from utils.errors import InputError
 
 
+def sets_of(options):
+    return options.sets_of(options.source)
+
+
 def test_sets_and_names(tmp_path):
     options = ImportOptions(Path("a.json"), tmp_path / "mine")
     assert options.name == "mine"
-    assert list(options.sets) == ["train"]
+    assert list(sets_of(options)) == ["train"]
     options = ImportOptions(Path("xml"), tmp_path, images=Path("photos"), train_list=Path("t"), val_list=Path("v"))
-    assert options.sets["val"] == (Path("xml"), Path("photos"), Path("v"))
+    assert sets_of(options)["val"] == (Path("xml"), Path("photos"), Path("v"))
     options = ImportOptions(Path("a.json"), tmp_path, images=Path("x"), val=Path("b.json"), val_images=Path("y"))
-    assert options.sets == {"train": (Path("a.json"), Path("x"), None), "val": (Path("b.json"), Path("y"), None)}
+    assert sets_of(options) == {"train": (Path("a.json"), Path("x"), None), "val": (Path("b.json"), Path("y"), None)}
 
 
 def test_folders_that_may_have_the_images(tmp_path):
     (tmp_path / "VOC/Annotations").mkdir(parents=True)
-    (part,) = ImportOptions(tmp_path / "VOC/Annotations", tmp_path / "out").sets.values()
+    (part,) = sets_of(ImportOptions(tmp_path / "VOC/Annotations", tmp_path / "out")).values()
     assert part.image_folders[0] == tmp_path / "VOC/Annotations"
     assert tmp_path / "VOC/JPEGImages" in part.image_folders
-    (part,) = ImportOptions(tmp_path / "a.json", tmp_path / "out").sets.values()
+    (part,) = sets_of(ImportOptions(tmp_path / "a.json", tmp_path / "out")).values()
     assert part.image_folders[:2] == [tmp_path, tmp_path / "images"]
-    (part,) = ImportOptions(tmp_path / "a.json", tmp_path / "out", images=Path("x")).sets.values()
+    (part,) = sets_of(ImportOptions(tmp_path / "a.json", tmp_path / "out", images=Path("x"))).values()
     assert part.image_folders == [Path("x")]
 
 

@@ -18,7 +18,7 @@ def read_labels(folder, class_names, **values):
     """Return the LabeledImages of a folder that has both images and XML files."""
     problems = Problems()
     options = ImportOptions(folder, folder / "out", **values)
-    annotations = voc.read(options.sets["train"], options, problems)
+    annotations = voc.read(options.sets_of(options.source)["train"], options, problems)
     image_folder, paths = find_images(annotations.images, [folder])
     labeled = label_images(annotations.images, paths, image_folder, class_names, problems)
     assert problems == Problems()
@@ -72,6 +72,6 @@ def test_corners_decide_the_origin(corners, left, noted, tmp_path):
     write_voc(tmp_path / "a.xml", [("cat", corners, False)])
     problems = Problems()
     options = ImportOptions(tmp_path, tmp_path / "out")
-    annotations = voc.read(options.sets["train"], options, problems)
+    annotations = voc.read(options.sets_of(options.source)["train"], options, problems)
     assert annotations.images[0].boxes[0].corners[0] == left
     assert [("--origin 1" in note) for note in problems.notes] == [True] * noted

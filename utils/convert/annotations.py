@@ -1,7 +1,6 @@
 """Annotations as all readers return them, and the choice of the class names."""
 
 import itertools
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from utils.config import read_names
 from utils.errors import InputError, warn
+from utils.text import shorten
 
 
 class Box(NamedTuple):
@@ -122,4 +122,4 @@ def _warn_about_case(names: Iterable[str]) -> None:
 
 
 def _join(names: Iterable[str]) -> str:
-    return textwrap.shorten(", ".join(map(repr, sorted(names))), 200, placeholder=" …")
+    return shorten(", ".join(map(repr, sorted(names))), 200)

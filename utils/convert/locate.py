@@ -14,10 +14,11 @@ from utils.convert.rotation import find_stored, fits, turn
 from utils.dataset.images import TRANSPOSED, ImageHeader, is_image_name, read_header
 from utils.errors import InputError
 from utils.files import find_path
-from utils.text import list_names, shorten
+from utils.text import list_names, printable, shorten
 
 EDGE_TOLERANCE = 1.0  # pixels a box may extend beyond its image without a message: annotators round
 MIN_SIDE = 1e-6  # fraction of the image; boxes with a smaller side are dropped
+MAX_SHOWN = 300  # characters of a path in a message
 
 Label = tuple[int, float, float, float, float]  # class id, cx, cy, w, h as fractions of the image
 
@@ -41,7 +42,7 @@ def find_images(images: Sequence[AnnotatedImage], folders: Sequence[Path]) -> tu
         if not images or any(map(os.path.isfile, paths)):
             return folder, paths
     places = list_names([str(folder) for folder in folders if folder.is_dir() or len(folders) == 1])
-    names = ", ".join(_show(image.file_names[0]) for image in images[:2])
+    names = ", ".join(shorten(printable(image.file_names[0]), MAX_SHOWN) for image in images[:2])
     raise InputError(f"{places}: expected the images ({names}, …), found none of {len(images)}; use --images FOLDER")
 
 
@@ -98,7 +99,7 @@ def label_images(
 def _read_header(image: AnnotatedImage, path: Path, folder: Path) -> ImageHeader | str:
     """Return the header of an image file, or why the image cannot be used."""
     if not os.path.isfile(path):
-        return f"image not found: {_show(path)}"
+        return f"image not found: {shorten(printable(str(path)), MAX_SHOWN)}"
     if not path.is_relative_to(os.path.normpath(folder)):
         return f"image {path} is not inside {folder}"
     if not is_image_name(path) or not is_line(str(path)):
@@ -163,11 +164,6 @@ def clip_box(corners: tuple[float, ...], size: tuple[float, float]) -> tuple[tup
     top, bottom = (min(max(y, 0.0), height) / height for y in (y1, y2))
     excess = max(-x1, -y1, x2 - width, y2 - height, 0.0)
     return ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top), excess
-
-
-def _show(path: str | Path) -> str:
-    """Return a path from an annotation for a message: one line that is not too long."""
-    return shorten(str(path).replace("\n", "\\n").replace("\r", "\\r"), 300)
 
 
 def _format_size(size: tuple[float, float]) -> str:

@@ -98,20 +98,19 @@ class ImportOptions:
         if self.split is not None:
             if not 0 < self.split <= 1:
                 raise InputError(f"--split: expected a number above 0 and at most 1, got {self.split:g}")
-            if "val" in self.sets:
+            if self.val or self.val_list:
                 raise InputError("--split: cannot be combined with --val or --val-list, which name the val set")
         if self.val_images and not self.val:
             raise InputError("--val-images: needs --val, the annotations of the images")
         if self.val_list and not (self.val or self.train_list):
             raise InputError("--val-list: needs --train-list, or both sets would have the same images")
 
-    @property
-    def sets(self) -> dict[str, SetSource]:
-        """{"train": SetSource, and "val": SetSource if the options name one}."""
-        return self.sets_of(self.source)
-
     def sets_of(self, source: Path) -> dict[str, SetSource]:
-        """As `sets`, for annotations that are at another path than `self.source`, for example extracted ones."""
+        """Return {"train": SetSource, and "val": SetSource if the options name one}.
+
+        Args:
+            source: of the annotations: `self.source`, a file or folder in it, or where it was extracted to.
+        """
         sets = {"train": SetSource(source, self.images, self.train_list)}
         if self.val or self.val_list:
             sets["val"] = SetSource(self.val or source, self.val_images or self.images, self.val_list)
