@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from utils.check.decode import decode_images, make_thumbnail
+from utils.check.decode import decode_images
 from utils.check.duplicates import find_copies
+from utils.dataset.similar import make_thumbnail
 
 
 def thumbnails(images):

@@ -17,11 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.dataset.images import read_header, read_image
+from utils.dataset.similar import THUMBNAIL, make_thumbnail
 from utils.errors import InputError, RunError
 
 CHUNK = 16  # images that a process gets at a time
-THUMBNAIL = 16  # pixels per side
-FLAT = 1.0  # gray levels; a thumbnail with a smaller standard deviation has nothing to compare
 
 # Decoder messages about unusual files whose pixels are complete.
 _HARMLESS = ("extraneous bytes", "warning")
@@ -82,20 +81,3 @@ def _read_messages() -> list[str]:
     text = os.read(2, length).decode(errors="replace")
     os.lseek(2, 0, os.SEEK_SET)
     return text.splitlines()
-
-
-def make_thumbnail(image: np.ndarray) -> np.ndarray:
-    """Reduce an image to a vector whose dot product with another one is their correlation.
-
-    Args:
-        image: [H, W, 3] uint8.
-
-    Returns:
-        [THUMBNAIL²] float16, mean 0 and length 1; zeros for a flat image.
-    """
-    small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    # Not cv2.COLOR_BGR2GRAY, which rounds to whole gray levels: too coarse for dark images.
-    gray = small.astype(np.float32).mean(2).ravel()
-    gray -= gray.mean()
-    length = np.linalg.norm(gray)
-    return (gray / length if length > FLAT * THUMBNAIL else np.zeros_like(gray)).astype(np.float16)

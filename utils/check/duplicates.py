@@ -2,18 +2,14 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.check.decode import THUMBNAIL, DecodedImage
+from utils.check.decode import DecodedImage
+from utils.dataset.similar import BATCH, MIN_CORRELATION, correlate
 from utils.dataset.statistics import ERROR, WARNING, DatasetStatistics, Finding
-
-BATCH = 32  # thumbnails that are compared with all others at a time
-# Correlation of thumbnails above which images count as copies. COCO images that are halved, rotated and saved as JPEG
-# of quality 50 keep 0.9989 or more with the original; different images reach 0.79, photos of one scene up to 0.99.
-MIN_CORRELATION = 0.995
 
 
 class Copy(NamedTuple):
@@ -86,30 +82,12 @@ def find_copies(first: np.ndarray, second: np.ndarray) -> list[Copy]:
         At most one Copy for each of `first`, if the correlation is above MIN_CORRELATION.
     """
     copies = []
-    for start, correlation in correlate(first, second) if len(second) else ():
-        count = correlation.shape[2]
+    second = second.astype(np.float32)
+    for start in range(0, len(first) if len(second) else 0, BATCH):
+        correlation = correlate(first[start : start + BATCH].astype(np.float32), second)
         flat = correlation.reshape(len(correlation), -1)
         best = flat.argmax(1)
         for row in np.flatnonzero(flat.max(1) > MIN_CORRELATION).tolist():
-            view, match = divmod(int(best[row]), count)
+            view, match = divmod(int(best[row]), len(second))
             copies.append(Copy(start + row, match, 90 * (view % 4), view >= 4))
     return copies
-
-
-def correlate(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Correlate all thumbnails of `first` with all of `second`, some rows at a time.
-
-    Args:
-        first: [n, THUMBNAIL²] from `make_thumbnail`.
-        second: [m, THUMBNAIL²] from `make_thumbnail`.
-
-    Yields:
-        Index of the first row, and the correlations [rows, 8, m] of its eight orientations: four rotations, then the
-        same mirrored.
-    """
-    second = second.astype(np.float32, copy=False).T
-    for start in range(0, len(first), BATCH):
-        squares = first[start : start + BATCH].astype(np.float32).reshape(-1, THUMBNAIL, THUMBNAIL)
-        rotated = np.stack([np.rot90(squares, turns, (1, 2)) for turns in range(4)], 1)
-        views = np.concatenate((rotated, rotated[..., ::-1]), 1)  # [rows, 8, THUMBNAIL, THUMBNAIL]
-        yield start, (views.reshape(-1, THUMBNAIL**2) @ second).reshape(len(squares), 8, -1)

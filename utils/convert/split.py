@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from utils.check.decode import THUMBNAIL, make_thumbnail
-from utils.check.duplicates import BATCH, MIN_CORRELATION, correlate
 from utils.convert.locate import LabeledImage
 from utils.dataset.images import image_size
+from utils.dataset.similar import BATCH, MIN_CORRELATION, THUMBNAIL, correlate, make_thumbnail
 from utils.errors import InputError, warn
 
 # Images; each is compared with each other one, so twice as many take four times as long. 10,000 photos of 400x300
@@ -134,9 +133,9 @@ def _similar_pairs(images: Sequence[LabeledImage]) -> list[tuple[int, int]]:
         thumbnails = np.array(list(tqdm(read, "similar images", len(images), disable=None)), np.float32)
     pairs = []
     for start in range(0, len(images), BATCH):
-        for _, correlation in correlate(thumbnails[start : start + BATCH], thumbnails[start:]):
-            rows, columns = np.nonzero(correlation.max(1) > MIN_CORRELATION)
-            pairs += [(start + row, start + column) for row, column in zip(rows, columns, strict=True) if row < column]
+        correlation = correlate(thumbnails[start : start + BATCH], thumbnails[start:])
+        rows, columns = np.nonzero(correlation.max(1) > MIN_CORRELATION)
+        pairs += [(start + row, start + column) for row, column in zip(rows, columns, strict=True) if row < column]
     return pairs
 
 
