@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from tests.helpers.dataset_files import write_image
 from utils.convert.annotations import AnnotatedImage, Box, Problems
 from utils.convert.locate import MIN_SIDE, clip_box, find_images, label_images
-from utils.convert.write_darknet import format_labels
-from utils.dataset.labels import parse_labels
+from utils.dataset.labels import format_labels, parse_labels
 from utils.errors import InputError
 
 

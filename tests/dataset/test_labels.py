@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.dataset.label_layout import MAX_OVERHANG
-from utils.dataset.labels import find_labels, label_candidates, parse_labels
+from utils.dataset.labels import find_labels, format_labels, label_candidates, parse_labels
 
 # Parsing. Invalid lines and their messages: tests/convert/bad_inputs/labels.
 
@@ -74,6 +74,13 @@ def test_long_lines_are_shortened_in_messages():
     ((_, message),) = parse_labels("0 " + "0.25 " * 101).problems
     assert message.startswith('expected "class cx cy w h", got 102 values')
     assert len(message) < 150
+
+
+def test_lines_of_a_label_file():
+    assert format_labels([(0, 0.5, 0.25, 1 / 3, 1.0), (12, 1e-6, 0.1, 2e-6, 0.2)]) == (
+        "0 0.500000000 0.250000000 0.333333333 1.000000000\n12 0.000001000 0.100000000 0.000002000 0.200000000\n"
+    )
+    assert format_labels([]) == ""
 
 
 # Clipping

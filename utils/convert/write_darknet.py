@@ -19,7 +19,7 @@ from model import SCALES
 from utils.anchors import box_sizes, cluster, fit, format_anchors
 from utils.convert.locate import Label, LabeledImage
 from utils.convert.options import ImportOptions
-from utils.dataset.labels import find_labels, label_candidates, parse_labels
+from utils.dataset.labels import find_labels, format_labels, label_candidates, parse_labels
 from utils.errors import InputError, warn
 from utils.files import read_text, write_text
 from utils.training.plan import plan
@@ -202,11 +202,6 @@ def _place_image(source: Path, target: Path, place: str) -> None:
     except OSError as error:
         hint = "; --place copy needs no links" if place == "link" else ""
         raise InputError(f"{target}: cannot {place} the image to this path: {error.strerror}{hint}") from error
-
-
-def format_labels(labels: Sequence[Label]) -> str:
-    """Return the lines of a label file; nine decimals are more precise than the float32 that labels are read as."""
-    return "".join(f"{row[0]:d} {row[1]:.9f} {row[2]:.9f} {row[3]:.9f} {row[4]:.9f}\n" for row in labels)
 
 
 def _find_anchors(images: Sequence[LabeledImage], options: ImportOptions) -> np.ndarray:

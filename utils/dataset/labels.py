@@ -121,6 +121,11 @@ def parse_labels(text: str, classes: int | None = None) -> ParsedLabels:
     return ParsedLabels(labels, problems, counts["polygon"], counts["score"], counts["keypoints"])
 
 
+def format_labels(labels: Sequence[tuple[int, float, float, float, float]]) -> str:
+    """Return the lines of a label file; nine decimals are more precise than the float32 that labels are read as."""
+    return "".join(f"{row[0]:d} {row[1]:.9f} {row[2]:.9f} {row[3]:.9f} {row[4]:.9f}\n" for row in labels)
+
+
 def _parse_values(values: list[str], classes: int | None) -> tuple[float, list[float]]:
     """Convert the values of one line to the class and the numbers after it.
 
