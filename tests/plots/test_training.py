@@ -1,61 +1,9 @@
 """Plots and images of a training run."""
 
 import cv2
-import numpy as np
 import pytest
 
-from tests.helpers.measured import detections_of, index_of, labels_of
-from utils.plots import training as plots
-from utils.plots.fonts import class_labels
-
-LABELS = class_labels(["cat", "dog"])
-BOX = (10, 10, 200, 200)
-
-
-@pytest.fixture
-def index(tmp_path):
-    """20 images with one label each, of which the last is damaged, and one without labels."""
-    index = index_of([labels_of((*BOX, 0)) for _ in range(20)] + [labels_of()])
-    index.images = [tmp_path / f"{number}.png" for number in range(21)]
-    for number, path in enumerate(index.images):
-        cv2.imwrite(str(path), np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8))
-    index.images[19].write_text("damaged")
-    return index
-
-
-@pytest.fixture
-def drawn_tiles(monkeypatch):
-    """The tiles of all mosaics that are written."""
-    tiles = []
-    monkeypatch.setattr(plots, "save_mosaic", lambda path, new, *_: tiles.extend(new))
-    return tiles
-
-
-def test_predictions_are_next_to_the_labels_and_not_below_the_threshold(index, drawn_tiles, tmp_path):
-    detections = [detections_of((*BOX, 0.9, 0), (*BOX, 0.2, 1))] * 21
-    plots.save_predictions(tmp_path / "p.jpg", index, detections, (352, 352), LABELS)
-    assert len(drawn_tiles) == 2 * plots.COMPARED_IMAGES
-    assert [tile.caption for tile in drawn_tiles[:2]] == ["labels", "predictions above 0.3"]
-    # Both tiles show the same box; the tags differ by the score.
-    labels, predictions = (tile.image for tile in drawn_tiles[:2])
-    assert labels.shape == predictions.shape == (312, 416, 3)
-    assert (labels != predictions).any()
-    assert np.array_equal(labels[60:], predictions[60:])
-
-
-def test_the_worst_images_come_first_and_correct_ones_are_left_out(index, drawn_tiles, tmp_path):
-    mistakes = np.zeros(21, int)
-    mistakes[[3, 7, 19]] = (1, 5, 9)  # 19 is damaged
-    plots.save_worst(tmp_path / "w.jpg", index, [detections_of()] * 21, (352, 352), LABELS, mistakes)
-    images = [cv2.imread(str(index.images[number])) for number in (7, 3)]
-    for tile, image in zip(drawn_tiles[1::2], images, strict=True):
-        assert np.array_equal(tile.image, plots.fit_to_side(image, plots.TILE_SIDE))
-
-
-def test_without_mistakes_nothing_is_written(index, tmp_path):
-    path = tmp_path / "w.jpg"
-    plots.save_worst(path, index, [detections_of()] * 21, (352, 352), LABELS, np.zeros(21, int))
-    assert not path.exists()
+from utils.plots.training import draw_results
 
 
 @pytest.mark.parametrize("evaluated", [False, True])
@@ -63,6 +11,6 @@ def test_results_are_drawn_with_and_without_an_evaluation(evaluated, tmp_path, c
     row = dict.fromkeys(("learning_rate", "total", "box", "objectness", "classes"), 1e-6)
     metrics = dict.fromkeys(("AP50", "AP", "precision", "recall", "original_AP", "F1"), 0.5) if evaluated else {}
     history = [{"epoch": epoch, **row, **(metrics if epoch == 2 else {})} for epoch in (1, 2)]
-    plots.draw_results(tmp_path, history)
+    draw_results(tmp_path, history)
     assert cv2.imread(str(tmp_path / "results.png")).shape == (700, 1200, 3)
     assert capfd.readouterr() == ("", "")

@@ -94,7 +94,7 @@ def write_plots(
         The paths written.
     """
     from utils.plots.evaluation import save_plots
-    from utils.plots.training import save_worst
+    from utils.plots.predictions import save_worst
 
     frame_size = (config.width, config.height)
     matrix = confusion_matrix(evaluation.detections, index.labels, frame_size, config.classes)

@@ -20,7 +20,8 @@ from utils.evaluation.report import write_plots
 from utils.losses import Losses
 from utils.machine import use_threads
 from utils.plots.fonts import class_labels
-from utils.plots.training import draw_results, save_first_batches, save_predictions
+from utils.plots.predictions import save_predictions
+from utils.plots.training import draw_results, save_first_batches
 from utils.runtimes.torch_runtime import TorchRuntime, select_device
 from utils.text import list_names
 from utils.training import distributed
