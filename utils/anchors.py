@@ -82,8 +82,8 @@ def cluster(sizes: ArrayLike, clusters: int, seed: int = 0, restarts: int = REST
 
     Lloyd's iterations run until the assignments stop changing. The center of a cluster is the geometric mean of its
     boxes, because IoU and the loss compare ratios of sides, and a few large boxes would dominate an arithmetic mean.
-    Sizes are rounded to hundredths of a pixel, the precision of anchors in a file. Each anchor is the nearest one of at
-    least one box.
+    Sizes are rounded to hundredths of a pixel, the precision of anchors in a file. Each anchor is the nearest anchor of
+    at least one box.
 
     Args:
         sizes: [n, 2] sizes of the boxes.

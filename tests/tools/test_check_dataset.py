@@ -28,12 +28,12 @@ def test_report_and_plots(good, tmp_path, run_script):
         cwd=tmp_path,
     )
     assert result.returncode == 1, result.stderr
-    assert result.stdout.splitlines()[-6] == "1 error, 2 warnings"
+    assert result.stdout.splitlines()[-6] == "1 error, 4 warnings"
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert (report["errors"], report["warnings"]) == (1, 2)
+    assert (report["errors"], report["warnings"]) == (1, 4)
     assert report["sets"]["train"]["classes"][1] == {"name": "dog", "boxes": 12, "images": 12}
     assert sum(report["sets"]["train"]["box_sizes"].values()) == report["sets"]["train"]["boxes"] == 24
-    names = ["box_centres.png", "box_sizes.png", "classes.png", "mosaic.png"]
+    names = ["box_centers.png", "box_sizes.png", "classes.png", "mosaic.png"]
     folder = tmp_path / "plots/small"
     assert sorted(path.name for path in folder.iterdir()) == names
     assert all(f"wrote plots/small/{name}" in result.stdout.replace("\\", "/") for name in names)

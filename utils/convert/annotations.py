@@ -55,7 +55,7 @@ class Problems:
 
 
 def distinct_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
-    """Return class names in which a name that occurs again gets a number, with a warning: the classes stay apart.
+    """Make class names unique: a name that occurs again gets a number, with a warning.
 
     Raises:
         InputError: a name that cannot be a line of a UTF-8 file, for example with half of a surrogate pair.

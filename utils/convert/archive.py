@@ -62,7 +62,9 @@ def _check_entry(source: Path, entry: zipfile.ZipInfo) -> None:
 def _check_size(source: Path, size: int, count: int, target: Path) -> None:
     own = source.stat().st_size
     if size > MAX_RATIO * own or count * MIN_ENTRY > own:
-        raise InputError(f"{source}: expected images and labels, got {count} files of {size} bytes in {own} bytes")
+        raise InputError(
+            f"{source}: expected an archive of images and labels, got {count} files of {size} bytes in {own} bytes"
+        )
     free = shutil.disk_usage(target).free
     if size > free:
         raise RunError(f"{source}: needs {size} bytes in {target}, where {free} are free")

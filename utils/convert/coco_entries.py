@@ -1,6 +1,6 @@
-"""The entries of a COCO JSON file; ids, flags and numbers are read by value.
+"""Read the entries of a COCO JSON file.
 
-Programs write an id as 7, 7.0 or "7", and a flag as 1, 1.0, "1" or true.
+Programs write an id as 7, 7.0 or "7", and a flag as 1, 1.0, "1" or true; all are accepted.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def read_entries(path: Path, content: dict, key: str, dropped: list[str]) -> Ite
 
 
 def polygon_box(segmentation: object) -> list[float] | None:
-    """Return the bounding box [x, y, width, height] of polygons [[x1, y1, x2, y2, …], …], or None if it is not one."""
+    """Return the bounding box [x, y, width, height] of polygons [[x1, y1, x2, y2, …], …]; None for other values."""
     polygons = segmentation if isinstance(segmentation, list) else []
     if not all(isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0 for points in polygons):
         return None

@@ -11,9 +11,10 @@ from utils.dataset.labels import label_candidates
 def separate_names(
     sets: dict[str, list[LabeledImage]], place: str, problems: Problems
 ) -> dict[str, list[LabeledImage]]:
-    """Give each image whose label file would be that of an earlier image, as of a.jpg and a.png, another name.
+    """Give each image its own label file.
 
-    Images that stay in place keep their names, so there the second image is dropped.
+    An image with the label file of an earlier image, as a.png after a.jpg, is renamed. Images that stay in place are
+    not renamed; there the second image is dropped.
 
     Args:
         sets: images of each set; with `place` "link" or "copy", each set has its own folder.
@@ -57,5 +58,5 @@ def _rename_second(images: list[LabeledImage], problems: Problems) -> list[Label
 
 
 def _output_key(name: PurePath) -> str:
-    """The label file of an image in the output, equal for names that differ in case: not all file systems do."""
+    """Return the label file of an image in the output, in lower case, because some file systems ignore case."""
     return label_candidates(os.path.join("images", name))[-1].casefold()

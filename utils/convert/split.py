@@ -65,7 +65,7 @@ def stratify(groups: Sequence[Sequence[int]], classes: Sequence[set[int]], count
     Args:
         groups: positions of the images of each group.
         classes: class ids of each image.
-        count: images to choose; other numbers are chosen only if the groups do not allow this one.
+        count: images to choose; whole groups may make it more or fewer.
         seed: seed of the order within a class.
 
     Returns:

@@ -155,7 +155,7 @@ def _listed_names(entry: str) -> tuple[str, ...]:
 def _read_file(
     path: Path, name: str, options: ImportOptions, problems: Problems
 ) -> tuple[AnnotatedImage, list[_Object]]:
-    """Read one XML file, the image without boxes and its objects.
+    """Read the image and the objects of one XML file; the image has no boxes yet.
 
     Args:
         path: the file.

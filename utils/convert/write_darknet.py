@@ -68,7 +68,7 @@ def write_dataset(
         place: "link", "copy" or "in-place".
 
     Returns:
-        The .data file, which is written last: an interrupted import leaves none.
+        Path of the .data file. It is written last, so an interrupted import leaves no .data file.
 
     Raises:
         InputError: labels that would be overwritten, an image in both sets, or an image that cannot be linked.
@@ -111,8 +111,8 @@ def _check_in_place(sets: dict[str, list[LabeledImage]], classes: int) -> set[Pa
     """Check that no file of the user, and no label file of the other set, would be overwritten.
 
     Returns:
-        The images whose labels have to be written. In a folder that has label files with the same labels already, an
-        image without label file needs none if it has no objects.
+        The images whose labels have to be written: all if no image has a label file, else those without label file that
+        have objects.
     """
     set_of_image, unlabeled = {}, {}
     for key, images in sets.items():

@@ -24,11 +24,11 @@ class Change(NamedTuple):
     """What an augmentation does to an image, in this order. The defaults do nothing."""
 
     mirrored: bool = False  # left and right
-    factor: float = 1.0  # enlarges or shrinks the image,
-    left: float = 0.0  # whose upper left corner is then here, as fractions of the frame; the rest is gray
+    factor: float = 1.0  # zoom factor
+    left: float = 0.0  # position of the image's upper left corner, as fractions of the frame; the rest is gray
     top: float = 0.0
     contrast: float = 1.0  # multiplies the pixels
-    brightness: float = 0.0  # is then added to them, in gray levels
+    brightness: float = 0.0  # added to the pixels after that, in gray levels
 
 
 Augmentation = Callable[[Generator], Change]

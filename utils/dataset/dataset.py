@@ -34,7 +34,7 @@ class DetectionDataset(Dataset):
         index: the images and their labels.
         width, height: input size in pixels.
         cache: "ram" or "disk" keeps the decoded images, see `utils.dataset.pixel_cache`; None does not.
-        augment: augmentation of the items; None: none.
+        augment: augmentation of the items; None does not augment.
         seed: seed of the augmentation, which depends on seed, epoch and image index only, not on the worker.
         corrupt: what to do with images that cannot be decoded. "error": raise InputError; "replace": warn once and use
             the next image; "blank": warn once and use a black image, whose objects count as false negatives.
@@ -106,6 +106,7 @@ class DetectionDataset(Dataset):
         raise InputError(f"{self.index.source}: none of its {len(self)} images can be read")
 
     def decode(self, position: int) -> np.ndarray:
+        """Read an image at input size; raise InputError if it cannot be decoded."""
         return read_resized(self.index.images[position], self.width, self.height)
 
 

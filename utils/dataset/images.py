@@ -22,7 +22,7 @@ from utils.files import read_bytes
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-    | {".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pbm"}  # of a .gif, the first image
+    | {".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pbm"}  # a .gif is read as its first image
 )
 SUFFIX_TEXT = " ".join(sorted(IMAGE_SUFFIXES))
 
@@ -131,7 +131,7 @@ def _decode_with_pillow(path: str | Path, data: np.ndarray) -> np.ndarray | None
     """Decode a format that this build of OpenCV lacks; None if PIL cannot decode it either.
 
     Raises:
-        InputError: the pixels are numbers of which it is unknown what is white.
+        InputError: the pixels have a type without a defined value of white, for example float.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -148,7 +148,7 @@ class ImageHeader(NamedTuple):
     """What the header of an image file says; sizes are (width, height) in pixels."""
 
     size: tuple[int, int]  # of the displayed image
-    orientation: int  # EXIF orientation, 1…8; with another one than 1 the stored image is rotated or mirrored
+    orientation: int  # EXIF orientation, 1…8; 1: the stored image is displayed unchanged
     stored_size: tuple[int, int]
 
 
@@ -186,7 +186,7 @@ def read_header(path: str | Path) -> ImageHeader:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1…8. An orientation in XMP does not count: OpenCV does not apply it, `getexif` reads it."""
+    """Return the EXIF orientation, 1…8. Not with `getexif`: it also reads XMP, whose orientation OpenCV ignores."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         orientation = image.tag_v2.get(_EXIF_ORIENTATION)
     else:

@@ -36,7 +36,7 @@ MIN_IMAGES_PER_PROCESS = 500  # fewer are read faster than another process start
 class DatasetIndex:
     """Everything known about a data set without decoding its images, in the order of the list."""
 
-    source: Path  # list file, folder or glob
+    source: Path  # list file, folder, glob or image
     images: PathList
     label_files: list[str | None]  # None: the image has none
     labels: list[np.ndarray]  # per image [n, 5] float32: (class, cx, cy, w, h), boxes as fractions of the image
@@ -67,7 +67,8 @@ def open_list(config: Config, key: str) -> DatasetIndex:
 def load_index(source: str | Path, classes: int | None = None, cache: bool = True) -> DatasetIndex:
     """Load the index of a data set, from its cache if no file has changed since the cache was written.
 
-    Warns about missing label files (their images count as images without objects), polygons and scores.
+    Warns about missing and shared label files, polygons, scores and keypoints. Images without label file count as
+    images without objects.
 
     Args:
         source: list file, folder, glob or image, see `list_images`.
@@ -223,7 +224,7 @@ def warn_about_labels(index: DatasetIndex) -> None:
         places = " or ".join(label_candidates(first))
         warn(
             f"{index.source}: {index.missing_labels} of {len(index)} images have no label file and count as images "
-            f"without objects; the first one would be {places}"
+            f"without objects; the first missing label file is {places}"
         )
     for note in label_notes(index):
         warn(f"{index.source}: {note}")
@@ -233,7 +234,7 @@ def label_notes(index: DatasetIndex) -> list[str]:
     """Describe how label lines were changed, one text per kind of change."""
     notes = (
         (index.polygons, "polygons; their bounding boxes are used"),
-        (index.scores, "boxes with a sixth value; it is taken for a score (not for an angle) and not used"),
+        (index.scores, "boxes with a sixth value; it is read as a score, not as an angle, and is not used"),
         (index.keypoints, "boxes with keypoints; the keypoints are not used"),
     )
     return [f"{count} label lines are {text}" for count, text in notes if count]

@@ -1,8 +1,9 @@
 """What the values after a box mean: decide whether long label lines are polygons or boxes with keypoints.
 
 Both layouts are rows of numbers in 0…1, so one line can be read in either way. All lines of a file are decided
-together: keypoints are equally many per line, and the layout that fits all lines and makes the smaller boxes is chosen.
-A single line of one to four keypoints without visibility may still be read as a polygon.
+together: lines with keypoints have equally many values, and of two layouts that fit all lines, the one with the smaller
+boxes is chosen. Up to six keypoints without visibility may be read as a polygon, above all in a file with a single long
+line: random keypoints are in 17 % of such files with 4 keypoints, and in 3 % with 6.
 """
 
 import math
@@ -18,7 +19,7 @@ Point = tuple[float, float]
 MAX_OVERHANG = 1e-3
 NEAR = 0.25  # how far a keypoint may be outside its box, as a fraction of the box
 MAX_KEYPOINTS = 140  # more points are a polygon
-CROSSING_WEIGHT = 3.0  # evidence of a crossing of two sides, in units of the logarithm of the ratio of areas
+CROSSING_WEIGHT = 3.0  # of one crossing of two sides, compared with the logarithm of the ratio of the areas
 
 
 def choose_layout(rows: Sequence[Sequence[float]]) -> Layout | None:
@@ -86,10 +87,11 @@ def _points(row: Sequence[float]) -> list[Point]:
 
 
 def _evidence_of_keypoints(row: Sequence[float]) -> float:
-    """Logarithm of how much likelier a row is a box with keypoints than a polygon.
+    """Compute how much likelier a row is a box with keypoints than a polygon, as a logarithm.
 
-    n points are denser by (ratio of the areas)ⁿ in the smaller of the two boxes. A polygon's first two points are near
-    the others, but taken as a box they are much larger than a small polygon. Polygons do not cross themselves.
+    n random points in a box have the likelihood 1 / areaⁿ, so the layout with the smaller box is likelier. If the first
+    two points of a small polygon are read as a box, it is much larger than the polygon. Polygons do not cross
+    themselves, but lines between keypoints often cross.
     """
     points = _points(row)
     width, height = (max(axis) - min(axis) for axis in zip(*points, strict=True))

@@ -90,8 +90,8 @@ def _list_names(folder: str) -> frozenset[str]:
 def parse_labels(text: str, classes: int | None = None) -> ParsedLabels:
     """Parse the content of a label file; blank lines are skipped, values are separated by any white space.
 
-    A line with six values is a box with a score, as detections are written. Longer lines are polygons, which become
-    their bounding boxes, or boxes with keypoints; `choose_layout` decides. Scores and keypoints are dropped.
+    A line with six values is a box with a score. Longer lines are polygons, which are converted to their bounding
+    boxes, or boxes with keypoints; `choose_layout` decides which. Scores and keypoints are dropped.
 
     Args:
         classes: number of classes; None accepts every class from 0.
@@ -157,7 +157,7 @@ def _to_box(row: list[float], layout: Layout | None) -> Sequence[float]:
         raise ValueError(f'expected "class cx cy w h", got {len(row) + 1} values')
     box = _polygon_to_box(row)
     if layout is None:
-        _clip_box(*box)
+        _clip_box(*box)  # has a more specific error for coordinates outside the image
         raise ValueError(f"expected long lines that are all polygons or all keypoints, got {len(row) + 1} values")
     return box
 

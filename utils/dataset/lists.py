@@ -55,7 +55,7 @@ def list_images(source: str | Path) -> PathList:
             sorted, hidden ones skipped), a glob (`**` matches subfolders), or one image.
 
     Returns:
-        Images; those of a list file may not exist, all others do.
+        Paths of the images. Those from a list file may be missing.
 
     Raises:
         InputError: `source` does not exist or contains no image, or a line of the list is not the name of an image.

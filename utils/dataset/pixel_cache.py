@@ -107,12 +107,22 @@ def _free_disk(folder: Path) -> int | None:
         return None
 
 
-def _check_space(shape: tuple[int, ...], free: int | None, advice: str) -> None:
+def _check_space(shape: tuple[int, ...], free: int | None, where: str) -> None:
+    """Check that an array of bytes of this shape takes at most _MAX_SHARE of the free bytes.
+
+    Args:
+        shape: (images, height, width, 3).
+        free: None if unknown.
+        where: end of the error message, after the free bytes.
+
+    Raises:
+        InputError: it takes more.
+    """
     need = int(np.prod(shape, dtype=np.int64))
     if free is not None and need > _MAX_SHARE * free:
         raise InputError(
             f"--cache: {shape[0]} images at {shape[2]}x{shape[1]} need {need / 2**30:.1f} GiB, "
-            f"{free / 2**30:.1f} GiB {advice}"
+            f"{free / 2**30:.1f} GiB {where}"
         )
 
 
@@ -160,9 +170,9 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
 
 
 def _remove_outdated(path: Path) -> None:
-    """Remove files of the same list and size whose images have changed, and what a killed process has left of this one.
+    """Remove outdated files of the same list and size, and unfinished files of killed processes.
 
-    Another process may be writing this one; then its last write is recent.
+    A file with a recent write is kept, because another process may be writing it.
     """
     for left, name in unfinished_files(path.parent):
         with contextlib.suppress(FileNotFoundError):  # the other process has finished it

@@ -26,7 +26,7 @@ def prefetch_map(
     """Map a function over items in a pool, in order; unlike `pool.map`, take only `count` items in advance.
 
     Args:
-        function: an error that it raises follows the results of the earlier items.
+        function: applied to each item. Its error is raised after the results of the earlier items.
     """
     pending = deque()
     try:

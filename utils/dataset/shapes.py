@@ -48,14 +48,16 @@ def draw_missing_set(path: str | Path) -> None:
     if not FOLDER.exists():
         make_shapes(FOLDER)
     if not path.exists():
-        raise InputError(f"{path}: is missing; remove the folder {FOLDER}, and it is drawn again")
+        raise InputError(
+            f"{path}: expected this list, found none; remove the folder {FOLDER} to draw the data set again"
+        )
 
 
 def make_shapes(folder: str | Path, seed: int = SEED, train: int = COUNTS["train"], val: int = COUNTS["val"]) -> bool:
     """Draw a synthetic set into a new folder, in darknet format.
 
-    Image i of a list depends on the seed only, not on the number of images. The set is drawn into a temporary folder
-    and renamed when complete: an interrupted call leaves nothing.
+    Image i of a list depends only on i and the seed, not on the number of images. The set is drawn into a temporary
+    folder, which is renamed at the end, so an interrupted call leaves no incomplete set.
 
     Args:
         folder: must not exist yet.

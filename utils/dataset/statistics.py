@@ -61,6 +61,7 @@ def _is_blank(path: str) -> bool:
 
 
 def compute_statistics(index: DatasetIndex, config: Config) -> DatasetStatistics:
+    """Count the boxes of an index, and find those that are too small or match no anchor."""
     class_ids = [labels[:, 0].astype(np.int64) for labels in index.labels]
     sizes = box_sizes(index.labels, config.width, config.height)
     return DatasetStatistics(
@@ -102,17 +103,17 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
     better = key == "train" and unmatched > NOTABLE_SHARE and _has_better_anchors(statistics, config)
     advice = "; genanchors.py computes new anchors that match more" if better else ""
     doubtful = [
-        Finding(WARNING, f"{key}: {kind}", [f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) are {text}"])
+        Finding(WARNING, f"{key}: {kind}", [f"{mask.sum()} of {boxes} boxes ({mask.mean():.1%}) {text}"])
         for kind, mask, text in (
             (
                 "boxes too small",
                 statistics.too_small,
-                f"smaller than {MIN_VISIBLE} pixels at input size, too small to detect",
+                f"have a side below {MIN_VISIBLE} pixels at input size",
             ),
             (
                 "boxes without anchor",
                 statistics.unmatched,
-                f"not within a factor of {MATCH_RATIO:g} of any anchor{advice}",
+                f"are not within a factor of {MATCH_RATIO:g} of any anchor{advice}",
             ),
         )
         if mask.sum() > NOTABLE_SHARE * boxes

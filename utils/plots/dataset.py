@@ -29,7 +29,7 @@ DPI = 110
 
 
 def save_plots(sets: Mapping[str, DatasetStatistics], config: Config, folder: Path, seed: int = 0) -> list[Path]:
-    """Write classes.png, mosaic.png and, if there are boxes, box_sizes.png and box_centres.png.
+    """Write classes.png, mosaic.png and, if there are boxes, box_sizes.png and box_centers.png.
 
     Args:
         sets: statistics of each set, by the name of the set; box sizes and examples are those of the first one.
@@ -45,7 +45,7 @@ def save_plots(sets: Mapping[str, DatasetStatistics], config: Config, folder: Pa
         written.append(folder / "box_sizes.png")
         title = f"{name}: {len(first.sizes)} boxes at {config.width}×{config.height}"
         save_anchor_plot(written[-1], first.sizes, np.array(config.anchors).reshape(-1, 2), title)
-        written.append(folder / "box_centres.png")
+        written.append(folder / "box_centers.png")
         save_box_centers(written[-1], {key: facts.index.labels for key, facts in sets.items()})
     written.append(folder / "mosaic.png")
     save_examples(written[-1], first.index, labels, seed)

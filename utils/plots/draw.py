@@ -80,7 +80,8 @@ def class_color(class_id: int) -> Color:
     There are about a thousand colors; then they repeat.
     """
     position = class_id % len(_usable_colors()[0])
-    return _palette(-(-(position + 1) // _PALETTE_PART) * _PALETTE_PART)[position]
+    palette_size = math.ceil((position + 1) / _PALETTE_PART) * _PALETTE_PART
+    return _palette(palette_size)[position]
 
 
 @functools.cache
