@@ -55,7 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="keep the decoded images in the GPU's memory, in memory or in one file on disk; on a GPU, images are also "
         "augmented there (default: gpu if they fit in half of its free memory, else none)",
     )
-    add("--amp", action="store_true", default=None, help="train in mixed precision (bfloat16 or float16); needs CUDA")
+    add(
+        "--amp",
+        action=argparse.BooleanOptionalAction,
+        help="train in mixed precision (bfloat16 or float16); needs CUDA (default: no)",
+    )
     add(
         "--ema",
         action=argparse.BooleanOptionalAction,
@@ -84,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="seconds between checkpoints within an epoch (default: 600)",
     )
-    add("--freeze-backbone", action="store_true", default=None, help="do not train the backbone")
+    add("--freeze-backbone", action=argparse.BooleanOptionalAction, help="do not train the backbone (default: no)")
     add("--output", metavar="DIR", help="parent folder of the run folder (default: runs/train)")
     add(
         "--resume",

@@ -197,6 +197,14 @@ def test_a_finished_run_continues_with_more_epochs(run, copy, tmp_path, capsys):
     assert load(tmp_path / "weights/small-last.pth")["ema"] is not None
 
 
+def test_resume_can_unfreeze_the_backbone(run, tmp_path):
+    run("--epochs", 1, "--freeze-backbone")
+    name = "backbone.first_conv.0.weight"
+    before = load(tmp_path / "weights/small-last.pth")["model"][name]
+    assert run("--resume", "--epochs", 2, "--no-freeze-backbone") == 0
+    assert not torch.equal(before, load(tmp_path / "weights/small-last.pth")["model"][name])
+
+
 def test_resuming_a_finished_run_writes_its_plots_again(run, copy, tmp_path):
     folder = tmp_path / "runs/train/small"
     for name in ("results.csv", "val_predictions.jpg"):

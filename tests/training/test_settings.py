@@ -40,6 +40,7 @@ def test_the_data_file_sets_what_the_command_line_does_not(tmp_path):
         (("--cache", "disk"), "cache", "disk"),
         (("--device", "cpu"), "device", "cpu"),
         (("--amp",), "amp", True),
+        (("--no-amp",), "amp", False),
         (("--ema",), "ema", True),
         (("--no-ema",), "ema", False),
         (("--no-graph",), "graph", False),
@@ -48,6 +49,7 @@ def test_the_data_file_sets_what_the_command_line_does_not(tmp_path):
         (("--save-interval", "0"), "save_interval", 0),
         (("--output", "elsewhere"), "output", "elsewhere"),
         (("--freeze-backbone",), "freeze_backbone", True),
+        (("--no-freeze-backbone",), "freeze_backbone", False),
     ],
 )
 def test_the_command_line_overrides_the_data_file(tmp_path, arguments, name, value):

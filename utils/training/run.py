@@ -226,7 +226,7 @@ class Run:
         epoch, index = self.progress.epoch, self.data.train.index
         batch = self.data.batches.batch_indices(epoch, step).tolist()
         names = list_names([index.images[image].name for image in batch], SHOWN_IMAGES)
-        without_amp = ", or continue without --amp" if self.state.amp else ""
+        without_amp = ", or continue with --no-amp" if self.state.amp else ""
         raise RunError(
             f"{problem} in epoch {epoch + 1}, batch {step + 1}; images: {names}. Check the data with "
             f"tools/check_dataset.py, or continue with a lower learning rate{without_amp}: {self.paths.resume_command} "
