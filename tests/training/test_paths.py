@@ -1,10 +1,12 @@
 """The files of a training run: names that no other run has, and the checkpoint to resume from."""
 
 import os
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from utils.errors import InputError
 from utils.training.paths import WEIGHTS, RunPaths, find_checkpoint, new_paths, remove_unfinished
@@ -15,10 +17,15 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def save(name, time):
+def save(name, time, model_name=None):
+    """Write a checkpoint without tensors; with a description if a model name is given."""
     path = RunPaths(name, None).last
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"checkpoint")
+    model = OrderedDict()
+    if model_name:
+        model.description = {"model_name": model_name}
+    empty = dict.fromkeys(("ema", "optimiser", "scaler", "folder", "options", "progress"))
+    torch.save({"model": model, "name": name, **empty}, path)
     os.utime(path, (time, time))
     return path
 
@@ -61,6 +68,16 @@ def test_the_newest_checkpoint_of_a_model_name():
     assert find_checkpoint(None) == WEIGHTS / "a.small-last.pth"
     with pytest.raises(InputError, match=r"^--resume: .*asmall-last.pth.* in weights/"):
         find_checkpoint("asmall")
+
+
+def test_a_model_name_may_end_like_the_number_of_a_run():
+    save("small", 10, "small"), save("small-2", 20, "small"), save("small-160", 30, "small-160")
+    assert find_checkpoint("small") == WEIGHTS / "small-2-last.pth"
+    assert find_checkpoint("small-160") == WEIGHTS / "small-160-last.pth"
+    (WEIGHTS / "small-2-last.pth").unlink()
+    (WEIGHTS / "small-last.pth").unlink()
+    with pytest.raises(InputError, match=r"^--resume: .*small-last.pth.* in weights/"):
+        find_checkpoint("small")
 
 
 def test_the_checkpoint_of_a_run_that_wrote_nothing_is_skipped():

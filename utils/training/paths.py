@@ -13,6 +13,7 @@ import torch
 from utils.errors import InputError, RunError
 from utils.files import unfinished_files
 from utils.training import distributed
+from utils.weights.checkpoint import read_training
 
 WEIGHTS = Path("weights")
 
@@ -88,14 +89,23 @@ def find_checkpoint(model_name: str | None) -> Path:
     """Find the newest `-last.pth` in weights/ of a model name, or of all; a run's file may be NAME-2-last.pth.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or a file that may be one cannot be read.
     """
     wanted = re.compile(rf"{re.escape(model_name)}(-\d+)?-last\.pth" if model_name else r".+-last\.pth")
     found = [path for path in WEIGHTS.glob("*-last.pth") if wanted.fullmatch(path.name) and path.stat().st_size]
-    if not found:
-        name = f"{model_name or 'NAME'}-last.pth"
-        raise InputError(f"--resume: expected {name}, the checkpoint of a run, in {WEIGHTS}/, found none")
-    return max(found, key=lambda path: path.stat().st_mtime)
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        # The run mask-160 may be the 160th of the model mask, or the first of the model mask-160.
+        if model_name is None or _model_name(path) in (model_name, None):
+            return path
+    raise InputError(
+        f"--resume: expected {model_name or 'NAME'}-last.pth, the checkpoint of a run, in {WEIGHTS}/, found none"
+    )
+
+
+def _model_name(checkpoint: Path) -> str | None:
+    """Return the model name in the description of a checkpoint; None if it has no description."""
+    description = getattr(read_training(checkpoint)["model"], "description", None)
+    return description and description["model_name"]
 
 
 def remove_unfinished(paths: RunPaths) -> None:
