@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.errors import InputError
-from utils.training.paths import WEIGHTS, RunPaths, find_checkpoint, new_paths, remove_unfinished
+from utils.errors import InputError, RunError
+from utils.training.paths import WEIGHTS, RunPaths, find_checkpoint, new_paths, remove_unfinished, resumable
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +103,10 @@ def test_unfinished_files_of_a_run_are_removed(tmp_path, monkeypatch):
     remove_unfinished(paths)
     assert sorted(path.name for path in Path("weights").iterdir()) == sorted([*kept, "a.b-last.pth"])
     assert sorted(path.name for path in paths.folder.iterdir()) == [".hidden.png", "results.png"]
+
+
+def test_too_little_memory_of_a_gpu_names_the_command_that_continues(monkeypatch):
+    monkeypatch.delattr(torch, "OutOfMemoryError", raising=False)  # PyTorch 2.3 has it only in torch.cuda
+    message = r"out of memory: .*train.py --resume weights/small-last.pth"
+    with pytest.raises(RunError, match=message), resumable(RunPaths("small", None)):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")

@@ -127,7 +127,7 @@ def resumable(paths: RunPaths) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except torch.cuda.OutOfMemoryError as error:
         raise RunError(
             f"out of memory: {str(error).splitlines()[0]} Use a smaller --batch-size, or more subdivisions in the "
             f".data file, and continue with: {paths.resume_command}"
