@@ -36,12 +36,14 @@ def build_parser():
 
 
 def main(options):
+    from utils.optional import require
     from utils.runtimes.torch_runtime import select_device
     from utils.training.console import model_size
     from utils.training.data import load_data
     from utils.training.settings import TrainOptions, read_settings
     from utils.training.state import build_state, join_processes
 
+    require("thop", "the share of the machine's peak")
     names = ("data", "batch_size", "recipe", "device", "workers", "cache", "amp")
     settings = read_settings(TrainOptions(**{name: getattr(options, name) for name in names}))
     config = settings.config

@@ -16,24 +16,31 @@ from utils.training.data import RunData
 from utils.training.plan import plan
 from utils.training.progress import Progress
 from utils.training.settings import Settings
+from utils.training.state import TrainingState
 
 FIRST_ESTIMATE = 20  # seconds after which the remaining time is printed for the first time
 
 
-def model_size(config: Config) -> tuple[int, float]:
-    """Count the parameters, and the multiply-accumulates per image, of a .data file's network with thop."""
-    from thop import profile
+def model_size(config: Config) -> tuple[int, float | None]:
+    """Count the parameters, and the multiply-accumulates per image, of a .data file's network.
 
+    The second is None if the package thop is missing.
+    """
     from model.detector import Detector
 
     # A separate network, because thop adds counters to it.
     detector = Detector(config.classes, config.anchor_num).eval()
-    macs, parameters = profile(detector, (torch.zeros(1, 3, config.height, config.width),), verbose=False)
-    return int(parameters), macs
+    parameters = sum(weight.numel() for weight in detector.parameters())
+    try:
+        from thop import profile
+    except ImportError:
+        return parameters, None
+    macs, _ = profile(detector, (torch.zeros(1, 3, config.height, config.width),), verbose=False)
+    return parameters, macs
 
 
 def describe_run(
-    settings: Settings, data: RunData, start: str, device: torch.device, processes: int, graph: bool
+    settings: Settings, data: RunData, state: TrainingState, start: str, processes: int, graph: bool
 ) -> list[str]:
     """Return the lines that describe a run before it starts.
 
@@ -47,7 +54,8 @@ def describe_run(
         boxes = sum(map(len, index.labels))
         lines.append(f"{key:9}{len(index)} images, {boxes} boxes, {config.classes} classes: {index.source}")
     parameters, macs = model_size(config)
-    lines.append(f"model    {parameters:,} parameters, {macs / 1e6:.2f} MMAC at {config.width}x{config.height}")
+    operations = f", {macs / 1e6:.2f} MMAC at {config.width}x{config.height}" if macs else ""
+    lines.append(f"model    {parameters:,} parameters{operations}")
     lines.append(f"start    {start}")
     parts = f" in {settings.subdivisions} parts" if settings.subdivisions > 1 else ""
     shared = f" over {processes} processes" if processes > 1 else ""
@@ -60,11 +68,12 @@ def describe_run(
     options = [
         f"learning rate {settings.learning_rate:g} ({settings.recipe.schedule})",
         f"seed {settings.seed}",
-        f"device {cpu_name(torch.get_num_threads()) if device.type == 'cpu' else device}",
+        f"device {cpu_name(torch.get_num_threads()) if state.device.type == 'cpu' else state.device}",
         f"{data.workers} workers",
     ]
     options += [f"cache {data.cache}"] if data.cache != "none" else []
-    options += [name for name in ("amp", "ema") if getattr(settings, name)]
+    options += ["amp"] if state.amp else []
+    options += ["ema"] if state.ema else []
     options += ["CUDA graph"] if graph else []
     options += ["backbone frozen"] if settings.freeze_backbone else []
     options += [f"patience {settings.patience}"] if settings.patience else []

@@ -136,7 +136,7 @@ class Run:
             print(f"finished all {settings.epochs} epochs of this run; --epochs N with a larger N trains longer")
         graph = isinstance(self.make_step, GraphStep)
         processes = distributed.world_size()
-        print(*describe_run(settings, self.data, self.start, self.device, processes, graph), sep="\n")
+        print(*describe_run(settings, self.data, self.state, self.start, processes, graph), sep="\n")
         if self.options.epochs is None and (hint := suggest_epochs(settings, self.data)):
             print(hint)
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
