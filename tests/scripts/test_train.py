@@ -328,6 +328,25 @@ def test_a_copied_checkpoint_overwrites_no_other_run(run, copy, tmp_path):
     assert (tmp_path / "weights/small-2-last.pth").exists()
 
 
+def test_resuming_a_copy_names_no_missing_weights(run, copy, tmp_path, capsys):
+    """The weights of the best epoch are those of the run that was copied."""
+    shutil.copyfile(tmp_path / "weights/small-last.pth", tmp_path / "backup.pth")
+    assert run("--resume", "backup.pth") == 0
+    (line,) = re.findall(r"^best .*$", capsys.readouterr().out, re.MULTILINE)
+    assert "after epoch 1" in line
+    assert "best.pth" not in line
+
+
+def test_tensorboard_keeps_the_epochs_before_resume(run, tmp_path):
+    """With larger batches an epoch has fewer steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run("--epochs", 2, "--batch-size", 2)
+    assert run("--resume", "--epochs", 3, "--batch-size", 4) == 0
+    events = EventAccumulator(str(tmp_path / "runs/train/small")).Reload()
+    assert [event.step for event in events.Scalars("loss/total")] == [1, 2, 3]
+
+
 def test_resuming_a_finished_run_says_so(run, copy, capsys):
     assert run("--resume") == 0
     assert re.search("^finished all 1 epochs.*--epochs", capsys.readouterr().out, re.MULTILINE)

@@ -55,22 +55,26 @@ def write_results(folder: Path, history: list[dict]) -> None:
     write_text(folder / "results.csv", text.getvalue())
 
 
-def open_events(folder: Path, step: int) -> SummaryWriter | None:
-    """Open a TensorBoard writer that continues after `step`; None, with a warning, if tensorboard is not installed."""
+def open_events(folder: Path, epochs: int) -> SummaryWriter | None:
+    """Open a TensorBoard writer for the epochs after the first `epochs`, which hides what a killed run wrote of them.
+
+    Returns:
+        The writer; None, with a warning, if tensorboard is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         warn("no TensorBoard events: the package tensorboard is not installed (pip install tensorboard)")
         return None
-    return SummaryWriter(folder, purge_step=step + 1)
+    return SummaryWriter(folder, purge_step=epochs + 1)
 
 
 def write_events(events: SummaryWriter | None, row: dict) -> None:
-    """Write one epoch's row to TensorBoard."""
+    """Write one epoch's row to TensorBoard, with the epoch as x-axis: the steps per epoch may change on --resume."""
     if events is None:
         return
     for name, value in row.items():
         if name not in ("epoch", "step"):
             group = "loss" if name in Losses._fields else "figures"
-            events.add_scalar(f"{group}/{name}", value, row["step"])
+            events.add_scalar(f"{group}/{name}", value, row["epoch"])
     events.flush()

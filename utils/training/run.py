@@ -141,7 +141,7 @@ class Run:
             print(hint)
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
         write_arguments(paths.folder, settings, progress)
-        self.events = open_events(paths.folder, progress.total_steps - progress.step)
+        self.events = open_events(paths.folder, progress.epoch)
         remove_unfinished(paths)
         if progress.fresh:
             save_first_batches(paths.folder, self.data.train, self.data.batches, self.labels)
@@ -363,7 +363,8 @@ class Run:
             print(f"stopped {where}; continue with: {paths.resume_command}")
             return
         if progress.best_epoch:
-            print(f"best     AP50 {progress.best_ap50:.4f} after epoch {progress.best_epoch}: {paths.best}")
+            where = f": {paths.best}" if paths.best.exists() else " of the run that this one continues"
+            print(f"best     AP50 {progress.best_ap50:.4f} after epoch {progress.best_epoch}{where}")
         print(f"wrote    {paths.folder}/: {', '.join(sorted(path.name for path in paths.folder.iterdir()))}")
         print(f"wrote    {paths.last.parent}/{paths.name}-*.pth")
 
