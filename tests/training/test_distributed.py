@@ -148,6 +148,19 @@ def test_an_input_error_is_printed_once(tmp_path):
     assert done.stderr.count("absent.data: cannot read") == 1
 
 
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_created_is_one_error(shapes, tmp_path):
+    (tmp_path / "weights").write_text("a file")
+    command = [*TORCHRUN, str(REPO / "train.py"), "--data", str(shapes / "small.data"), "--workers", "0"]
+    done = subprocess.run(
+        command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+        "error: weights: cannot create this folder: File exists"
+    ]
+
+
 def test_one_process_needs_no_group():
     with distributed.process_group(), distributed.main_first():
         assert distributed.rank() == 0

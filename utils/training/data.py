@@ -35,6 +35,7 @@ class RunData:
     batches: TrainBatches
     train_loader: Batches
     val_loader: Batches
+    val_images: int  # that this process evaluates
     cache: str  # "gpu", "ram", "disk" or "none"
     workers: int  # processes that read images
 
@@ -86,7 +87,7 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
     else:
         pin = device.type == "cuda"
         loaders = [make_loader(train, batches, workers, pin), make_loader(val, val_batches, workers, pin)]
-    return RunData(train, val, batches, *loaders, cache, workers)
+    return RunData(train, val, batches, *loaders, sum(map(len, val_batches)), cache, workers)
 
 
 def choose_cache(wanted: str | None, device: torch.device, size: int) -> str:

@@ -81,7 +81,9 @@ class Run:
         self.progress.set_steps_per_epoch(self.data.batches.steps)
         join_processes(self.state, settings)
         self.make_step = build_step(self.state, settings)
-        self.paths: RunPaths = distributed.from_main(_claim_paths(settings, saved))
+        with distributed.main_first():
+            paths = _claim_paths(settings, saved)
+        self.paths: RunPaths = distributed.from_main(paths)
         self.labels = class_labels(settings.config.class_names) if distributed.is_main() else None
         self.stop = StopRequest()
         self.console = Console(self.progress, settings.epochs, self.data.batches.batch_size, distributed.is_main())
@@ -266,7 +268,7 @@ class Run:
             return runtime.predict(batch[0].permute(0, 2, 3, 1), EVAL_THRESHOLDS)
 
         batches = itertools.takewhile(lambda _: not self.stop, self.data.val_loader)
-        detections = collect_detections(predict, batches, len(index), show_progress=distributed.is_main())
+        detections = collect_detections(predict, batches, self.data.val_images, show_progress=distributed.is_main())
         if self._is_stopped():
             return None, True
         detections = distributed.gather_lists(detections)
