@@ -336,6 +336,14 @@ def test_many_unknown_keys_cause_ten_warnings(write, capsys):
     assert "more" in warnings[-1]
 
 
+def test_keys_of_darknet_that_are_ignored_do_not_count_as_warnings(write, capsys):
+    read_config(write("\n".join(["backup=x", *(f"key{number}=3" for number in range(10)), *lines()])))
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 10
+    read_config(write("\n".join(["backup=x", *(f"key{number}=3" for number in range(9)), *lines()])))
+    assert "more" not in capsys.readouterr().err
+
+
 def test_a_data_file_of_darknet_is_not_one_of_this_project(tmp_path, capsys):
     """As exported by CVAT: it has no anchors."""
     path = tmp_path / "obj.data"

@@ -142,14 +142,15 @@ def _read_entries(path: Path) -> dict[str, tuple[int, str]]:
         key = key.strip()
         if not separator:
             raise InputError(f"{path}:{line_number}: expected key=value, got {shorten(line, _SHOWN)!r}")
+        if key in _DARKNET_KEYS:
+            continue
         if key not in _PARSERS:
             unknown += 1
             import difflib
 
             near = difflib.get_close_matches(key, _PARSERS, n=1)
             hint = f"; the nearest known key is {near[0]!r}" if near else ""
-            if key not in _DARKNET_KEYS:
-                warn(f"{path}:{line_number}: unknown key {shorten(key, _SHOWN)!r} ignored{hint}", unknown)
+            warn(f"{path}:{line_number}: unknown key {shorten(key, _SHOWN)!r} ignored{hint}", unknown)
             continue
         if key in entries:
             raise InputError(f"{path}:{line_number}: {key}: second entry, the first is on line {entries[key][0]}")
