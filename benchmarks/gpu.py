@@ -21,6 +21,7 @@ from pathlib import Path
 
 from utils import cli
 
+TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 PROFILED = 10  # steps whose kernels are recorded; sorting their events takes the profiler a second per step
 WARM_UP = 8  # steps; the first ones choose algorithms, and record and check the CUDA graph
 FORMS = {
@@ -76,17 +77,10 @@ def print_row(row):
 
 def train(options, seed, extra):
     """Run train.py in a temporary folder; return {name: value} of the whole run."""
-    command = [
-        sys.executable,
-        Path("train.py").resolve(),
-        "--data",
-        Path(options.data).resolve(),
-        "--seed",
-        seed,
-        *extra,
-    ]
-    command += ["--device", options.device]
-    command += ["--epochs", options.epochs] if options.epochs else []
+    command = [sys.executable, TRAIN, "--data", Path(options.data).resolve(), "--seed", seed, *extra]
+    for name in ("device", "epochs", "cache", "workers"):
+        value = getattr(options, name)
+        command += [] if value is None else [f"--{name}", value]
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         subprocess.run(list(map(str, command)), cwd=folder, check=True, stdout=subprocess.DEVNULL)
