@@ -35,6 +35,8 @@ VARIANTS = {
     "no zoom": ("default", {"augmentation": "flip_colour"}, None),
 }
 
+_stopped = False  # a signal has stopped a training of this process, to which the pool has already given the next one
+
 HEAD = """# Recipes on a panel of data sets
 
 `python3 benchmarks/panel.py table` writes this file from `benchmarks/results/panel.csv`. The weights of the last epoch
@@ -88,9 +90,10 @@ def train_all(options):
     deadline = time.time() + options.minutes * 60 if options.minutes else math.inf
     failed = skipped = 0
     names = {data: model_name(data) for data in options.sets}
+    jobs = [job for job in jobs if (names[job["data"]], *(str(job[name]) for name in KEY[1:])) not in done]
     # Spawned: forked processes cannot use CUDA or OpenMP if this one has used them.
-    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
-        jobs = [job for job in jobs if (names[job["data"]], *(str(job[name]) for name in KEY[1:])) not in done]
+    pool = ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn"))
+    try:
         futures = {pool.submit(train, job, VARIANTS[job["variant"]], options, deadline): job for job in jobs}
         for future in (bar := tqdm(as_completed(futures), total=len(jobs), unit="training")):
             job = futures[future]
@@ -105,6 +108,8 @@ def train_all(options):
                 continue
             append_result(options.results, row)
             bar.write("{set:10} {variant}, seed {seed}: AP50 {AP50} AP {AP}".format(**row))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C no other training starts
     rest = "".join(f", {count} {what}" for count, what in ((failed, "failed"), (skipped, "not started")) if count)
     print(f"wrote {options.results}: {len(jobs) - failed - skipped} trainings{rest}")
     return 1 if failed else 0
@@ -117,8 +122,9 @@ def model_name(data):
 
 
 def train(job, variant, options, deadline):
-    """Make one training; return its line of the results, or None after the deadline."""
-    if time.time() > deadline:
+    """Make one training; return its line of the results, or None after the deadline or a signal."""
+    global _stopped
+    if _stopped or time.time() > deadline:
         return None
     import contextlib
     import gc
@@ -138,6 +144,7 @@ def train(job, variant, options, deadline):
     ):
         run = Run(dataclasses.replace(settings, output=str(folder / name)), train_options)
         if run.train() != 0:
+            _stopped = True
             raise RuntimeError(f"stopped, see {log.name}")
     last = run.progress.history[-1]
     cuda = run.device.type == "cuda"
@@ -202,10 +209,9 @@ def read_results(path):
 def append_result(path, row):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
+        if file.tell() == 0:
             writer.writeheader()
         writer.writerow(row)
 
@@ -228,13 +234,14 @@ def table(rows):
         cells[row["variant"], row["set"]].append((float(row["AP50"]), float(row["AP"])))
     means = {key: tuple(map(statistics.mean, zip(*values, strict=True))) for key, values in cells.items()}
     sets = sorted({row["set"] for row in rows})
-    variants = sorted({row["variant"] for row in rows}, key=list(VARIANTS).index)
+    found = {row["variant"] for row in rows}
+    variants = [name for name in VARIANTS if name in found] + sorted(found - VARIANTS.keys())
     lines = [f"| recipe | trainings | {' | '.join(sets)} | mean |", f"| --- | --- |{' --- |' * (len(sets) + 1)}"]
     for variant in variants:
-        found = [means.get((variant, name)) for name in sets]
-        mean = [] if None in found else [tuple(map(statistics.mean, zip(*found, strict=True)))]
+        row = [means.get((variant, name)) for name in sets]
+        mean = [] if None in row else [tuple(map(statistics.mean, zip(*row, strict=True)))]
         counts = sorted({len(cells[variant, name]) for name in sets} - {0})
-        texts = ["–" if cell is None else "{:.3f} / {:.3f}".format(*cell) for cell in [*found, *(mean or [None])]]
+        texts = ["–" if cell is None else "{:.3f} / {:.3f}".format(*cell) for cell in [*row, *(mean or [None])]]
         lines.append(f"| {variant} | {' to '.join(map(str, counts[:1] + counts[1:][-1:]))} | {' | '.join(texts)} |")
     return lines
 

@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -48,6 +50,40 @@ def test_a_training_that_fails_is_named(tmp_path, capsys):
     assert "0 trainings, 1 failed" in captured.out
     assert "missing.pth" in captured.out + captured.err
     assert not (tmp_path / "panel.csv").exists()
+
+
+def test_ctrl_c_stops_the_queued_trainings(tmp_path, monkeypatch):
+    started = []
+
+    def stop(job, variant, options, deadline):
+        time.sleep(0.2)
+        started.append(job["seed"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(panel, "train", stop)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", lambda count, context: ThreadPoolExecutor(count))
+    arguments = ("run", "--sets", write_shapes(tmp_path, train=8), "--results", tmp_path / "panel.csv", "--seeds")
+    with pytest.raises(KeyboardInterrupt):
+        panel.main(options(*arguments, *range(10)))
+    assert started in ([0], [0, 1])
+
+
+def test_a_file_without_lines_gets_a_header(tmp_path):
+    """A process may be killed after it has created the file."""
+    path = tmp_path / "panel.csv"
+    path.touch()
+    row = dict.fromkeys(panel.COLUMNS, "1")
+    for _ in range(2):
+        panel.append_result(path, row)
+    assert panel.read_results(path) == [row, row]
+
+
+def test_variants_that_no_longer_exist_are_the_last_in_the_table():
+    rows = [
+        {"set": "a", "steps": "800", "variant": variant, "seed": "0", "AP50": "0.5", "AP": "0.25"}
+        for variant in ("former", "default", "earlier")
+    ]
+    assert [line.split(" | ")[0] for line in panel.table(rows)[2:]] == ["| default", "| earlier", "| former"]
 
 
 def test_the_table_has_means(tmp_path, monkeypatch, capsys):
