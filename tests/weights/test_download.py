@@ -13,6 +13,7 @@ import torch
 
 from utils.errors import InputError, RunError
 from utils.provenance import file_hash
+from utils.weights import download
 from utils.weights.checkpoint import load_detector
 from utils.weights.download import MANIFEST, obtain, read_manifest
 
@@ -64,13 +65,14 @@ def no_server_url():
 
 
 @pytest.fixture
-def manifest(tmp_path):
-    """Function that writes a manifest with NAME at a URL and returns its path."""
+def manifest(tmp_path, monkeypatch):
+    """Function that makes a manifest with NAME at a URL the one of the project, and returns its path."""
 
     def write(url, content=CONTENT):
         entry = {"name": NAME, "about": "a test", "url": url, "size": len(content)}
         path = tmp_path / "manifest.json"
         path.write_text(json.dumps([entry | {"sha256": hashlib.sha256(content).hexdigest()}]))
+        monkeypatch.setattr(download, "MANIFEST", path)
         return path
 
     return write
@@ -125,9 +127,10 @@ def test_manifest_is_well_formed(repo):
 
 
 def test_good_file(tmp_path, server, manifest, capfd):
+    manifest(server.url)
     server.answer = send(CONTENT)
     path = tmp_path / "made" / "for it" / NAME
-    assert obtain(path, manifest(server.url)) == path
+    assert obtain(path) == path
     assert path.read_bytes() == CONTENT
     assert [entry.name for entry in path.parent.iterdir()] == [NAME]
     out, err = capfd.readouterr()
@@ -139,28 +142,32 @@ def test_good_file(tmp_path, server, manifest, capfd):
 
 
 def test_second_use_needs_no_server(tmp_path, server, manifest):
+    manifest(server.url)
     server.answer = send(CONTENT)
     for _ in range(2):
-        obtain(tmp_path / NAME, manifest(server.url))
+        obtain(tmp_path / NAME)
     assert server.requests == 1
 
 
 def test_existing_file_is_never_changed(tmp_path, server, manifest):
+    manifest(server.url)
     path = tmp_path / NAME
     path.write_bytes(b"my weights")
-    assert obtain(path, manifest(server.url)) == path
+    assert obtain(path) == path
     assert path.read_bytes() == b"my weights"
     assert server.requests == 0
 
 
-def test_existing_file_needs_no_manifest(tmp_path):
+def test_existing_file_needs_no_manifest(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MANIFEST", tmp_path / "no manifest")
     (tmp_path / NAME).write_bytes(b"x")
-    assert obtain(tmp_path / NAME, tmp_path / "no manifest") == tmp_path / NAME
+    assert obtain(tmp_path / NAME) == tmp_path / NAME
 
 
 def test_unlisted_file_is_not_downloaded(tmp_path, server, manifest):
+    manifest(server.url)
     path = tmp_path / "mine.pth"
-    assert obtain(path, manifest(server.url)) == path
+    assert obtain(path) == path
     assert server.requests == 0
     assert not path.exists()
 
@@ -191,47 +198,54 @@ def check_failure(error, url, path, reason):
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_failed_download_leaves_nothing(tmp_path, server, manifest, case):
+    manifest(server.url)
     server.answer, reason = FAILURES[case]
     path = tmp_path / "zoo" / NAME
     with pytest.raises(RunError) as caught:
-        obtain(path, manifest(server.url))
+        obtain(path)
     check_failure(caught.value, server.url, path, reason)
 
 
 def test_no_server(tmp_path, no_server_url, manifest):
+    manifest(no_server_url)
     path = tmp_path / "zoo" / NAME
     with pytest.raises(RunError) as caught:
-        obtain(path, manifest(no_server_url))
+        obtain(path)
     check_failure(caught.value, no_server_url, path, r".*Connection refused")
 
 
 def test_silent_server_times_out(tmp_path, server, manifest):
+    manifest(server.url)
     stop = threading.Event()
     server.answer = lambda request: stop.wait(30)
     before = socket.getdefaulttimeout()
     with pytest.raises(RunError, match=r"\(timed out\)"):
-        obtain(tmp_path / NAME, manifest(server.url), timeout=0.2)
+        obtain(tmp_path / NAME, timeout=0.2)
     stop.set()
     assert socket.getdefaulttimeout() == before
 
 
 def test_failure_then_success(tmp_path, server, manifest):
+    manifest(server.url)
     path = tmp_path / NAME
     server.answer = send(CORRUPT)
     with pytest.raises(RunError):
-        obtain(path, manifest(server.url))
+        obtain(path)
     server.answer = send(CONTENT)
-    assert obtain(path, manifest(server.url)).read_bytes() == CONTENT
+    assert obtain(path).read_bytes() == CONTENT
 
 
 def test_folder_that_cannot_be_made(tmp_path, server, manifest):
+    manifest(server.url)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write there"):
-        obtain(tmp_path / "file" / NAME, manifest(server.url))
+        obtain(tmp_path / "file" / NAME)
     assert server.requests == 0
 
 
 def test_interrupt_leaves_nothing(tmp_path, manifest, server, monkeypatch):
+    manifest(server.url)
+
     def interrupt(*arguments, **options):
         assert len(list((tmp_path / "zoo").iterdir())) == 1
         raise KeyboardInterrupt
@@ -239,7 +253,7 @@ def test_interrupt_leaves_nothing(tmp_path, manifest, server, monkeypatch):
     server.answer = send(CONTENT)
     monkeypatch.setattr(torch.hub, "tqdm", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        obtain(tmp_path / "zoo" / NAME, manifest(server.url))
+        obtain(tmp_path / "zoo" / NAME)
     assert list((tmp_path / "zoo").iterdir()) == []
 
 
@@ -247,14 +261,21 @@ def test_interrupt_leaves_nothing(tmp_path, manifest, server, monkeypatch):
 
 
 SCRIPT = """
-import sys
+from pathlib import Path
 from utils import cli
-from utils.weights.download import obtain
+from utils.weights import download
 
 arguments = cli.parser("Get weights.")
 arguments.add_argument("weights")
 arguments.add_argument("manifest")
-cli.run(arguments, lambda options: print(obtain(options.weights, options.manifest)))
+
+
+def main(options):
+    download.MANIFEST = Path(options.manifest)
+    print(download.obtain(options.weights))
+
+
+cli.run(arguments, main)
 """
 
 
@@ -276,7 +297,8 @@ def test_load_detector_downloads_listed_weights(tmp_path, shared, server, manife
     content = (shared / "reference" / "coco2017-0.241078ap-model.pth").read_bytes()
     server.answer = send(content)
     config = SimpleNamespace(classes=80, anchor_num=3, path="data/coco.data")
-    detector, _ = load_detector(tmp_path / NAME, config, manifest=manifest(server.url, content))
+    manifest(server.url, content)
+    detector, _ = load_detector(tmp_path / NAME, config)
     assert torch.equal(
         detector.output_cls_layers.bias, torch.load(tmp_path / NAME, map_location="cpu")["output_cls_layers.bias"]
     )

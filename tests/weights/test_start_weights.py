@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from model.detector import Detector
-from utils.errors import InputError
+from utils.errors import InputError, RunError
+from utils.weights import download
 from utils.weights.start_weights import start_weights
 
 CLASSES = 6
@@ -20,15 +21,16 @@ def filled(classes=CLASSES, anchors=3, seed=1):
     return {name: torch.rand(tensor.shape) for name, tensor in Detector(classes, anchors).state_dict().items()}
 
 
-def write_manifest(folder, names):
-    """Write a manifest whose files cannot be downloaded."""
+@pytest.fixture
+def manifest(tmp_path, monkeypatch):
+    """Use a manifest with two files that cannot be downloaded."""
     entries = [
         {"name": name, "about": f"about {name}", "url": "http://127.0.0.1:9/none", "size": 1, "sha256": "0" * 64}
-        for name in names
+        for name in ("backbone.pth", "detector.pth")
     ]
-    path = folder / "manifest.json"
+    path = tmp_path / "manifest.json"
     path.write_text(json.dumps(entries), encoding="utf-8")
-    return path
+    monkeypatch.setattr(download, "MANIFEST", path)
 
 
 def test_full_checkpoint(tmp_path):
@@ -68,37 +70,39 @@ def test_other_classes_and_anchors_load_the_tensors_that_fit(tmp_path, classes, 
         assert torch.equal(tensor, state[name].to(tensor.dtype)) == (tensor.shape == state[name].shape), name
 
 
-def test_the_first_released_weights_are_the_default(tmp_path, capsys):
+def test_the_first_released_weights_are_the_default(tmp_path, capsys, manifest):
     torch.save(filled(80), tmp_path / "detector.pth")
     torch.save(filled(CLASSES), tmp_path / "backbone.pth")
-    manifest = write_manifest(tmp_path, ("backbone.pth", "detector.pth"))
     detector = Detector(CLASSES, 3)
-    line = start_weights(detector, None, Path(), ("detector.pth", "backbone.pth"), manifest)
+    line = start_weights(detector, None, Path(), ("detector.pth", "backbone.pth"))
     assert line.startswith("detector.pth, about detector.pth; skipped 2 ")
     assert torch.equal(detector.output_reg_layers.weight, filled(80)["output_reg_layers.weight"])
     assert capsys.readouterr().err == ""
 
 
-def test_the_next_released_weights_if_the_first_cannot_be_downloaded(tmp_path, capsys):
+def test_the_next_released_weights_if_the_first_cannot_be_downloaded(tmp_path, capsys, manifest):
     torch.save(filled(), tmp_path / "backbone.pth")
-    manifest = write_manifest(tmp_path, ("backbone.pth", "detector.pth"))
-    line = start_weights(Detector(CLASSES, 3), None, Path(), ("detector.pth", "backbone.pth"), manifest)
+    line = start_weights(Detector(CLASSES, 3), None, Path(), ("detector.pth", "backbone.pth"))
     assert line == "backbone.pth, about backbone.pth"
     warnings = [text for text in capsys.readouterr().err.splitlines() if text.startswith("warning: ")]
     assert len(warnings) == 1
     assert re.search(r"from backbone.pth: .*detector.pth", warnings[0])
 
 
-def test_random_weights_if_nothing_can_be_downloaded(tmp_path, capsys):
-    manifest = write_manifest(tmp_path, ("backbone.pth", "detector.pth"))
+def test_random_weights_if_nothing_can_be_downloaded(capsys, manifest):
     detector = Detector(CLASSES, 3)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    assert "random" in start_weights(detector, None, Path(), ("detector.pth", "backbone.pth"), manifest)
+    assert "random" in start_weights(detector, None, Path(), ("detector.pth", "backbone.pth"))
     warnings = [text for text in capsys.readouterr().err.splitlines() if text.startswith("warning: ")]
     assert len(warnings) == 1
     assert re.search(r"random weights.*detector.pth", warnings[0])
     for name, tensor in detector.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_listed_weights_that_are_named_are_downloaded_to_their_path(tmp_path, manifest):
+    with pytest.raises(RunError, match=r"detector.pth: is missing, and the download failed"):
+        start_weights(Detector(CLASSES, 3), str(tmp_path / "zoo/detector.pth"), Path(), ())
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from model.detector import Detector
 from utils.errors import InputError, RunError
 from utils.files import atomic_path, read_bytes
 from utils.text import list_names
-from utils.weights.download import MANIFEST, obtain
+from utils.weights.download import obtain
 from utils.weights.model_description import ModelDescription
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def load_matching(detector: nn.Module, path: str | Path) -> list[str]:
 
 
 def load_detector(
-    path: str | Path, config: Config | None, device: torch.device | str = "cpu", manifest: Path = MANIFEST
+    path: str | Path, config: Config | None, device: torch.device | str = "cpu"
 ) -> tuple[Detector, Config | ModelDescription]:
     """Build a detector with weights from `path`, in evaluation mode.
 
@@ -124,7 +124,6 @@ def load_detector(
         path: path of the weights file.
         config: the .data file; None if the weights have a description.
         device: device for the detector.
-        manifest: as for `obtain`.
 
     Returns:
         The detector, and its description: `config`, but with the anchors that the weights were made for, if known.
@@ -133,7 +132,7 @@ def load_detector(
         InputError: as `load_weights`, or the description of the weights does not fit `config`, or there is neither.
         RunError: as `obtain`.
     """
-    tensors, description = read_weights(obtain(path, manifest))
+    tensors, description = read_weights(obtain(path))
     model = config or description
     if model is None:
         raise InputError(f"--data: expected the .data file of {path}, got none; these weights have no description")

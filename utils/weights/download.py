@@ -10,6 +10,7 @@ from typing import NamedTuple
 from utils.errors import RunError
 from utils.files import check_writable, read_text
 
+# JSON list of files with the entries of ListedFile.
 MANIFEST = Path(__file__).resolve().parents[2] / "modelzoo" / "manifest.json"
 TIMEOUT = 30  # seconds without data from the server
 
@@ -22,19 +23,18 @@ class ListedFile(NamedTuple):
     sha256: str  # 64 hexadecimal digits
 
 
-def read_manifest(path: Path = MANIFEST) -> dict[str, ListedFile]:
+def read_manifest() -> dict[str, ListedFile]:
     """Return the weights that can be downloaded, by file name."""
-    return {entry["name"]: ListedFile(**entry) for entry in json.loads(read_text(path))}
+    return {entry["name"]: ListedFile(**entry) for entry in json.loads(read_text(MANIFEST))}
 
 
-def obtain(path: str | Path, manifest: Path = MANIFEST, timeout: float = TIMEOUT) -> Path:
+def obtain(path: str | Path, timeout: float = TIMEOUT) -> Path:
     """Return `path`; if it does not exist and the manifest lists a file of this name, download it to `path` first.
 
     A missing path that is not listed is returned unchanged.
 
     Args:
         path: path of the weights.
-        manifest: JSON list of files with name, about, url, size and sha256.
         timeout: seconds to wait for the server's answer, and then for each block of data.
 
     Raises:
@@ -44,7 +44,7 @@ def obtain(path: str | Path, manifest: Path = MANIFEST, timeout: float = TIMEOUT
     import torch.hub  # takes seconds; `read_manifest` is also used before PyTorch is needed
 
     path = Path(path)
-    listed = None if path.exists() else read_manifest(manifest).get(path.name)
+    listed = None if path.exists() else read_manifest().get(path.name)
     if listed is None:
         return path
     check_writable(path)

@@ -10,15 +10,14 @@ from model.detector import Detector
 from utils.errors import RunError, warn
 from utils.files import find_path
 from utils.text import list_names
+from utils.weights import download
 from utils.weights.checkpoint import load_matching
-from utils.weights.download import MANIFEST, obtain, read_manifest
+from utils.weights.download import obtain, read_manifest
 
 SCRATCH = "scratch"
 
 
-def start_weights(
-    detector: Detector, source: str | None, folder: Path, released: Sequence[str], manifest: Path = MANIFEST
-) -> str:
+def start_weights(detector: Detector, source: str | None, folder: Path, released: Sequence[str]) -> str:
     """Load the weights that training starts from into a new detector.
 
     Args:
@@ -28,7 +27,6 @@ def start_weights(
         folder: where a relative path is also searched, after the working directory.
         released: names of files in the manifest. They are downloaded to its folder if they are missing. If a download
             fails, a warning names the weights that are used instead: the next file or, after the last, random weights.
-        manifest: as for `utils.weights.download.obtain`.
 
     Returns:
         One line that describes the weights.
@@ -40,24 +38,24 @@ def start_weights(
     if source == SCRATCH:
         return "random weights (scratch)"
     if source is None:
-        return _load_released(detector, released, manifest)
+        return _load_released(detector, released)
     path = find_path(source, (Path(), folder))
     return f"{path}{_describe_skipped(load_matching(detector, obtain(path)))}"
 
 
-def _load_released(detector: Detector, names: Sequence[str], manifest: Path) -> str:
+def _load_released(detector: Detector, names: Sequence[str]) -> str:
     """Load the first of the listed files that can be obtained; return the line that describes it."""
     failure = None
     for name in names:
         try:
-            path = obtain(manifest.parent / name, manifest)
+            path = obtain(download.MANIFEST.parent / name)
         except RunError as error:
             failure = failure or error
             continue
         skipped = load_matching(detector, path)
         if failure:
             warn(f"training starts from {name}: {failure}")
-        return f"{name}, {read_manifest(manifest)[name].about}{_describe_skipped(skipped)}"
+        return f"{name}, {read_manifest()[name].about}{_describe_skipped(skipped)}"
     warn(f"training starts from random weights and will need many more epochs: {failure}")
     return "random weights, because the released weights are missing"
 
