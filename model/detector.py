@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from model.backbone.shufflenetv2 import ShuffleNetV2
-from model.fpn import LightFPN
+from model.fpn import WIDTH, LightFPN
 from model.output import DetectorOutput, ScaleOutput
 
 
@@ -26,10 +26,9 @@ class Detector(nn.Module):
         self.anchor_num = anchor_num
         self.backbone = ShuffleNetV2() if backbone is None else backbone
         self.fpn = LightFPN(*self.backbone.out_channels)
-        width = self.fpn.out_channels
-        self.output_reg_layers = nn.Conv2d(width, 4 * anchor_num, 1)
-        self.output_obj_layers = nn.Conv2d(width, anchor_num, 1)
-        self.output_cls_layers = nn.Conv2d(width, classes, 1)
+        self.output_reg_layers = nn.Conv2d(WIDTH, 4 * anchor_num, 1)
+        self.output_obj_layers = nn.Conv2d(WIDTH, anchor_num, 1)
+        self.output_cls_layers = nn.Conv2d(WIDTH, classes, 1)
 
     def forward(self, images: torch.Tensor) -> DetectorOutput:
         """Compute the logits at H/16×W/16 and at H/32×W/32 cells.

@@ -43,21 +43,19 @@ class LightFPN(nn.Module):
 
     Args:
         channels16, channels32: channels of the backbone's features at each stride.
-        width: output channels.
     """
 
-    def __init__(self, channels16: int, channels32: int, width: int = WIDTH) -> None:
+    def __init__(self, channels16: int, channels32: int) -> None:
         super().__init__()
-        self.out_channels = width
-        self.conv1x1_2 = _reduce(channels16 + channels32, width)
-        self.conv1x1_3 = _reduce(channels32, width)
-        self.cls_head_2 = Head(width)
-        self.reg_head_2 = Head(width)
-        self.reg_head_3 = Head(width)
-        self.cls_head_3 = Head(width)
+        self.conv1x1_2 = _reduce(channels16 + channels32, WIDTH)
+        self.conv1x1_3 = _reduce(channels32, WIDTH)
+        self.cls_head_2 = Head(WIDTH)
+        self.reg_head_2 = Head(WIDTH)
+        self.reg_head_3 = Head(WIDTH)
+        self.cls_head_3 = Head(WIDTH)
 
     def forward(self, stride16: torch.Tensor, stride32: torch.Tensor) -> tuple[Features, Features]:
-        """Compute class and box features at stride 16 and at stride 32, each [N, width, ·, ·].
+        """Compute class and box features at stride 16 and at stride 32, each [N, WIDTH, ·, ·].
 
         Args:
             stride16: [N, channels16, H/16, W/16].

@@ -20,7 +20,6 @@ def train_options(draw):
         "batch_size": draw(st.integers(parts, 40)),
         "subdivisions": subdivisions,
         "seed": draw(st.integers(0, 1000)),
-        "drop_last": draw(st.booleans()),
         "processes": processes,
     }
 
@@ -51,11 +50,8 @@ def test_an_epoch_visits_each_image_once(options, epoch):
     assert size == min(options["batch_size"], count)
     assert set(seen.values()) == {1}
     assert set(seen) <= set(range(count))
-    # Only a rest that is dropped on purpose, or would leave a part empty, is skipped.
-    rest = count % size
-    skipped = rest if options["drop_last"] or rest < batches.parts else 0
-    assert len(seen) == count - skipped
-    assert batches.steps == -(-len(seen) // size)
+    assert len(seen) == count - count % size
+    assert batches.steps == len(seen) // size
 
 
 @given(train_options())
@@ -113,25 +109,17 @@ def test_each_epoch_and_seed_has_its_own_order(seed):
 
 
 @pytest.mark.parametrize(
-    ("count", "batch_size", "drop_last", "sizes"),
+    ("count", "batch_size", "sizes"),
     [
-        (10, 4, False, [4, 4, 2]),
-        (10, 4, True, [4, 4]),
-        (12, 4, True, [4, 4, 4]),
-        (3, 4, True, [3]),  # the only batch is never dropped
-        (3, 4, False, [3]),
-        (1, 1, True, [1]),
-        (1, 64, False, [1]),
+        (10, 4, [4, 4]),
+        (12, 4, [4, 4, 4]),
+        (3, 4, [3]),  # the only batch is never skipped
+        (1, 1, [1]),
+        (1, 64, [1]),
     ],
 )
-def test_drop_last_skips_an_incomplete_last_batch(count, batch_size, drop_last, sizes):
-    assert [len(part) for (part,) in steps_of(TrainBatches(count, batch_size, drop_last=drop_last))] == sizes
-
-
-def test_a_rest_with_fewer_images_than_processes_is_skipped():
-    # Ten images in batches of four leave a rest of two, too few for three processes.
-    assert TrainBatches(10, 4, processes=2).steps == 3
-    assert TrainBatches(10, 4, processes=3).steps == 2
+def test_an_incomplete_last_batch_is_skipped(count, batch_size, sizes):
+    assert [len(part) for (part,) in steps_of(TrainBatches(count, batch_size))] == sizes
 
 
 @pytest.mark.parametrize(

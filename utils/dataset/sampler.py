@@ -15,7 +15,8 @@ from utils.errors import InputError
 class TrainBatches(Sampler):
     """Lists of image indices: the parts of each step's batch that this process computes.
 
-    An epoch uses no image twice, in a random order that depends on seed and epoch. The batch of a step is divided
+    An epoch uses no image twice, in a random order that depends on seed and epoch. An incomplete last batch is skipped;
+    a data set smaller than a batch is one complete batch. The batch of a step is divided
     into subdivisions × processes parts; this process gets one part per subdivision.
 
     Args:
@@ -23,7 +24,6 @@ class TrainBatches(Sampler):
         batch_size: images per step.
         subdivisions: parts that one process computes one after the other.
         seed: seed of the order.
-        drop_last: skip an incomplete last batch. A data set smaller than a batch is one complete batch.
         rank: index of this process.
         processes: number of processes.
 
@@ -37,7 +37,6 @@ class TrainBatches(Sampler):
         batch_size: int,
         subdivisions: int = 1,
         seed: int = 0,
-        drop_last: bool = False,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
@@ -53,9 +52,7 @@ class TrainBatches(Sampler):
                 f"expected at least {self.parts} images per batch (subdivisions {subdivisions} x {processes} "
                 f"processes), got {self.batch_size}"
             )
-        full_batches, rest = divmod(count, self.batch_size)
-        # A rest with fewer images than parts is never used.
-        self.steps = full_batches + (rest >= self.parts and not drop_last)
+        self.steps = count // self.batch_size
 
     def start(self, epoch: int, first_step: int = 0) -> None:
         """Set the epoch of the next iteration, and the step at which it starts."""

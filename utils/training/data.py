@@ -75,9 +75,7 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
     )
     val = DetectionDataset(indices["val"], *size, stored, corrupt="blank")
     processes = {"rank": distributed.rank(), "processes": distributed.world_size()}
-    batches = TrainBatches(
-        len(train), settings.batch_size, settings.subdivisions, settings.seed, recipe.drop_last, **processes
-    )
+    batches = TrainBatches(len(train), settings.batch_size, settings.subdivisions, settings.seed, **processes)
     if batches.batch_size < settings.batch_size:
         warn(f"batch size {batches.batch_size} instead of {settings.batch_size}: there are only {len(train)} images")
     val_batches = evaluation_batches(len(val), EVAL_BATCH, **processes)

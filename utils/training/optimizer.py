@@ -8,6 +8,7 @@ from torch import nn
 from utils.training.recipe import Recipe
 
 SECOND_BETA = 0.999  # of AdamW
+STEP_FACTOR = 0.1  # multiplies the learning rate at each milestone of the schedule "steps"
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
@@ -40,7 +41,7 @@ def learning_rate_at(
     Args:
         step: optimizer steps of the whole run before this one.
         base: learning rate after the warm-up.
-        milestones: epochs after which the rate is multiplied by `recipe.step_factor` (schedule "steps").
+        milestones: epochs after which the rate is multiplied by STEP_FACTOR (schedule "steps").
         epochs: epochs of the whole run.
     """
     total = epochs * steps_per_epoch
@@ -50,4 +51,4 @@ def learning_rate_at(
     if recipe.schedule == "cosine":
         return base * (1 + math.cos(math.pi * min(1, (step - warmup) / (total - warmup)))) / 2
     epoch = step // steps_per_epoch
-    return base * recipe.step_factor ** sum(epoch >= milestone for milestone in milestones)
+    return base * STEP_FACTOR ** sum(epoch >= milestone for milestone in milestones)

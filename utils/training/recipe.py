@@ -31,10 +31,8 @@ class Recipe:
     warmup_epochs: float = 0.0  # length of the warm-up in epochs,
     warmup_share: float = 0.0  # plus a fraction of the run
     warmup_power: float = 1.0  # the learning rate grows with this power of the step
-    step_factor: float = 0.1  # multiplies the learning rate at each milestone of the schedule "steps"
     scale_balance: tuple[float, float] = (1.0, 1.0)  # weight of the objectness loss per scale, in the loss "original"
     objectness_prior: float | None = None  # objectness of an untrained network; None leaves the random value
-    drop_last: bool = True  # skip the last batch of an epoch if it is not full
     ema: bool = False  # evaluate and save the EMA of the weights
 
 

@@ -80,6 +80,9 @@ def check_unchanged(saved: Mapping[str, Any], description: Mapping[str, Any]) ->
         warn(f"{saved['path']}: does not say what it was trained with, so changes since then are not noticed")
         return
     flat_before, flat_now = ({**content, **content["training"]} for content in (before, description))
+    # Older checkpoints also have values that recipes no longer have, because they were the same in all of them.
+    recipe = flat_before.get("recipe values", {})
+    flat_before["recipe values"] = {key: recipe.get(key) for key in flat_now["recipe values"]}
     for key in _FIXED:
         difference = _describe_difference(flat_before.get(key), flat_now[key])
         if difference:
