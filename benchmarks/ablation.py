@@ -172,7 +172,7 @@ def time_variants(options):
 
     from model.detector import Detector
     from utils.provenance import versions
-    from utils.runtimes.torch_runtime import select_device
+    from utils.runtimes.device import select_device
     from utils.training.data import load_data
     from utils.training.engine import train_step
     from utils.training.state import build_state

@@ -105,7 +105,7 @@ def train(_, data, steps):
     """Return images/s of training, after a warm-up."""
     from train_throughput import measure, new_detector
 
-    from utils.runtimes.torch_runtime import select_device
+    from utils.runtimes.device import select_device
     from utils.training.data import load_data
     from utils.training.settings import TrainOptions, read_settings
     from utils.training.state import build_state

@@ -52,11 +52,11 @@ def build_parser():
 def main(options):
     from result_file import write_results
 
-    from utils.runtimes.torch_runtime import select_device
+    from utils.runtimes.device import describe_device, select_device
 
     device = select_device(options.device)
     rows = []
-    print(f"{device_name(device)}, {options.steps} steps, median of {options.repeats}")
+    print(f"{describe_device(device)}, {options.steps} steps, median of {options.repeats}")
     for batch_size, form in itertools.product(options.batch_size, options.forms):
         row = {"batch": batch_size, "form": form, **measure(options, batch_size, FORMS[form], device)}
         rows.append(row)
@@ -66,7 +66,7 @@ def main(options):
         runs.append({"options": " ".join(extra), "seed": seed, **train(options, seed, extra)})
         print_row(runs[-1])
     if options.output:
-        content = {"device": device_name(device), "data": options.data, "rows": rows, "runs": runs}
+        content = {"device": describe_device(device), "data": options.data, "rows": rows, "runs": runs}
         write_results(options.output, content)
 
 
@@ -97,16 +97,10 @@ def train(options, seed, extra):
     }
 
 
-def device_name(device):
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
 def measure(options, batch_size, form, device):
     """Return {name: value} of one batch size and form of step."""
     import torch
-    from train_throughput import new_detector
+    from train_throughput import new_detector, now
 
     from utils.training.data import load_data
     from utils.training.graph import build_step
@@ -123,9 +117,9 @@ def measure(options, batch_size, form, device):
     stored = torch.cuda.memory_allocated(device) if cuda else 0
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    started = steps.now()
+    started = now(device)
     steps.run(WARM_UP)
-    first = steps.now() - started
+    first = now(device) - started
     parts = [(images.to(device), targets.to(device)) for images, targets in next(steps.batches)]
     alone, loaded = [], []
     for _ in range(options.repeats):
@@ -162,39 +156,33 @@ class Steps:
 
     def rate(self, steps, batches=None):
         """Return the images/s of a number of steps."""
-        started = self.now()
+        from train_throughput import now
+
+        started = now(self.state.device)
         self.run(steps, batches)
-        return steps * self.size / (self.now() - started)
-
-    def now(self):
-        """Wait until the device is idle, then return the time in seconds."""
-        import torch
-
-        if self.state.device.type == "cuda":
-            torch.cuda.synchronize(self.state.device)
-        return time.perf_counter()
+        return steps * self.size / (now(self.state.device) - started)
 
 
 def busy_share(steps, count):
     """Return the share of the time of some steps in which the GPU runs a kernel."""
     import torch
+    from train_throughput import now
 
+    device = steps.state.device
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        started = steps.now()
+        started = now(device)
         steps.run(count)
-        seconds = steps.now() - started
-    spans = sorted((event.time_range.start, event.time_range.end) for event in profile.events() if on_gpu(event))
+        seconds = now(device) - started
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profile.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
     busy = end = 0
     for start, stop in spans:  # kernels may overlap
         busy += max(0, stop - max(start, end))
         end = max(end, stop)
     return busy / 1e6 / seconds
-
-
-def on_gpu(event):
-    import torch
-
-    return event.device_type == torch.autograd.DeviceType.CUDA
 
 
 if __name__ == "__main__":

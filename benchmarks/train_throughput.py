@@ -37,7 +37,7 @@ def build_parser():
 
 def main(options):
     from utils.optional import require
-    from utils.runtimes.torch_runtime import select_device
+    from utils.runtimes.device import select_device
     from utils.training.console import model_size
     from utils.training.data import load_data
     from utils.training.settings import TrainOptions, read_settings

@@ -1,4 +1,4 @@
-"""The PyTorch runtime: golden detections, batches, times, devices."""
+"""The PyTorch runtime: golden detections, batches, times."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,9 @@ import torch
 
 from model.detector import Detector
 from utils.config import read_config
-from utils.errors import InputError
 from utils.postprocess import Thresholds
 from utils.runtimes.loading import load_runtime
-from utils.runtimes.torch_runtime import TorchRuntime, select_device
+from utils.runtimes.torch_runtime import TorchRuntime
 
 GOLDEN_IMAGES = ("000000000139", "000000000285", "000000000632", "000000000724")
 
@@ -61,14 +60,3 @@ def test_each_part_is_timed(repo):
     assert [found.shape for found in detections] == [(0, 6)] * 2
     assert min(timing) > 0
     assert runtime.device_name.startswith("cpu")
-
-
-def test_select_device():
-    assert select_device("cpu") == torch.device("cpu")
-    assert select_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", ""])
-def test_a_missing_device(name):
-    with pytest.raises(InputError, match=f"--device {name}: expected"):
-        select_device(name)

@@ -153,7 +153,7 @@ def detect(
         image_source: as for `utils.detect.sources.open_source`.
         weights: path of a .pth, .onnx, .ncnn.param or .tflite file.
         data: path of the .data file; None if the weights have a description.
-        device: as for `utils.runtimes.torch_runtime.select_device`.
+        device: as for `utils.runtimes.device.select_device`.
         thresholds: which detections to keep; `conf` is None for the threshold of the weights.
         options: what to write and show.
         classes: as for `utils.detect.classes.select_classes`; None: those of `thresholds`.

@@ -41,7 +41,8 @@ def load_runtime(weights: str | Path, config: Config | None = None, device: str 
     if runtime is None:
         # Here, because exported models run without PyTorch.
         require("torch", f"{weights}: running .pth files")
-        from utils.runtimes.torch_runtime import TorchRuntime, select_device
+        from utils.runtimes.device import select_device
+        from utils.runtimes.torch_runtime import TorchRuntime
         from utils.weights.checkpoint import load_detector
 
         apply_threads()

@@ -1,4 +1,4 @@
-"""Select the device, and run a detector in PyTorch."""
+"""Run a detector in PyTorch."""
 
 from __future__ import annotations
 
@@ -12,31 +12,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from model.detector import Detector
 from model.output import DetectorOutput
 from utils.config import Config
-from utils.errors import InputError
 from utils.machine import keep_freed_memory
-from utils.runtimes.base import Runtime, cpu_name
-from utils.text import first_line
+from utils.runtimes.base import Runtime
+from utils.runtimes.device import describe_device
 from utils.weights.model_description import ModelDescription
 
 MAX_BATCHES_AT_ONCE = 4  # each needs about 200 MB with 16 images
-
-
-def select_device(name: str) -> torch.device:
-    """Return the device for a value of --device; `auto` is CUDA if there is a GPU, else the CPU.
-
-    Raises:
-        InputError: this machine has no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"--device {name}: expected a device of this machine (auto, cpu, cuda, cuda:0 …): {first_line(error)}"
-        ) from error
-    return device
 
 
 class TorchRuntime(Runtime):
@@ -63,9 +44,7 @@ class TorchRuntime(Runtime):
 
     @property
     def device_name(self) -> str:
-        if self.torch_device.type == "cuda":
-            return f"{self.device} ({torch.cuda.get_device_name(self.torch_device)})"
-        return cpu_name(torch.get_num_threads()) if self.device == "cpu" else self.device
+        return describe_device(self.torch_device)
 
     def set_threads(self, count: int) -> None:
         torch.set_num_threads(count)

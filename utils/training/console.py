@@ -11,7 +11,7 @@ from tqdm import tqdm
 from utils.config import Config
 from utils.losses import Losses
 from utils.machine import CoreWait
-from utils.runtimes.base import cpu_name
+from utils.runtimes.device import describe_device
 from utils.training.data import RunData
 from utils.training.plan import plan
 from utils.training.progress import Progress
@@ -68,7 +68,7 @@ def describe_run(
     options = [
         f"learning rate {settings.learning_rate:g} ({settings.recipe.schedule})",
         f"seed {settings.seed}",
-        f"device {cpu_name(torch.get_num_threads()) if state.device.type == 'cpu' else state.device}",
+        f"device {describe_device(state.device)}",
         f"{data.workers} workers",
     ]
     options += [f"cache {data.cache}"] if data.cache != "none" else []

@@ -22,7 +22,8 @@ from utils.machine import use_threads
 from utils.plots.fonts import class_labels
 from utils.plots.predictions import save_predictions
 from utils.plots.training import draw_results, save_first_batches
-from utils.runtimes.torch_runtime import TorchRuntime, select_device
+from utils.runtimes.device import select_device
+from utils.runtimes.torch_runtime import TorchRuntime
 from utils.text import list_names
 from utils.training import distributed
 from utils.training.console import Console, describe_run, suggest_epochs
