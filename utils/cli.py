@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from utils.config import DEFAULT_CONF, DEFAULT_IOU, MAX_COUNT, MAX_DETECTIONS, MAX_RATE
@@ -129,31 +130,18 @@ def positive_float(text: str) -> float:
     return value
 
 
-def positive_int(text: str) -> int:
-    """argparse type: a whole number from 1 to MAX_COUNT."""
-    return _whole_number(text, 1, MAX_COUNT)
-
-
-def natural_int(text: str) -> int:
-    """argparse type: a whole number from 0 to 2³² - 1, the seeds that every random generator accepts."""
-    return _whole_number(text, 0, 2**32 - 1)
-
-
-def worker_count(text: str) -> int:
-    """argparse type: a number of processes or threads, 0 or more."""
-    return _whole_number(text, 0, MAX_WORKERS)
-
-
-def thread_count(text: str) -> int:
-    """argparse type: a number of threads, 1 or more."""
-    return _whole_number(text, 1, MAX_WORKERS)
-
-
 def _whole_number(text: str, lowest: int, highest: int) -> int:
+    """argparse type, with a partial: a whole number from `lowest` to `highest`."""
     value = _number(text, int)
     if not lowest <= value <= highest:
         raise _error(f"a whole number from {lowest} to {highest:,}", text)
     return value
+
+
+positive_int = partial(_whole_number, lowest=1, highest=MAX_COUNT)
+natural_int = partial(_whole_number, lowest=0, highest=2**32 - 1)  # the seeds that every random generator accepts
+worker_count = partial(_whole_number, lowest=0, highest=MAX_WORKERS)
+thread_count = partial(_whole_number, lowest=1, highest=MAX_WORKERS)
 
 
 def _number(text: str, kind: type) -> int | float:

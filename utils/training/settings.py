@@ -87,19 +87,9 @@ def read_settings(options: TrainOptions) -> Settings:
         raise InputError(
             f"--batch-size {batch_size}: expected a multiple of subdivisions ({config.subdivisions} in {config.path})"
         )
-    same = (
-        "device",
-        "workers",
-        "threads",
-        "seed",
-        "cache",
-        "amp",
-        "graph",
-        "patience",
-        "save_interval",
-        "freeze_backbone",
-    )
-    return Settings(
+    names = {field.name for field in dataclasses.fields(Settings)}
+    values = {name: value for name, value in vars(options).items() if name in names}
+    values.update(
         config=config,
         recipe_name=options.recipe,
         recipe=recipe,
@@ -110,9 +100,8 @@ def read_settings(options: TrainOptions) -> Settings:
         weights=options.weights or config.pre_weights,
         ema=recipe.ema if options.ema is None else options.ema,
         eval_interval=options.eval_interval or max(1, epochs // EVALUATIONS),
-        output=options.output,
-        **{name: getattr(options, name) for name in same},
     )
+    return Settings(**values)
 
 
 def describe(settings: Settings) -> dict[str, object]:
