@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from model import STRIDES
 from tests.losses.test_original import ANCHORS, random_output
 from utils.export.graph import activate, decode
-from utils.losses.simota import MAX_RATIO, decode_matches, find_possible_matches, flatten_output
+from utils.losses.simota import MAX_RATIO, SimotaLoss, decode_matches, flatten_output
+from utils.training.recipe import DEFAULT, RECIPES
 
+LOSS = SimotaLoss(RECIPES[DEFAULT], ANCHORS)
 SIZE = (96, 128)  # height, width
 
 boxes = st.tuples(
@@ -37,7 +39,7 @@ def test_indices_and_boxes_equal_those_of_predictions():
     targets = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
     targets[:, 0] = torch.arange(40) % 3
     targets[:, 1] = 1
-    candidates = find_possible_matches(targets, ANCHORS, (96, 96))
+    candidates = LOSS.prepare(targets, (96, 96))
     found = decode(activate(output), ANCHORS)
     box_logits, objectness, class_logits = flatten_output(output)
     expected = found.boxes.flatten(0, 1)[candidates.anchor]
@@ -52,7 +54,7 @@ def test_indices_and_boxes_equal_those_of_predictions():
 @given(st.lists(boxes, max_size=12))
 def test_allowed_predictions_can_reach_their_box(rows):
     targets = targets_of(rows)
-    candidates = find_possible_matches(targets, ANCHORS, SIZE)
+    candidates = LOSS.prepare(targets, SIZE)
     assert candidates.allowed.shape == (len(rows), 24)
     centers = candidates.boxes[:, None, :2]
     offset = (centers - origins_of(candidates)) / candidates.strides
@@ -64,7 +66,7 @@ def test_allowed_predictions_can_reach_their_box(rows):
 
 @given(st.lists(boxes, min_size=1, max_size=12))
 def test_every_box_has_a_possible_match(rows):
-    candidates = find_possible_matches(targets_of(rows), ANCHORS, SIZE)
+    candidates = LOSS.prepare(targets_of(rows), SIZE)
     assert candidates.allowed.any(1).all()
     ratio = candidates.boxes[:, None, 2:] / candidates.anchor_sizes
     fits = torch.maximum(ratio, 1 / ratio).amax(2) < MAX_RATIO
@@ -77,7 +79,7 @@ def test_all_cells_that_reach_a_box_are_possible_matches():
     """Compare with a search through all cells of each scale."""
     rng = np.random.default_rng(0)
     targets = targets_of([(0, 0, x, y, 0.3, 0.3) for x, y in rng.uniform(0.02, 0.98, (50, 2))])
-    candidates = find_possible_matches(targets, ANCHORS, SIZE)
+    candidates = LOSS.prepare(targets, SIZE)
     first = 0
     for stride in STRIDES:
         rows, columns = SIZE[0] // stride, SIZE[1] // stride
@@ -98,12 +100,14 @@ def test_all_cells_that_reach_a_box_are_possible_matches():
 @pytest.mark.parametrize("side", [0.0005, 1.0])
 def test_a_box_that_fits_no_anchor_gets_the_most_similar_one(side):
     anchors = (((40, 40), (42, 42)), ((44, 44), (48, 48)))
-    candidates = find_possible_matches(targets_of([(0, 0, 0.5, 0.5, side, side * 0.7)]), anchors, (352, 352))
+    candidates = SimotaLoss(RECIPES[DEFAULT], anchors).prepare(
+        targets_of([(0, 0, 0.5, 0.5, side, side * 0.7)]), (352, 352)
+    )
     sizes = candidates.anchor_sizes[candidates.allowed[0]].unique(dim=0)
     assert sizes.tolist() == [[40, 40] if side < 1 else [48, 48]]
 
 
 def test_no_boxes():
-    candidates = find_possible_matches(torch.zeros(0, 6), ANCHORS, SIZE)
+    candidates = LOSS.prepare(torch.zeros(0, 6), SIZE)
     assert candidates.allowed.shape == (0, 24)
     assert candidates.boxes.shape == (0, 4)

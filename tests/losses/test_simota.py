@@ -19,7 +19,6 @@ from utils.losses.simota import (
     TOP_IOUS,
     SimotaLoss,
     decode_matches,
-    find_possible_matches,
     flatten_output,
     select_matches,
 )
@@ -36,7 +35,7 @@ def loss_of(output, targets, side=96, **changes):
 
 
 def parts_of_choice(output, targets, side=96):
-    candidates = find_possible_matches(targets, ANCHORS, (side, side))
+    candidates = LOSS.prepare(targets, (side, side))
     boxes, objectness, logits = flatten_output(output)
     overlap = paired_iou(
         decode_matches(boxes, candidates), candidates.boxes[:, None].expand(*candidates.cell.shape, 4)
@@ -117,7 +116,7 @@ def perfect_output(target, side=96, classes=3):
             for stride in (16, 32)
         )
     )
-    candidates = find_possible_matches(target, ANCHORS, (side, side))
+    candidates = LOSS.prepare(target, (side, side))
     cells16 = (side // 16) ** 2
     for k in candidates.allowed[0].nonzero().flatten().tolist():
         cell, anchor = int(candidates.cell[0, k]), int(candidates.anchor[0, k]) % 3
@@ -173,7 +172,7 @@ def test_with_fewer_boxes_than_images_the_divisor_is_the_image_count():
     """A batch with one box in hundreds of images must not outweigh all others."""
     output = random_output(batch=2)
     one = loss_of(output, TARGETS[:1])
-    candidates = find_possible_matches(TARGETS[:1], ANCHORS, (96, 96))
+    candidates = LOSS.prepare(TARGETS[:1], (96, 96))
     two = LOSS(output, candidates, torch.tensor([2.0]))
     assert one.total.item() == pytest.approx(two.total.item(), rel=1e-5)
 
@@ -187,7 +186,7 @@ def test_parts_add_up_to_the_batch():
         part = DetectorOutput(*(ScaleOutput(*(maps[image : image + 1] for maps in scale)) for scale in output))
         targets = TARGETS[TARGETS[:, 0] == image].clone()
         targets[:, 0] = 0
-        candidates = find_possible_matches(targets, ANCHORS, (96, 96))
+        candidates = LOSS.prepare(targets, (96, 96))
         totals.append(torch.stack(LOSS(part, candidates, torch.tensor([4.0]), 0.5)))
     torch.testing.assert_close(sum(totals), torch.stack(whole))
     gradients = torch.autograd.grad(sum(totals)[0], leaves(output))
@@ -243,7 +242,7 @@ def test_any_number_of_anchors_classes_and_boxes(seed, count, anchors, classes):
     )
     sizes = torch.rand(2, anchors, 2, generator=generator) * 90 + 4
     sizes = tuple(tuple(map(tuple, scale)) for scale in sizes.tolist())
-    candidates = find_possible_matches(random_targets(generator, count, 2, classes), sizes, (96, 96))
+    candidates = SimotaLoss(RECIPE, sizes).prepare(random_targets(generator, count, 2, classes), (96, 96))
     losses = LOSS(output, candidates, LOSS.count(candidates))
     assert torch.isfinite(torch.stack(losses)).all()
 

@@ -56,13 +56,56 @@ class SimotaLoss:
         self.recipe, self.anchors = recipe, anchors
 
     def prepare(self, targets: torch.Tensor, image_size: tuple[int, int]) -> PossibleMatches:
-        """Find the possible matches of a batch.
+        """Find the predictions that can reach each box of a batch.
+
+        A decoded center is at most half a cell outside its cell, so the cells of two columns and two rows can reach a
+        box. The box's sides must be within MAX_RATIO of the anchor's. A box that fits no anchor may be matched to the
+        anchors with the highest shape IoU, so that each box has a possible match.
 
         Args:
             targets: [M, 6] (image, class id, cx, cy, w, h), normalized.
             image_size: (height, width) in pixels.
         """
-        return find_possible_matches(targets, self.anchors, image_size)
+        height, width = image_size
+        size = constant((width, height), targets)
+        centers, sizes = targets[:, 2:4] * size, targets[:, 4:6] * size
+        grids = [(height // stride, width // stride) for stride in STRIDES]
+        cell_counts = [rows * columns for rows, columns in grids]
+        image_cells = targets[:, :1].long() * sum(cell_counts)  # [M, 1] index of the first cell of the image
+        neighbors = constant(tuple(itertools.product((-1, 0), repeat=2)), targets)
+        is_box = targets[:, 1:2] != PADDING
+        by_scale = []
+        for scale, (scale_anchors, stride, (rows, columns)) in enumerate(
+            zip(self.anchors, STRIDES, grids, strict=True)
+        ):
+            column, row = ((centers / stride + 0.5).floor()[:, None] + neighbors).unbind(2)  # [M, 4] each
+            inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+            column, row = column.clamp(0, columns - 1), row.clamp(0, rows - 1)
+            cell = image_cells + sum(cell_counts[:scale]) + (row * columns + column).long()
+            count = len(scale_anchors)
+            by_scale.append(
+                (
+                    _repeat_each(inside & is_box, count),
+                    (cell[..., None] * count + torch.arange(count, device=targets.device)).flatten(1),
+                    _repeat_each(cell, count),
+                    _repeat_each(torch.stack((column, row), 2), count),
+                    torch.full((1, 4 * count, 1), float(stride), device=targets.device),
+                    constant(scale_anchors, targets).repeat(4, 1)[None],
+                )
+            )
+        inside, anchor, cell, positions, strides, anchor_sizes = (
+            torch.cat(parts, 1) for parts in zip(*by_scale, strict=True)
+        )
+        return PossibleMatches(
+            allowed=_allowed(inside, sizes, anchor_sizes[0]),
+            anchor=anchor,
+            cell=cell,
+            positions=positions,
+            strides=strides[0],
+            anchor_sizes=anchor_sizes[0],
+            boxes=torch.cat((centers, sizes), 1),
+            labels=targets[:, 1].long(),
+        )
 
     def count(self, prepared: PossibleMatches) -> torch.Tensor:
         """Count the boxes: [1]."""
@@ -101,53 +144,6 @@ class SimotaLoss:
             objectness * (recipe.objectness_weight / count),
             classes * (recipe.class_weight / count),
         )
-
-
-def find_possible_matches(targets: torch.Tensor, anchors: Anchors, image_size: tuple[int, int]) -> PossibleMatches:
-    """Find the predictions that can reach each box.
-
-    A decoded center is at most half a cell outside its cell, so the cells of two columns and two rows can reach a box.
-    The box's sides must be within MAX_RATIO of the anchor's. A box that fits no anchor may be matched to the anchors
-    with the highest shape IoU, so that each box has a possible match.
-    """
-    height, width = image_size
-    size = constant((width, height), targets)
-    centers, sizes = targets[:, 2:4] * size, targets[:, 4:6] * size
-    grids = [(height // stride, width // stride) for stride in STRIDES]
-    cell_counts = [rows * columns for rows, columns in grids]
-    image_cells = targets[:, :1].long() * sum(cell_counts)  # [M, 1] index of the first cell of the image
-    neighbors = constant(tuple(itertools.product((-1, 0), repeat=2)), targets)
-    is_box = targets[:, 1:2] != PADDING
-    by_scale = []
-    for scale, (scale_anchors, stride, (rows, columns)) in enumerate(zip(anchors, STRIDES, grids, strict=True)):
-        column, row = ((centers / stride + 0.5).floor()[:, None] + neighbors).unbind(2)  # [M, 4] each
-        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-        column, row = column.clamp(0, columns - 1), row.clamp(0, rows - 1)
-        cell = image_cells + sum(cell_counts[:scale]) + (row * columns + column).long()
-        count = len(scale_anchors)
-        by_scale.append(
-            (
-                _repeat_each(inside & is_box, count),
-                (cell[..., None] * count + torch.arange(count, device=targets.device)).flatten(1),
-                _repeat_each(cell, count),
-                _repeat_each(torch.stack((column, row), 2), count),
-                torch.full((1, 4 * count, 1), float(stride), device=targets.device),
-                constant(scale_anchors, targets).repeat(4, 1)[None],
-            )
-        )
-    inside, anchor, cell, positions, strides, anchor_sizes = (
-        torch.cat(parts, 1) for parts in zip(*by_scale, strict=True)
-    )
-    return PossibleMatches(
-        allowed=_allowed(inside, sizes, anchor_sizes[0]),
-        anchor=anchor,
-        cell=cell,
-        positions=positions,
-        strides=strides[0],
-        anchor_sizes=anchor_sizes[0],
-        boxes=torch.cat((centers, sizes), 1),
-        labels=targets[:, 1].long(),
-    )
 
 
 def _repeat_each(values: torch.Tensor, count: int) -> torch.Tensor:
