@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import torch
 
@@ -28,16 +27,6 @@ LOSS_TOLERANCE = 1e-2  # relative difference of a recorded step's losses from th
 CHANGE_TOLERANCE = 0.05  # the same for the norm of its change of the weights; a GPU does not add in a fixed order
 
 
-class Recorder(Protocol):
-    """Records the kernels that a function starts."""
-
-    def warm_up(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Call a function that will be recorded later."""
-
-    def record(self, function: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        """Record a function; return what repeats it, and the tensor that then holds its result."""
-
-
 class CudaRecorder:
     """Records CUDA graphs on one device."""
 
@@ -46,7 +35,7 @@ class CudaRecorder:
         self.stream = torch.cuda.Stream(device)
 
     def warm_up(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Call the function on a side stream, as PyTorch asks for functions that will be recorded."""
+        """Call a function on a side stream, as PyTorch asks for functions that will be recorded."""
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -55,7 +44,7 @@ class CudaRecorder:
         return result
 
     def record(self, function: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        """Record the function as a CUDA graph."""
+        """Record a function as a CUDA graph; return what repeats it, and the tensor that then holds its result."""
         graph = torch.cuda.CUDAGraph()
         # Other threads, which pin memory for the next batches, may call CUDA in the meantime.
         with torch.cuda.device(self.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -71,7 +60,7 @@ class GraphStep:
     graph; if they differ, or a step cannot be recorded, all steps run without a graph.
     """
 
-    def __init__(self, state: TrainingState, recorder: Recorder) -> None:
+    def __init__(self, state: TrainingState, recorder: CudaRecorder) -> None:
         self.state, self.recorder = state, recorder
         self.warm_up_steps = WARM_UP_STEPS
         self.usable = True
