@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils.errors import InputError
+from utils.files import read_bytes
 
 _PACKAGES = ("torch", "torchvision", "numpy", "cv2", "onnxruntime", "ncnn")
 
@@ -19,15 +19,12 @@ def versions() -> dict[str, str]:
 
 
 def file_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits, to identify the weights of a result.
+    """Return the SHA-256 of a file as 64 hexadecimal digits, to identify the weights or the data of a result.
 
     Raises:
         InputError: the file cannot be read.
     """
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror}") from error
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def git_state() -> str | None:

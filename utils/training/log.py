@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from utils.errors import warn
 from utils.files import write_text
 from utils.losses import Losses
-from utils.provenance import git_state, versions
+from utils.provenance import file_hash, git_state, versions
 from utils.training.progress import Progress
 from utils.training.settings import Settings, describe
 
@@ -31,7 +30,7 @@ def write_arguments(folder: Path, settings: Settings, progress: Progress) -> Non
         progress: since when these settings are used.
     """
     lists = {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        name: file_hash(path)
         for name, path in (("train", settings.config.train), ("val", settings.config.val))
         if path and path.is_file()
     }
