@@ -21,6 +21,7 @@ def test_kernels_are_compiled_once(kernels):
 )
 def test_no_working_compiler(monkeypatch, compiler, message):
     monkeypatch.setenv("CXX", compiler)
+    get_kernels.cache_clear()
     network = nn.Sequential(nn.BatchNorm2d(8))
     with pytest.raises(BuildError, match=message):
         use_kernels(network)

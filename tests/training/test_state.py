@@ -6,11 +6,12 @@ from torch import nn
 
 from model.detector import Detector
 from tests.helpers.training_files import assert_equal, write_shapes
+from utils.kernels.library import get_kernels
 from utils.training.engine import train_step
 from utils.training.recipe import RECIPES
 from utils.training.run import Run
 from utils.training.settings import TrainOptions, read_settings
-from utils.training.state import build_state, choose_memory_format
+from utils.training.state import build_state, prepare_layers
 
 CPU = torch.device("cpu")
 
@@ -19,6 +20,7 @@ CPU = torch.device("cpu")
 def test_batchnorm_is_exact_in_the_memory_format_of_training(monkeypatch, capsys, compiler, expected):
     if compiler:
         monkeypatch.setenv("CXX", compiler)
+        get_kernels.cache_clear()
     torch.manual_seed(0)
     values = torch.randn(16, 4, 176, 176) * 3 + 2
     gradient = torch.randn_like(values) * 1e-3 + 1e-4
@@ -27,7 +29,7 @@ def test_batchnorm_is_exact_in_the_memory_format_of_training(monkeypatch, capsys
         network = nn.Sequential(nn.BatchNorm2d(4)).to(dtype)
         layout = torch.contiguous_format
         if dtype == torch.float32:
-            layout = choose_memory_format(network, CPU)
+            layout = prepare_layers(network, CPU)
             warned = "no C++ compiler" in capsys.readouterr().err
             assert warned == (layout == torch.contiguous_format)
             # On a machine without a compiler both cases are contiguous.
@@ -43,6 +45,7 @@ def test_steps_and_evaluations_keep_the_memory_format(tmp_path, monkeypatch, com
     monkeypatch.chdir(tmp_path)
     if compiler:
         monkeypatch.setenv("CXX", compiler)
+        get_kernels.cache_clear()
     options = TrainOptions(data=str(write_shapes(tmp_path)), workers=0)
     settings = read_settings(options)
     run = Run(settings, options)

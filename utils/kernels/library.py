@@ -37,28 +37,25 @@ class BuildError(Exception):
     """There is no compiler, or it cannot compile the files; the message gives the reason in one line."""
 
 
+@functools.cache
 def get_kernels() -> ctypes.CDLL:
-    """Return the compiled functions; compile them at the first call in a process.
+    """Return the compiled functions; compile them at the first call in a process, with $CXX if it is set.
 
     Raises:
         BuildError: there is no working compiler.
     """
-    return _build_kernels(os.environ.get("CXX"))
+    sources = [FOLDER / f"{name}.cpp" for name in ("batchnorm", "pooling", "depthwise")]
+    library = compile_library(sources, os.environ.get("CXX"))
+    for name, types in _ARGUMENTS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = [*types, c_int], None
+    return library
 
 
 def call_kernel(name: str, *arguments: torch.Tensor | float) -> None:
     """Call a compiled function with tensors and numbers, and as many threads as PyTorch uses."""
     values = (value.data_ptr() if isinstance(value, torch.Tensor) else value for value in arguments)
     getattr(get_kernels(), name)(*values, torch.get_num_threads())
-
-
-@functools.cache
-def _build_kernels(compiler: str | None) -> ctypes.CDLL:
-    library = compile_library([FOLDER / f"{name}.cpp" for name in ("batchnorm", "pooling", "depthwise")], compiler)
-    for name, types in _ARGUMENTS.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = [*types, c_int], None
-    return library
 
 
 def compile_library(sources: list[Path], compiler: str | None = None) -> ctypes.CDLL:

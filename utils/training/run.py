@@ -34,13 +34,7 @@ from utils.training.log import open_events, write_arguments, write_events, write
 from utils.training.optimizer import learning_rate_at
 from utils.training.paths import RunPaths, new_paths, remove_unfinished, resumable
 from utils.training.progress import Progress
-from utils.training.run_description import (
-    check_unchanged,
-    describe_model,
-    describe_start,
-    describe_thresholds,
-    keep_entries,
-)
+from utils.training.run_description import check_unchanged, describe_model, describe_thresholds, keep_entries
 from utils.training.settings import Settings, TrainOptions
 from utils.training.signals import StopRequest
 from utils.training.state import TrainingState, build_state, join_processes
@@ -76,9 +70,10 @@ class Run:
             if saved:
                 check_unchanged(saved, self.description)
             self.state, self.progress, self.start = _build(settings, saved, self.device)
-        self.description = (
-            keep_entries(self.description, saved) if saved else describe_start(self.description, self.start)
-        )
+        if saved:
+            self.description = keep_entries(self.description, saved)
+        else:
+            self.description["training"]["start"] = self.start
         self.progress.set_steps_per_epoch(self.data.batches.steps)
         join_processes(self.state, settings)
         self.make_step = build_step(self.state, settings)

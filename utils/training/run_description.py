@@ -41,11 +41,6 @@ def _digest(index: DatasetIndex) -> str:
     return f"{len(index)} images, {hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
-def describe_start(description: Mapping[str, Any], start: str) -> dict[str, Any]:
-    """Add the line that says which weights a run has started from to a description of `describe_model`."""
-    return {**description, "training": {**description["training"], "start": start}}
-
-
 def describe_thresholds(description: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
     """Add the score thresholds with the best F1: of all classes together, which becomes the default, and per class.
 

@@ -81,7 +81,7 @@ def build_state(model: Detector, settings: Settings, device: torch.device) -> Tr
     """Set up a model with its initial weights for training in one process."""
     keep_freed_memory()
     model.to(device)
-    memory_format = choose_memory_format(model, device)
+    memory_format = prepare_layers(model, device)
     if settings.freeze_backbone:
         model.backbone.requires_grad_(False)
     amp = _choose_amp(device) if settings.amp else None
@@ -109,27 +109,22 @@ def _choose_amp(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY else torch.float16
 
 
-def choose_memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
-    """Convert a model to the memory format in which it trains best on a device, and return that format.
+def prepare_layers(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Convert a model to the layers and the memory format in which it trains best on a device; return the format.
 
     On a CPU, a step in channels last takes half the time, but PyTorch's BatchNorm is so imprecise in this format that
     the detector gets worse. So the model gets the exact BatchNorm of utils.kernels. If that cannot be compiled, the
     format is contiguous, in which PyTorch's BatchNorm is exact.
     """
     memory_format = torch.channels_last
-    if device.type == "cpu" and not _use_kernels(model):
-        memory_format = torch.contiguous_format
+    if device.type == "cpu":
+        try:
+            use_kernels(model)
+        except BuildError as error:
+            warn(f"could not compile the CPU kernels; training will be about 2x slower: {error}")
+            memory_format = torch.contiguous_format
     model.to(memory_format=memory_format)
     return memory_format
-
-
-def _use_kernels(model: nn.Module) -> bool:
-    try:
-        use_kernels(model)
-    except BuildError as error:
-        warn(f"could not compile the CPU kernels; training will be about 2x slower: {error}")
-        return False
-    return True
 
 
 def join_processes(state: TrainingState, settings: Settings) -> None:
