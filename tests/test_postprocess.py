@@ -205,7 +205,7 @@ def test_candidates_are_all_predictions_above_the_threshold(seed, conf, classes,
     found = Candidates(*(torch.from_numpy(values[order]) for values in found))
     if (dense.scores - conf).abs().min() > 1e-6:
         assert torch.equal(found.images, expected.images)
-        assert torch.equal(found.labels, expected.labels)
+        assert torch.equal(found.class_ids, expected.class_ids)
         torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-3, rtol=1e-5)
         torch.testing.assert_close(found.scores, expected.scores, atol=1e-6, rtol=1e-5)
 
@@ -246,7 +246,7 @@ def test_one_image_is_suppressed_as_torchvision_does_it(found, iou):
     candidates = Candidates(np.zeros(len(found), int), boxes, scores / 10, labels.astype(int))
     (kept,) = suppress(candidates, 1, Thresholds(iou=iou))
     doubles = torch.from_numpy(boxes).double(), torch.from_numpy(candidates.scores).double()
-    best = batched_nms(*doubles, torch.from_numpy(candidates.labels), iou).numpy()
+    best = batched_nms(*doubles, torch.from_numpy(candidates.class_ids), iou).numpy()
     rows = np.concatenate((boxes, candidates.scores[:, None], labels[:, None]), 1)
     np.testing.assert_array_equal(kept, rows[best])
 

@@ -37,7 +37,7 @@ class Candidates(NamedTuple):
     images: np.ndarray  # [M] index of the image in the batch
     boxes: np.ndarray  # [M, 4] float32 (x1, y1, x2, y2) in input pixels
     scores: np.ndarray  # [M] float32
-    labels: np.ndarray  # [M] class ids
+    class_ids: np.ndarray  # [M]
 
 
 def find_candidates(
@@ -58,8 +58,8 @@ def find_candidates(
     limit = thresholds.conf if activated else _logit(thresholds.conf)
     cells = [_cells_above(scale_index, scale, limit) for scale_index, scale in enumerate(output)]
     cells = _Cells(*map(np.concatenate, zip(*cells, strict=True)))
-    labels = cells.classes.argmax(1)
-    best = cells.classes[np.arange(len(labels)), labels][:, None]
+    class_ids = cells.classes.argmax(1)
+    best = cells.classes[np.arange(len(class_ids)), class_ids][:, None]
     objectness = cells.objectness
     if not activated:
         best = 1 / np.exp(cells.classes - best).sum(1, keepdims=True)  # softmax of the largest value
@@ -67,7 +67,7 @@ def find_candidates(
     scores = objectness * best  # [m, A]
     selected = scores > thresholds.conf
     if thresholds.classes is not None:
-        selected &= np.isin(labels, thresholds.classes)[:, None]
+        selected &= np.isin(class_ids, thresholds.classes)[:, None]
     cell_index, anchor_index = np.nonzero(selected)
     # From here on each coordinate is one row: NumPy is slow with many rows of two or four values.
     boxes = np.ascontiguousarray(cells.boxes.reshape(*scores.shape, 4)[cell_index, anchor_index].T)
@@ -77,7 +77,7 @@ def find_candidates(
     centers = decode_centers(boxes[:2], positions, np.array(STRIDES, np.float32)[scales])
     halves = decode_sizes(boxes[2:], np.asarray(anchors, np.float32)[scales, anchor_index].T) / 2
     corners = np.concatenate((centers - halves, centers + halves))
-    return Candidates(cells.images[cell_index], corners.T, scores[selected], labels[cell_index])
+    return Candidates(cells.images[cell_index], corners.T, scores[selected], class_ids[cell_index])
 
 
 class _Cells(NamedTuple):
@@ -146,13 +146,13 @@ def suppress(candidates: Candidates, count: int, thresholds: Thresholds) -> list
         N arrays [n, 6] float32 (x1, y1, x2, y2, score, class id) in input pixels, best first.
     """
     order = candidates.images.argsort(kind="stable")
-    images, boxes, scores, labels = (values[order] for values in candidates)
-    rows = np.column_stack((boxes, scores, labels)).astype(np.float32)
+    images, boxes, scores, class_ids = (values[order] for values in candidates)
+    rows = np.column_stack((boxes, scores, class_ids)).astype(np.float32)
     if not len(rows):
         return [rows] * count
     # The boxes of each class are shifted so far that boxes of different classes never overlap. float64 keeps the
     # coordinates exact.
-    corners = boxes[:, :2] + labels[:, None] * (float(boxes.max()) - float(boxes.min()) + 1)
+    corners = boxes[:, :2] + class_ids[:, None] * (float(boxes.max()) - float(boxes.min()) + 1)
     shifted = np.concatenate((corners, boxes[:, 2:] - boxes[:, :2]), 1, dtype=np.float64)  # x, y, width, height
     ends = np.bincount(images, minlength=count).cumsum()[:-1]
     parts = (np.split(values, ends) for values in (rows, shifted, scores))

@@ -18,7 +18,13 @@ GRID = (22, 22)
 
 def matches(found_matches):
     """Return [matches, 5]: image, anchor, row, column, class."""
-    columns = (found_matches.image, found_matches.anchor, found_matches.row, found_matches.column, found_matches.label)
+    columns = (
+        found_matches.image,
+        found_matches.anchor,
+        found_matches.row,
+        found_matches.column,
+        found_matches.class_id,
+    )
     return torch.stack(columns, 1)[found_matches.matched]
 
 

@@ -41,7 +41,7 @@ def parts_of_choice(output, targets, side=96):
         decode_matches(boxes, candidates), candidates.boxes[:, None].expand(*candidates.cell.shape, 4)
     ).detach()
     probability = logits.log_softmax(1)[candidates.cell]
-    labels = candidates.labels[:, None, None].expand(*candidates.cell.shape, 1)
+    labels = candidates.class_ids[:, None, None].expand(*candidates.cell.shape, 1)
     return candidates, overlap, -probability.gather(2, labels).squeeze(2).detach(), objectness.detach()
 
 

@@ -90,7 +90,7 @@ def compare(folder, data, recipe="default", recorder=None, **options):
     found = train(recorded, steps, data)
     pairs = [
         (dict(enumerate(found)), dict(enumerate(expected))),
-        (recorded.best_model.state_dict(), state.best_model.state_dict()),
+        (recorded.evaluated_model.state_dict(), state.evaluated_model.state_dict()),
         *zip(recorded.optimizer.state.values(), state.optimizer.state.values(), strict=True),
     ]
     for found, expected in pairs:

@@ -64,7 +64,7 @@ def test_steps_and_evaluations_keep_the_memory_format(tmp_path, monkeypatch, com
         train_step(run.state, [(images, targets)], len(images))
         assert len(seen) > 50
         assert all(seen)
-        evaluation, _ = run.evaluate(run.state.best_model)
+        evaluation, _ = run.evaluate(run.state.evaluated_model)
         assert evaluation is not None
 
 

@@ -36,7 +36,7 @@ class Matches(NamedTuple):
     anchor: torch.Tensor  # [K] index of the anchor
     row: torch.Tensor  # [K]
     column: torch.Tensor  # [K]
-    label: torch.Tensor  # [K] class id
+    class_id: torch.Tensor  # [K]
     boxes: torch.Tensor  # [K, 4] (cx, cy, w, h) in cells, the center relative to the responsible cell
     anchor_sizes: torch.Tensor  # [K, 2] width and height in cells
 
@@ -125,7 +125,7 @@ def match_targets(
         anchor=flat(torch.arange(len(anchors), device=targets.device)[None, :, None]),
         row=flat(cells[:, None, :, 1]),
         column=flat(cells[:, None, :, 0]),
-        label=flat(targets[None, None, :, 1].long().clamp(min=0)),
+        class_id=flat(targets[None, None, :, 1].long().clamp(min=0)),
         boxes=flat(boxes[:, None]),
         anchor_sizes=flat(anchors[None, :, None]),
     )
@@ -161,5 +161,5 @@ def _class_loss(logits: torch.Tensor, matches: Matches) -> torch.Tensor:
     _, classes, rows, columns = logits.shape
     flat = logits.permute(0, 2, 3, 1).reshape(-1, classes)
     cells = (matches.image * rows + matches.row) * columns + matches.column
-    loss = F.cross_entropy(flat.index_select(0, cells).float(), matches.label, reduction="none")
+    loss = F.cross_entropy(flat.index_select(0, cells).float(), matches.class_id, reduction="none")
     return torch.where(matches.matched, loss, 0).sum()

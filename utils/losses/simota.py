@@ -41,7 +41,7 @@ class PossibleMatches(NamedTuple):
     strides: torch.Tensor  # [K, 1] input pixels per cell
     anchor_sizes: torch.Tensor  # [K, 2] width and height in input pixels
     boxes: torch.Tensor  # [M, 4] (cx, cy, w, h) in input pixels
-    labels: torch.Tensor  # [M] class ids; PADDING: not a box
+    class_ids: torch.Tensor  # [M]; PADDING: not a box
 
 
 class SimotaLoss:
@@ -104,12 +104,12 @@ class SimotaLoss:
             strides=strides[0],
             anchor_sizes=anchor_sizes[0],
             boxes=torch.cat((centers, sizes), 1),
-            labels=targets[:, 1].long(),
+            class_ids=targets[:, 1].long(),
         )
 
     def count(self, prepared: PossibleMatches) -> torch.Tensor:
         """Count the boxes: [1]."""
-        return (prepared.labels != PADDING).sum(0, keepdim=True, dtype=torch.float32)
+        return (prepared.class_ids != PADDING).sum(0, keepdim=True, dtype=torch.float32)
 
     def __call__(
         self, output: DetectorOutput, prepared: PossibleMatches, count: torch.Tensor, share: float = 1.0
@@ -126,8 +126,8 @@ class SimotaLoss:
         boxes = decode_matches(box_logits, prepared)  # [M, K, 4]
         logits = class_logits.index_select(0, prepared.cell.flatten()).view(*prepared.cell.shape, class_logits.shape[1])
         targets = prepared.boxes[:, None].expand_as(boxes)
-        labels = prepared.labels.clamp(min=0)[:, None].expand_as(prepared.cell)
-        class_losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+        class_ids = prepared.class_ids.clamp(min=0)[:, None].expand_as(prepared.cell)
+        class_losses = F.cross_entropy(logits.flatten(0, 1), class_ids.flatten(), reduction="none").view_as(class_ids)
         iou = paired_iou(boxes.detach(), targets)
         matched = select_matches(prepared, iou, class_losses.detach(), objectness.detach())
 

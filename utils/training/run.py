@@ -80,7 +80,7 @@ class Run:
         with distributed.main_first():
             paths = _claim_paths(settings, saved)
         self.paths: RunPaths = distributed.from_main(paths)
-        self.labels = class_labels(settings.config.class_names) if distributed.is_main() else None
+        self.class_labels = class_labels(settings.config.class_names) if distributed.is_main() else None
         self.stop = StopRequest()
         self.console = Console(self.progress, settings.epochs, self.data.batches.batch_size, distributed.is_main())
         self.events = None  # TensorBoard writer
@@ -118,7 +118,7 @@ class Run:
                 self.save()
             evaluation = None
             if evaluate and not stopped:
-                evaluation, stopped = self.evaluate(self.state.best_model)
+                evaluation, stopped = self.evaluate(self.state.evaluated_model)
             if stopped:
                 return False
             self._finish_epoch(evaluation)
@@ -142,7 +142,7 @@ class Run:
         self.events = open_events(paths.folder, progress.epoch)
         remove_unfinished(paths)
         if progress.fresh:
-            save_first_batches(paths.folder, self.data.train, self.data.batches, self.labels)
+            save_first_batches(paths.folder, self.data.train, self.data.batches, self.class_labels)
         if progress.history:
             write_results(paths.folder, progress.history)
 
@@ -327,7 +327,7 @@ class Run:
     def _save_weights(self, path: Path) -> None:
         """Write the weights of this epoch, with a description that names it."""
         training = {**self.description["training"], "epoch": self.progress.epoch}
-        save_weights(path, self.state.best_model, {**self.description, "training": training})
+        save_weights(path, self.state.evaluated_model, {**self.description, "training": training})
 
     def _plot_best(self) -> bool:
         """Plot the evaluation of the best weights; return False if the user stops it."""
@@ -343,8 +343,10 @@ class Run:
                 return False
         if distributed.is_main():
             folder, size = self.paths.folder, (config.width, config.height)
-            write_plots(folder, self.best_evaluation, config, index, self.labels)
-            save_predictions(folder / "val_predictions.jpg", index, self.best_evaluation.detections, size, self.labels)
+            write_plots(folder, self.best_evaluation, config, index, self.class_labels)
+            save_predictions(
+                folder / "val_predictions.jpg", index, self.best_evaluation.detections, size, self.class_labels
+            )
         return True
 
     def _end(self, finished: bool) -> None:

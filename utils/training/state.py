@@ -44,7 +44,7 @@ class TrainingState:
     frozen: tuple[nn.Module, ...] = ()  # modules that keep their BatchNorm statistics
 
     @property
-    def best_model(self) -> nn.Module:
+    def evaluated_model(self) -> nn.Module:
         """The model to evaluate and save: the EMA if there is one."""
         return self.model if self.ema is None else self.ema
 
