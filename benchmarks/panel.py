@@ -168,6 +168,7 @@ def train(job, variant, options, deadline):
 def job_settings(job, variant, options):
     """Return Settings and TrainOptions of a training."""
     from utils.dataset.index import open_list
+    from utils.training.plan import milestones
     from utils.training.settings import TrainOptions, read_settings
 
     recipe_name, changes, weights = variant
@@ -178,8 +179,7 @@ def job_settings(job, variant, options):
     images = len(open_list(settings.config, "train"))
     epochs = -(-job["steps"] // max(1, images // settings.batch_size))
     recipe = dataclasses.replace(settings.recipe, **changes)
-    # The milestones of the original recipe, at the same shares of the run as in `utils.training.plan`.
-    config = dataclasses.replace(settings.config, steps=(epochs * 2 // 3, epochs * 7 // 8))
+    config = dataclasses.replace(settings.config, steps=milestones(epochs))
     return dataclasses.replace(
         settings,
         config=config,

@@ -17,7 +17,7 @@ class Schedule(NamedTuple):
 
     batch_size: int
     epochs: int
-    steps: tuple[int, int]  # epochs after which the learning rate is divided by 10 (--recipe original)
+    steps: tuple[int, int]  # see `milestones`
 
 
 def plan(images: int) -> Schedule:
@@ -28,4 +28,9 @@ def plan(images: int) -> Schedule:
     batch_size = min(batch_size, images)
     epochs = 10 * round(STEPS / (images // batch_size) / 10)
     epochs = min(max(epochs, MIN_EPOCHS), MAX_EPOCHS)
-    return Schedule(batch_size, epochs, (epochs * 2 // 3, epochs * 7 // 8))
+    return Schedule(batch_size, epochs, milestones(epochs))
+
+
+def milestones(epochs: int) -> tuple[int, int]:
+    """Return the epochs after which a run of the recipe "original" divides its learning rate by 10."""
+    return epochs * 2 // 3, epochs * 7 // 8
