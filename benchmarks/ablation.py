@@ -1,20 +1,15 @@
-"""Measure the effect of each choice of the training recipe, and write benchmarks/ablation.md from the training runs.
+"""Show the effect of each choice of the training recipe: write benchmarks/ablation.md from stored training runs.
 
-    python3 benchmarks/ablation.py run --data data/mask.data --epochs 20 --variant "default" --workers 1 --cache ram
-    python3 benchmarks/ablation.py keep --run runs/train/mask
-    python3 benchmarks/ablation.py time --data data/mask.data
     python3 benchmarks/ablation.py table
+    python3 benchmarks/ablation.py time --data data/mask.data
 
-`run` trains one variant, as train.py does, and copies args.json and results.csv of the run to benchmarks/runs/NAME/.
-`keep` copies them from a run of train.py. `time` measures the steps of all variants in turn. `table` writes
-benchmarks/ablation.md from the files in benchmarks/runs/.
+`table` writes benchmarks/ablation.md from the args.json and results.csv of the runs in benchmarks/runs/. `time`
+measures the steps of all variants in turn. benchmarks/panel.py trains new variants.
 """
 
 import csv
 import dataclasses
 import json
-import re
-import shutil
 import statistics
 import time
 from collections import defaultdict
@@ -42,7 +37,7 @@ AUGMENTATION = ("augmentation", "last_augmentation", "last_share")
 FLIP = {"augmentation": "flip_colour"}
 SGD = fields_of("original", *OPTIMIZER)
 FASTER = {"rate_factor": 6.0}  # the default until the rates were compared on clothes
-# {name: (recipe to start from, changed fields)}. The names are in the args.json of the stored runs.
+# {name: (recipe to start from, changed fields)} of the stored runs; their args.json has the name.
 VARIANTS = {
     "original": ("original", {}),
     "original, class loss / 16": ("original", {"class_weight": 2.0}),
@@ -90,22 +85,8 @@ Names of variants: "average of weights" is an EMA of the weights, "assignment by
 
 def build_parser():
     parser = cli.parser(__doc__)
-    parser.add_argument(
-        "task",
-        choices=("run", "keep", "time", "table"),
-        help="train a variant, keep a run, time the steps of all variants, or write the table",
-    )
-    parser.add_argument("--run", metavar="DIR", help="folder of a run of train.py, for keep")
-    parser.add_argument("--data", metavar="FILE", help=".data file to train on, for run and time")
-    parser.add_argument(
-        "--variant", choices=VARIANTS, default="default", metavar="NAME", help="variant to train, for run"
-    )
-    parser.add_argument("--epochs", type=cli.positive_int, metavar="N", help="epochs (default: from the .data file)")
-    parser.add_argument(
-        "--seed", type=cli.natural_int, default=0, metavar="N", help="seed of weights, order and augmentation"
-    )
-    parser.add_argument("--workers", type=cli.worker_count, default=2, metavar="N", help="processes that read images")
-    parser.add_argument("--cache", choices=("ram", "disk"), help="as in train.py")
+    parser.add_argument("task", choices=("table", "time"), help="write the table, or time the steps of all variants")
+    parser.add_argument("--data", metavar="FILE", help=".data file with the images of the steps, for time")
     return parser
 
 
@@ -114,59 +95,23 @@ def main(options):
 
     if options.task == "table":
         return write_table()
-    if options.task == "keep":
-        if not options.run or not (Path(options.run) / "results.csv").exists():
-            raise InputError(f"--run: expected the folder of a run, for example runs/train/mask, got {options.run}")
-        return keep(Path(options.run))
     if not options.data:
         raise InputError("--data: expected a .data file, for example data/mask.data, got nothing")
-    return (train_variant if options.task == "run" else time_variants)(options)
+    return time_variants(options.data)
 
 
-def variant_settings(options, variant):
-    """Return Settings and TrainOptions of a variant."""
+def variant_settings(data, variant):
+    """Return the settings of a variant."""
     from utils.training.settings import TrainOptions, read_settings
 
     start, changes = VARIANTS[variant]
-    names = ("data", "epochs", "seed", "workers", "cache")
-    train_options = TrainOptions(recipe=start, **{name: getattr(options, name) for name in names})
-    settings = read_settings(train_options)
+    settings = read_settings(TrainOptions(data=data, recipe=start))
     recipe = dataclasses.replace(settings.recipe, **changes)
     rate = settings.config.learning_rate * recipe.rate_factor
-    return dataclasses.replace(
-        settings, recipe=recipe, recipe_name=variant, learning_rate=rate, ema=recipe.ema, eval_interval=settings.epochs
-    ), train_options
+    return dataclasses.replace(settings, recipe=recipe, learning_rate=rate, ema=recipe.ema)
 
 
-def train_variant(options):
-    from utils.training.run import Run
-
-    run = Run(*variant_settings(options, options.variant))
-    status = run.train()
-    if status == 0:
-        keep(run.paths.folder)
-    return status
-
-
-def keep(folder):
-    """Copy the files that the table needs from the folder of a run."""
-    settings = json.loads((folder / "args.json").read_text(encoding="utf-8"))["settings"]
-    place = RUNS / run_name(settings)
-    place.mkdir(parents=True, exist_ok=True)
-    for file in ("args.json", "results.csv"):
-        shutil.copyfile(folder / file, place / file)
-    print(f"wrote {place}/: args.json, results.csv")
-
-
-def run_name(settings):
-    """Name of the folder in benchmarks/runs/, from the settings in args.json: letters, digits, dots and hyphens."""
-    start = [f"from {Path(settings['weights']).stem}"] if settings["weights"] else []
-    words = (settings["model_name"], settings["epochs"], settings["recipe_name"], *start, settings["seed"])
-    text = " ".join(map(str, words)).replace("'", "")
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
-
-
-def time_variants(options):
+def time_variants(data):
     """Write the median milliseconds per step of every variant, measured in turn, to runs/steps.json."""
     import torch
 
@@ -179,7 +124,7 @@ def time_variants(options):
 
     states = {}
     for variant in VARIANTS:
-        settings, _ = variant_settings(options, variant)
+        settings = variant_settings(data, variant)
         device = select_device(settings.device)
         torch.manual_seed(0)
         states[variant] = build_state(Detector(settings.config.classes, settings.config.anchor_num), settings, device)

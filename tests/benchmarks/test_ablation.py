@@ -1,9 +1,8 @@
-"""benchmarks/ablation.py: valid variants, copied runs, and a table with the metrics of the runs."""
+"""benchmarks/ablation.py: valid variants, a table with the metrics of the stored runs, and the times of steps."""
 
 import csv
 import dataclasses
 import json
-import re
 
 import pytest
 
@@ -72,46 +71,16 @@ def test_table(place):
     assert "torch 9.9, Linux" in lines[-2]
 
 
-def test_keep(place, capsys):
-    write_run(place / "train" / "mask", "rate 0.006, no zoom", 3, 0.5, "modelzoo/coco.pth")
-    ablation.main(options("keep", "--run", str(place / "train" / "mask")))
-    kept = place / "kept" / "mask-20-rate-0.006-no-zoom-from-coco-3"
-    assert sorted(path.name for path in kept.iterdir()) == ["args.json", "results.csv"]
-    assert str(kept) in capsys.readouterr().out
+def test_time_needs_data(place):
+    with pytest.raises(InputError, match="--data"):
+        ablation.main(options("time"))
 
 
-def test_stored_runs_have_the_names_that_keep_gives_them():
-    for path in ablation.RUNS.glob("*/args.json"):
-        assert path.parent.name == ablation.run_name(json.loads(path.read_text(encoding="utf-8"))["settings"])
-
-
-@pytest.mark.parametrize("variant", ablation.VARIANTS)
-def test_run_names_need_no_quotes_in_a_shell(variant):
-    settings = {"model_name": "mask", "epochs": 20, "recipe_name": variant, "weights": "a b's/w'1.pth", "seed": 0}
-    assert re.fullmatch(r"mask-20-[A-Za-z0-9.-]+-from-w1-0", ablation.run_name(settings))
-
-
-@pytest.mark.parametrize(("task", "missing"), [("run", "--data"), ("time", "--data"), ("keep", "--run")])
-def test_missing_options_are_named(place, task, missing):
-    with pytest.raises(InputError, match=missing):
-        ablation.main(options(task))
-
-
-def test_a_folder_without_a_run_is_an_error(place):
-    with pytest.raises(InputError, match=r"--run: .*got .*nowhere"):
-        ablation.main(options("keep", "--run", str(place / "nowhere")))
-    assert not (place / "kept").exists()
-
-
-@pytest.mark.slow
-def test_a_variant_is_trained_and_copied(place, monkeypatch):
-    monkeypatch.chdir(place)
-    data = write_shapes(place, train=8, val=4, epochs=1)
-    variant = "rate 0.006, assignment by ratio"
-    ablation.main(options("run", "--data", str(data), "--variant", variant, "--workers", "0"))
-    (kept,) = (place / "kept").iterdir()
-    settings = json.loads((kept / "args.json").read_text(encoding="utf-8"))["settings"]
-    assert settings["recipe_name"] == variant
-    assert settings["recipe.loss"] == "original"
-    ablation.main(options("table"))
-    assert f"| {variant} | 0 | " in (place / "ablation.md").read_text(encoding="utf-8")
+def test_the_steps_of_all_variants_are_timed(place, monkeypatch):
+    monkeypatch.setattr(ablation, "ROUNDS", 1)
+    variants = ("original", "rate 0.006, assignment by ratio")
+    monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in variants})
+    ablation.main(options("time", "--data", str(write_shapes(place, train=8, val=4))))
+    steps = json.loads((place / "kept" / "steps.json").read_text(encoding="utf-8"))
+    assert list(steps["milliseconds"]) == list(variants)
+    assert min(steps["milliseconds"].values()) > 0
