@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from model import DetectorOutput, ScaleOutput
 from model.backbone.shufflenetv2 import ShuffleNetV2
 from model.fpn import WIDTH, LightFPN
-from model.output import DetectorOutput, ScaleOutput
 
 
 class Detector(nn.Module):

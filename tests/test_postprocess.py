@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import batched_nms, box_convert, nms
 
-from model.output import DetectorOutput, ScaleOutput
+from model import DetectorOutput, ScaleOutput
 from utils.boxes import decode_boxes, xyxy_iou_matrix
 from utils.export.graph import activate, decode
 from utils.postprocess import (

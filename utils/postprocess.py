@@ -13,8 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from model import STRIDES
-from model.output import DetectorOutput, ScaleOutput
+from model import STRIDES, DetectorOutput, ScaleOutput
 from utils.boxes import decode_centers, decode_sizes
 from utils.config import DEFAULT_CONF, DEFAULT_IOU, MAX_DETECTIONS
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.output import DetectorOutput, ScaleOutput
+from model import DetectorOutput, ScaleOutput
 from utils.export.verify import (
     TOLERANCE,
     Reference,

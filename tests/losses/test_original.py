@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_convert, complete_box_iou_loss
 
-from model import STRIDES
-from model.output import DetectorOutput, ScaleOutput
+from model import STRIDES, DetectorOutput, ScaleOutput
 from utils.boxes import complete_iou
 from utils.losses.original import OriginalLoss
 from utils.training.recipe import RECIPES

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_convert, box_iou
 
-from model.output import DetectorOutput, ScaleOutput
+from model import DetectorOutput, ScaleOutput
 from tests.losses.test_original import ANCHORS, TARGETS, leaves, random_output
 from utils.boxes import paired_iou
 from utils.export.graph import activate, decode

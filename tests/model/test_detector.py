@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from model import DetectorOutput, ScaleOutput
 from model.backbone.shufflenetv2 import split_by_parity
 from model.detector import Detector
-from model.output import DetectorOutput, ScaleOutput
 from utils.weights.checkpoint import load_weights, read_weights
 
 RELEASED = "reference/coco2017-0.241078ap-model.pth"

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 from torchvision.ops import box_convert, nms
 
-from model import STRIDES
+from model import STRIDES, DetectorOutput, ScaleOutput
 from model.detector import Detector
-from model.output import DetectorOutput, ScaleOutput
 from utils.boxes import decode_boxes
 from utils.postprocess import Anchors
 from utils.runtimes.model_info import ModelInfo

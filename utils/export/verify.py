@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from model import DetectorOutput
 from model.detector import Detector
-from model.output import DetectorOutput
 from utils.boxes import cxcywh_to_xyxy, xyxy_iou_matrix
 from utils.dataset.images import read_resized
 from utils.errors import RunError, warn

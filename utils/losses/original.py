@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from model import STRIDES
-from model.output import DetectorOutput
+from model import STRIDES, DetectorOutput
 from utils.anchors import MATCH_RATIO
 from utils.boxes import complete_iou, decode_boxes, side_ratio
 from utils.losses import PADDING, Losses, constant, weighted

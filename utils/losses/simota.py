@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from model import STRIDES
-from model.output import DetectorOutput
+from model import STRIDES, DetectorOutput
 from utils.boxes import EPSILON, complete_iou, decode_boxes, paired_iou, shape_iou, side_ratio
 from utils.losses import PADDING, Losses, constant, weighted
 from utils.postprocess import Anchors

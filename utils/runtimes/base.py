@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from model.output import DetectorOutput, ScaleOutput
+from model import DetectorOutput, ScaleOutput
 from utils.config import Config
 from utils.machine import thread_count
 from utils.postprocess import Thresholds, detect

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from model.output import DetectorOutput
+from model import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, split_maps

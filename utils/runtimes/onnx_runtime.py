@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.output import DetectorOutput
+from model import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
 from utils.postprocess import Thresholds

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.output import DetectorOutput
+from model import DetectorOutput
 from utils.errors import InputError
 from utils.files import parse_json
 from utils.optional import require

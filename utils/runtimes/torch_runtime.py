@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from model import DetectorOutput
 from model.detector import Detector
-from model.output import DetectorOutput
 from utils.config import Config
 from utils.machine import keep_freed_memory
 from utils.runtimes.base import Runtime
