@@ -52,8 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--cache",
         choices=("gpu", "ram", "disk", "none"),
-        help="keep the decoded images in the GPU's memory, in memory or in one file on disk; on a GPU, images are also "
-        "augmented there (default: gpu if they fit in half of its free memory, else none)",
+        help="keep the decoded images on the GPU (which then also augments them), in main memory, or in one file on "
+        "disk (default: gpu if they fit in half of its free memory, else none)",
     )
     add(
         "--amp",
@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--graph",
         action=argparse.BooleanOptionalAction,
-        help="on CUDA, make each step as one CUDA graph (default: yes)",
+        help="on CUDA, run each step as one CUDA graph (default: yes)",
     )
     add(
         "--eval-interval",

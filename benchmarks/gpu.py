@@ -37,8 +37,8 @@ def build_parser():
     add = parser.add_argument
     add("--data", required=True, metavar="FILE", help=".data file to train on")
     add("--batch-size", type=cli.positive_int, nargs="*", default=[32, 64, 128], metavar="N", help="images per step")
-    add("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="how to make the steps")
-    add("--runs", type=cli.natural_int, default=0, metavar="N", help="runs of train.py with seeds 0, 1, …")
+    add("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="kinds of steps to measure")
+    add("--runs", type=cli.natural_int, default=0, metavar="N", help="runs of train.py to measure, with seeds 0, 1, …")
     add("--epochs", type=cli.positive_int, metavar="N", help="epochs of these runs (default: from the .data file)")
     add("--cache", choices=("gpu", "ram", "disk", "none"), help="as in train.py")
     add("--workers", type=cli.worker_count, metavar="N", help="as in train.py")

@@ -40,9 +40,9 @@ _stopped = False  # a signal has stopped a training of this process, to which th
 HEAD = """# Recipes on a panel of data sets
 
 `python3 benchmarks/panel.py table` writes this file from `benchmarks/results/panel.csv`. The weights of the last epoch
-are evaluated on the val list with pycocotools (confidence 0.01, NMS 0.4): AP50 / AP. Several trainings, with other
-seeds or on another device, are given as their mean. "default" starts from the released COCO detector and has the
-learning rate 0.003.
+are evaluated on the val list with pycocotools (confidence 0.01, NMS 0.4): AP50 / AP. A variant that was trained several
+times on a data set, with different seeds or on different devices, has the mean. "default" starts from the released COCO
+detector and has the learning rate 0.003.
 
 The images were stored at 352x352 pixels (neu: 200x200) as WebP with quality 52. Train and val images: clothes 960 and
 240, 13 classes; helmet 1,868 and 467, 2 classes; lemons 212 and 62, 1 class; mask 610 and 152, 2 classes; neu 1,416 and
@@ -61,7 +61,7 @@ def build_parser():
     add("--minutes", type=cli.positive_float, metavar="N", help="start no training after this many minutes")
     add("--threads", type=cli.positive_int, metavar="N", help="CPU threads per training (default: one per core)")
     add("--results", default=str(RESULTS), metavar="FILE", help="CSV file that gets a line per training")
-    add("--output", default="runs/panel", metavar="DIR", help="folder of the trainings and of what they print")
+    add("--output", default="runs/panel", metavar="DIR", help="folder for the runs and their logs")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The network. Its constants and its output are here, so that code can import them without PyTorch."""
+"""The network. This file has its constants and its output, which can be imported without PyTorch."""
 
 from __future__ import annotations
 

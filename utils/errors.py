@@ -4,7 +4,7 @@ import sys
 
 from utils.text import printable
 
-MAX_WARNINGS = 10  # of a kind
+MAX_WARNINGS = 10  # of one kind
 
 
 class InputError(ValueError):
@@ -23,7 +23,7 @@ def warn(message: str, count: int = 1) -> None:
 
     Args:
         message: the text.
-        count: of the warnings of this kind so far, with this one. Only the first ones are printed.
+        count: warnings of this kind so far, with this one. Only the first MAX_WARNINGS are printed.
     """
     if count <= MAX_WARNINGS:
         more = " (more such warnings are not shown)" if count == MAX_WARNINGS else ""

@@ -248,7 +248,7 @@ def changed(**shapes):
     return lambda state: state | {name.replace("__", "."): torch.zeros(shape) for name, shape in shapes.items()}
 
 
-BACKBONE_ALONE = "got a backbone alone, .*pre_weights.*"
+BACKBONE_ALONE = "got a backbone alone; .*pre_weights.*"
 MISFITS = {
     "one missing": (
         without("output_cls_layers.bias"),

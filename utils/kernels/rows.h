@@ -8,7 +8,7 @@
 #include <cstring>
 #include <vector>
 
-constexpr long SPAN = 64;  // pixels, the default
+constexpr long SPAN = 64;  // pixels per span, unless a kernel needs another length
 constexpr int LANES = 8;   // floats in a vector
 typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
 

@@ -29,8 +29,8 @@ _NEVER = 1e6  # matching cost of a prediction that is not allowed
 class PossibleMatches(NamedTuple):
     """The K predictions that could be matched to each of M boxes, K = 4 cells · A anchors · scales.
 
-    Predictions and cells are indexed over the whole batch in the order of `utils.export.graph.Predictions`: image,
-    scale, row, column, anchor. K is constant, so nothing here waits for the device.
+    Predictions and cells are indexed over the whole batch, in the order image, scale, row, column, anchor. K is
+    constant, so nothing here waits for the device.
     """
 
     allowed: torch.Tensor  # [M, K] bool; the others are padding

@@ -154,7 +154,7 @@ class Console:
         if "AP50" in row:
             self.print(
                 f"  AP50 {row['AP50']:.4f}  AP {row['AP']:.4f}{'  (best so far)' if better else ''}  "
-                f"Precision:{row['precision']:.6f} Recall:{row['recall']:.6f} "
+                f"original's definition: Precision:{row['precision']:.6f} Recall:{row['recall']:.6f} "
                 f"AP:{row['original_AP']:.6f} F1:{row['F1']:.6f}"
             )
 

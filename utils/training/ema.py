@@ -37,7 +37,7 @@ def update_ema(ema: nn.Module, model: nn.Module, weight: torch.Tensor) -> None:
     BatchNorm's running statistics are averaged like weights; its counters are copied.
 
     Args:
-        weight: scalar on the device, from `ema_weight`; a tensor, because a CUDA graph keeps other values.
+        weight: scalar on the device, from `ema_weight`. A CUDA graph would repeat the first value of a Python number.
     """
     pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
     averages, currents = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)

@@ -20,8 +20,8 @@ from utils.training.engine import Part, Step, train_step
 from utils.training.settings import Settings
 from utils.training.state import TrainingState
 
-WARM_UP_STEPS = 3  # without a graph: they choose algorithms, and create the state of the optimizer
-MIN_TARGETS = 64  # for which a recording has room
+WARM_UP_STEPS = 3  # before the recording: PyTorch chooses algorithms, and creates the optimizer's state
+MIN_TARGETS = 64  # a recording has room for at least this many
 SPARE_TARGETS = 1.5  # room for targets in a recording, relative to the batch it is made with
 LOSS_TOLERANCE = 1e-2  # relative difference of a recorded step's losses from those of the same step without a graph
 CHANGE_TOLERANCE = 0.05  # the same for the norm of its change of the weights; a GPU does not add in a fixed order
@@ -113,7 +113,7 @@ class GraphStep:
         return self._make_unrecorded()
 
     def _make_unrecorded(self) -> torch.Tensor:
-        """Make a step on the tensors of the recording, but without it. For that moment it needs memory twice."""
+        """Make a step on the tensors of the recording without repeating it. Step and recording both need memory."""
         try:
             return train_step(self.state, self.parts, self.batch_images)
         except torch.cuda.OutOfMemoryError:

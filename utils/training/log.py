@@ -27,7 +27,7 @@ def write_arguments(folder: Path, settings: Settings, progress: Progress) -> Non
 
     Args:
         folder: folder of the run.
-        progress: since when these settings are used.
+        progress: its epoch and step are the first with these settings.
     """
     lists = {
         name: file_hash(path)
@@ -72,8 +72,8 @@ def write_events(events: SummaryWriter | None, row: dict) -> None:
     """Write one epoch's row to TensorBoard, with the epoch as x-axis: the steps per epoch may change on --resume."""
     if events is None:
         return
+    groups = {**dict.fromkeys(Losses._fields, "loss/"), **dict.fromkeys(METRICS, "metrics/")}
     for name, value in row.items():
         if name not in ("epoch", "step"):
-            group = "loss" if name in Losses._fields else "figures"
-            events.add_scalar(f"{group}/{name}", value, row["epoch"])
+            events.add_scalar(groups.get(name, "") + name, value, row["epoch"])
     events.flush()

@@ -2,8 +2,8 @@
 
 `original` is the recipe of Yolo-FastestV2's release: SGD, a warm-up of the learning rate with the fourth
 power of the step, then a division by 10 at each milestone, and contrast and brightness as the only augmentation.
-`default` is this project's recipe; benchmarks/ablation.md compares it with variants that change one choice at a time,
-most of them after 20 epochs on one data set with one seed each.
+`default` is this project's recipe. benchmarks/ablation.md shows the effect of single choices; most were measured at the
+earlier learning rate 0.006, after 20 epochs on one data set with one seed.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ class Recipe:
     momentum: float  # of SGD; the first beta of AdamW
     weight_decay: float
     schedule: str  # "cosine" to zero at the end of the run, or "steps" at the milestones of the .data file
-    start: tuple[str, ...]  # released weights to start from: the first of these files that can be downloaded
+    start: tuple[str, ...]  # released weights to start from, in order of preference
     augmentation: str  # a name in utils.dataset.augment.AUGMENTATIONS
     last_augmentation: str  # replaces `augmentation` in the last epochs
     last_share: float = 0.0  # fraction of the epochs with `last_augmentation`
     decay_all: bool = False  # apply weight decay to biases and BatchNorm weights too
     clip_norm: float | None = None  # maximum norm of the gradient of a step
-    warmup_epochs: float = 0.0  # length of the warm-up in epochs,
-    warmup_share: float = 0.0  # plus a fraction of the run
+    warmup_epochs: float = 0.0  # epochs of the warm-up
+    warmup_share: float = 0.0  # added to the warm-up, as a fraction of the run
     warmup_power: float = 1.0  # the learning rate grows with this power of the step
     scale_balance: tuple[float, float] = (1.0, 1.0)  # weight of the objectness loss per scale, in the loss "original"
     objectness_prior: float | None = None  # objectness of an untrained network; None leaves the random value

@@ -41,7 +41,7 @@ from utils.training.state import TrainingState, build_state, join_processes
 from utils.weights.checkpoint import load_weights, restore_training, save_training, save_weights
 from utils.weights.start_weights import set_objectness_prior, start_weights
 
-ABSURD_LOSS = 1e4  # no training that works exceeds this; the first steps of both recipes are below 200
+ABSURD_LOSS = 1e4  # a larger loss means that the training diverges; the first steps of both recipes are below 200
 SAVE_PAUSE = 5  # seconds without a checkpoint after which an epoch that is not evaluated is saved
 CHECK_STEPS = 20  # on a GPU, steps between two checks of the losses; each check waits for the device
 SHOWN_IMAGES = 8  # file names in an error about a batch
@@ -129,7 +129,7 @@ class Run:
         if not distributed.is_main():
             return
         settings, progress, paths = self.settings, self.progress, self.paths
-        self.save()  # so that the run can be resumed even before its first step ends
+        self.save()  # a run that is killed in its first step can be resumed too
         if progress.epoch >= settings.epochs:
             print(f"finished all {settings.epochs} epochs of this run; --epochs N with a larger N trains longer")
         graph = isinstance(self.make_step, GraphStep)

@@ -96,5 +96,5 @@ def _describe_difference(before: object, now: object) -> str:
         return f"{key} was {before.get(key)} at the start of the run, it is {now.get(key)} now"
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         position = next(index for index, value in enumerate(before) if value != now[index])
-        return f"number {position} was {before[position]} at the start of the run, it is {now[position]} now"
+        return f"entry {position + 1} was {before[position]} at the start of the run, it is {now[position]} now"
     return f"was {before} at the start of the run, is {now} now"

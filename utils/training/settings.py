@@ -9,14 +9,15 @@ from utils.config import Config, read_config
 from utils.errors import InputError
 from utils.training.recipe import DEFAULT, RECIPES, Recipe
 
-EVALUATIONS = 10  # a run is evaluated at least this many times, or each epoch, unless eval_interval is given
+EVALUATIONS = 10  # at least this many per run, at most one per epoch; unless eval_interval is given
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """The options of train.py and their defaults. None leaves the choice to the .data file or the recipe.
+    """The options of train.py and their defaults.
 
-    They are saved in the checkpoint, so that --resume needs no other options.
+    If a value is None, the .data file, the recipe or the device determines it. The options are saved in the checkpoint,
+    so that --resume needs no others.
     """
 
     data: str
@@ -65,7 +66,7 @@ class Settings:
     cache: str | None  # "ram", "disk", "gpu" or "none"; None: "gpu" if there is one with enough free memory
     amp: bool
     ema: bool
-    graph: bool  # on CUDA, make each step as one CUDA graph
+    graph: bool  # on CUDA, run each step as one CUDA graph
     eval_interval: int  # epochs
     patience: int  # epochs without a better AP50 after which the run ends; 0 for no limit
     save_interval: int  # seconds between checkpoints within an epoch

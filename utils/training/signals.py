@@ -33,5 +33,5 @@ class StopRequest:
             signal.default_int_handler(number, frame)
         if not self and is_main():
             # print is not safe here: the signal may have interrupted another print.
-            os.write(2, b"\nstopping after this step; press Ctrl-C again to stop at once\n")
+            os.write(2, b"\nstopping soon; press Ctrl-C again to stop at once\n")
         self.signal_number = number

@@ -39,7 +39,7 @@ class TrainingState:
     ema_weight: torch.Tensor  # scalar on the device, for the next step, see `utils.training.ema`
     clip_norm: float | None  # maximum norm of the gradient of a step
     device: torch.device
-    amp: torch.dtype | None  # computed in this type where it is precise enough; None: float32 everywhere
+    amp: torch.dtype | None  # of the operations that autocast does not keep in float32; None: no autocast
     memory_format: torch.memory_format  # of the weights and images
     frozen: tuple[nn.Module, ...] = ()  # modules that keep their BatchNorm statistics
 

@@ -239,7 +239,7 @@ def _save(path: str | Path, content: Mapping[str, Any]) -> None:
             temporary.write_bytes(buffer.getbuffer())
     except OSError as error:
         reason = error.strerror or error
-        raise RunError(f"{path}: cannot write this checkpoint, the previous file is intact: {reason}") from error
+        raise RunError(f"{path}: cannot write this file, the previous one is intact: {reason}") from error
 
 
 def _load(path: Path) -> object:
@@ -308,7 +308,8 @@ def _load_exactly(network: nn.Module, state: State, path: str | Path, asked_by: 
         )
     if _is_bare_backbone(state, expected) or all(name.startswith(BACKBONE_PREFIX) for name in state):
         raise InputError(
-            f"{path}: expected a whole detector, got a backbone alone, which training can start from (pre_weights)"
+            f"{path}: expected a whole detector, got a backbone alone; "
+            "training can start from it (--weights or pre_weights)"
         )
 
     other_shape = [name for name in expected if name in state and state[name].shape != expected[name].shape]

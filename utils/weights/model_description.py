@@ -138,7 +138,7 @@ class ModelDescription:
         return cls(path=Path(path), **values)
 
     def differences(self, config: Config | ModelDescription) -> list[str]:
-        """Describe how a .data file differs from this model so that both cannot be used together, one text each."""
+        """Describe the differences because of which this model cannot be used with a .data file, one text for each."""
         found = []
         if self.classes != config.classes:
             found.append(f"{self.classes} classes, {config.path} has {config.classes}")
