@@ -14,7 +14,7 @@ def write_results(path, measured):
     """Write measured values (JSON types) with machine, date and package versions."""
     from utils.files import write_text
 
-    content = {"machine": machine(), "date": date.today().isoformat(), "versions": versions(), "figures": measured}
+    content = {"machine": machine(), "date": date.today().isoformat(), "versions": versions(), "metrics": measured}
     write_text(Path(path), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     print(f"wrote {path}")
 

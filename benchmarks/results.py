@@ -39,7 +39,7 @@ def main(options):
             content = json.loads(path.read_text(encoding="utf-8"))
             versions = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
             parts += [
-                TABLES[name](content["figures"]),
+                TABLES[name](content["metrics"]),
                 f"`{name}.py`, {content['date']}: {content['machine']}; {versions}.",
             ]
     write_text(RESULTS, "\n\n".join(parts) + "\n")

@@ -39,7 +39,7 @@ def read_results(path):
     assert "cores" in content["machine"]
     assert "torch" in content["versions"]
     assert content["date"]
-    return content["figures"]
+    return content["metrics"]
 
 
 def test_latency_with_one_and_two_threads(exported, run_script):
@@ -118,9 +118,9 @@ def test_results_has_the_measured_values(tmp_path, monkeypatch):
         "evaluate": {"original": {"seconds": values(6.0)}, "ours": {"seconds": values(2.0)}},
     }
     head = {"machine": "a machine", "date": "2026-01-02", "versions": {"torch": "2.0"}}
-    (tmp_path / "against_original.json").write_text(json.dumps({**head, "figures": measured}), encoding="utf-8")
+    (tmp_path / "against_original.json").write_text(json.dumps({**head, "metrics": measured}), encoding="utf-8")
     frame = {"network": 4.0, "drawing": 1.0, "share": 0.25}
-    (tmp_path / "frame_path.json").write_text(json.dumps({**head, "figures": frame}), encoding="utf-8")
+    (tmp_path / "frame_path.json").write_text(json.dumps({**head, "metrics": frame}), encoding="utf-8")
     results.main(None)
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert (
