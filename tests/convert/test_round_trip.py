@@ -53,7 +53,7 @@ def imported(data):
             continue
         index = open_list(config, key)
         result[key] = {
-            path.stem.removesuffix("_jpg.rf.0a1b"): sorted(
+            Path(path).stem.removesuffix("_jpg.rf.0a1b"): sorted(
                 (config.class_names[int(row[0])], *(round(value, 4) for value in row[1:])) for row in rows.tolist()
             )
             for path, rows in zip(index.images, index.labels, strict=True)

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -43,7 +44,7 @@ def index(source):
 def corrupt(index, *positions):
     """Truncate images after their headers, which the index reads."""
     for position in positions:
-        path = index.images[position]
+        path = Path(index.images[position])
         path.write_bytes(path.read_bytes()[:200])
     return load_index(index.source)
 
@@ -74,7 +75,7 @@ def test_item(index):
 
 def test_pixels_equal_the_golden_inputs_of_the_released_weights(shared):
     index = load_index(shared / "coco-val128" / "val.txt", classes=80, cache=False)
-    positions = {path.stem: position for position, path in enumerate(index.images)}
+    positions = {Path(path).stem: position for position, path in enumerate(index.images)}
     dataset = DetectionDataset(index, 352, 352)
     with np.load(shared / "reference" / "outputs.npz") as golden:
         inputs = {name.removesuffix("/input"): golden[name] for name in golden if name.endswith("/input")}
@@ -215,7 +216,7 @@ def test_corrupt_image_is_replaced_and_reported_once(index, capfd, workers, cach
         assert torch.equal(images[6], images[0])
         assert torch.bincount(targets[:, 0].long(), minlength=7).tolist() == [0, 1, 2, 3, 5, 5, 0]
     reported = re.findall(r"^warning: (.*): expected an image, .*; skipped$", capfd.readouterr().err, re.MULTILINE)
-    assert sorted(reported) == [str(index.images[4]), str(index.images[6])]
+    assert sorted(reported) == [index.images[4], index.images[6]]
 
 
 def test_corrupt_image_is_blank(index, capfd):
@@ -239,7 +240,7 @@ def test_only_corrupt_images(index, workers):
 
 
 def test_image_that_was_removed(index):
-    index.images[2].unlink()
+    os.remove(index.images[2])
     with pytest.raises(InputError) as raised:
         DetectionDataset(index, WIDTH, HEIGHT)[2]
     assert str(raised.value) == f"{index.images[2]}: cannot read: No such file or directory"
@@ -303,7 +304,7 @@ def test_file_is_reused_until_an_image_changes(source, index, monkeypatch):
     assert size == pytest.approx(7 * WIDTH * HEIGHT * 3, abs=200)
 
     # The cache does not contain labels.
-    index.images[1].with_suffix(".txt").write_text("3 .5 .5 .1 .1\n", encoding="utf-8")
+    Path(index.images[1]).with_suffix(".txt").write_text("3 .5 .5 .1 .1\n", encoding="utf-8")
     reads = count_reads(monkeypatch)
     edited = load_index(source)
     assert DetectionDataset(edited, WIDTH, HEIGHT, cache="disk")[1][1][0, 0] == 3
@@ -313,7 +314,7 @@ def test_file_is_reused_until_an_image_changes(source, index, monkeypatch):
     DetectionDataset(edited, HEIGHT, HEIGHT, cache="disk")
     assert len(list(source.parent.glob("*.npy"))) == 2
 
-    write_image(index.images[2], seed=99)
+    write_image(Path(index.images[2]), seed=99)
     changed = load_index(source)
     dataset = DetectionDataset(changed, WIDTH, HEIGHT, cache="disk")
     assert (dataset.load(2)[0] == read_resized(index.images[2], WIDTH, HEIGHT)).all()

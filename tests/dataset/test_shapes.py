@@ -93,7 +93,7 @@ def test_files_contain_the_drawn_images_and_labels(tmp_path):
             image, labels = draw(position, list_id)
             assert read == pytest.approx(labels, abs=1e-6)
             # JPEG is lossy.
-            assert np.abs(cv2.imread(str(path)).astype(int) - image).mean() < 6
+            assert np.abs(cv2.imread(path).astype(int) - image).mean() < 6
 
 
 # Content

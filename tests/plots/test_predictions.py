@@ -16,10 +16,10 @@ BOX = (10, 10, 200, 200)
 def index(tmp_path):
     """20 images with one label each, of which the last is damaged, and one without labels."""
     index = index_of([labels_of((*BOX, 0)) for _ in range(20)] + [labels_of()])
-    index.images = [tmp_path / f"{number}.png" for number in range(21)]
+    index.images = [str(tmp_path / f"{number}.png") for number in range(21)]
     for number, path in enumerate(index.images):
-        cv2.imwrite(str(path), np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8))
-    index.images[19].write_text("damaged")
+        cv2.imwrite(path, np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8))
+    (tmp_path / "19.png").write_text("damaged")
     return index
 
 
@@ -47,7 +47,7 @@ def test_the_worst_images_come_first_and_correct_ones_are_left_out(index, drawn_
     mistakes = np.zeros(21, int)
     mistakes[[3, 7, 19]] = (1, 5, 9)  # 19 is damaged
     plots.save_worst(tmp_path / "w.jpg", index, [detections_of()] * 21, (352, 352), LABELS, mistakes)
-    images = [cv2.imread(str(index.images[number])) for number in (7, 3)]
+    images = [cv2.imread(index.images[number]) for number in (7, 3)]
     for tile, image in zip(drawn_tiles[1::2], images, strict=True):
         assert np.array_equal(tile.image, plots.fit_to_side(image, plots.TILE_SIDE))
 

@@ -6,6 +6,7 @@ Needs Debian's g++-aarch64-linux-gnu and qemu-user, and an NCNN that was built w
 
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -62,7 +63,7 @@ def test_arm_gives_the_detections_of_pytorch(demo, exported, tmp_path, arithmeti
     (tmp_path / "in").mkdir()
     paths = list_images(REPO / "img")
     for path in paths:  # PNG, which all decoders read identically
-        cv2.imwrite(str(tmp_path / "in" / f"{path.stem}.png"), read_image(path))
+        cv2.imwrite(str(tmp_path / "in" / f"{Path(path).stem}.png"), read_image(path))
     command = [*EMULATOR, demo, exported, tmp_path / "in", "--output", tmp_path / "out", "--arithmetic", arithmetic]
     records = read_lines(run(command))
     runtime = load_runtime(WEIGHTS, device="cpu")

@@ -50,9 +50,9 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
             Finding(
                 WARNING,
                 f"{key}: images with an EXIF rotation; their labels must be for the rotated image, as it is displayed",
-                [str(path) for path, image in zip(index.images, decoded[key], strict=True) if image.rotated],
+                [path for path, image in zip(index.images, decoded[key], strict=True) if image.rotated],
             ),
-            Finding(WARNING, f"{key}: images without label file, used as background", list(map(str, missing))),
+            Finding(WARNING, f"{key}: images without label file, used as background", missing),
         ]
     findings += find_identical(sets, decoded)
     if len(sets) > 1:

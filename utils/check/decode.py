@@ -36,7 +36,7 @@ class DecodedImage(NamedTuple):
     rotated: bool = False  # whether its EXIF orientation rotates or mirrors it
 
 
-def decode_images(images: Sequence[Path], workers: int | None = None) -> list[DecodedImage]:
+def decode_images(images: Sequence[str | Path], workers: int | None = None) -> list[DecodedImage]:
     """Decode images in parallel processes; `workers` None means one per core.
 
     Raises:
@@ -60,7 +60,7 @@ def _start_worker() -> None:
         os.dup2(messages.fileno(), 2)
 
 
-def _decode(path: Path) -> DecodedImage:
+def _decode(path: str | Path) -> DecodedImage:
     try:
         image = read_image(path)
         rotated = read_header(path).orientation != 1

@@ -47,7 +47,7 @@ def _describe_identical(sets: dict[str, DatasetStatistics], places: Sequence[tup
     if len(set(map(os.path.abspath, images))) == 1:
         in_one_set = len({key for key, _ in places}) == 1
         return f"{images[0]} is " + (f"listed {len(places)} times" if in_one_set else "in both lists")
-    line = " = ".join(map(str, images))
+    line = " = ".join(images)
     labels = [sets[key].index.labels[position] for key, position in places]
     # The order of the lines in a label file has no meaning.
     ordered = [rows[np.lexsort(rows.T)] for rows in labels]

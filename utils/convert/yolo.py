@@ -150,7 +150,7 @@ def _list_all(paths: Sequence[Path], folders: Sequence[Path]) -> list[Path]:
     images = {}
     for path in paths:
         for image in list_images(path):
-            if path.is_file() and not image.exists():
+            if path.is_file() and not os.path.exists(image):
                 image = find_moved(os.path.relpath(image, path.parent), [path.parent, *folders]) or image
             images[os.path.normpath(image)] = None
     inside = all(not os.path.isabs(image) and not image.startswith("..") for image in images)

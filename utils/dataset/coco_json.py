@@ -106,6 +106,6 @@ def _pixel_box(box: Sequence[float], size: Sequence[int]) -> list[float]:
     return [round(value, 6) for value in pixels]
 
 
-def _relative_name(path: Path, root: str | Path) -> str:
+def _relative_name(path: str, root: str | Path) -> str:
     path, root = Path(os.path.abspath(path)), Path(os.path.abspath(root))
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from utils.dataset.images import image_size
 from utils.dataset.index_cache import FileKeys, absolute_paths, cache_path, file_keys, read_cache, write_cache
 from utils.dataset.labels import ParsedLabels, find_labels, label_candidates, parse_labels
-from utils.dataset.lists import PathList, list_entries, list_images, list_path
+from utils.dataset.lists import list_entries, list_images, list_path
 from utils.errors import InputError, warn
 from utils.files import read_text
 
@@ -37,7 +37,7 @@ class DatasetIndex:
     """Everything known about a data set without decoding its images, in the order of the list."""
 
     source: Path  # list file, folder, glob or image
-    images: PathList
+    images: list[str]  # paths; creating 100,000 Path objects takes half a second
     label_files: list[str | None]  # None: the image has none
     labels: list[np.ndarray]  # per image [n, 5] float32: (class, cx, cy, w, h), boxes as fractions of the image
     sizes: np.ndarray  # [N, 2] int64, (width, height) in pixels; 0, 0 for files that are not images
@@ -117,26 +117,26 @@ class _Files(NamedTuple):
     """The files of a data set."""
 
     source: Path
-    images: PathList
+    images: list[str]
     label_files: list[str | None]
     keys: FileKeys
 
 
 def _find_files(source: str | Path) -> _Files:
     images = list_images(source)
-    label_files, hidden = find_labels(images.names)
+    label_files, hidden = find_labels(images)
     differing = sum(not filecmp.cmp(*pair, shallow=False) for pair in hidden[:MAX_COMPARED])
     if differing:
         warn(
             f"{source}: {differing} images have two label files with different content; "
             f"{hidden[0][0]} is used, not {hidden[0][1]}"
         )
-    return _Files(Path(source), images, label_files, file_keys(images.names, label_files))
+    return _Files(Path(source), images, label_files, file_keys(images, label_files))
 
 
 def _scan(files: _Files, classes: int | None) -> tuple[DatasetIndex, list[InputError]]:
     read = functools.partial(_read_entry, classes=classes)
-    pairs = list(zip(files.images.names, files.label_files, strict=True))
+    pairs = list(zip(files.images, files.label_files, strict=True))
     entries = _map_in_processes(read, pairs, f"reading {files.source.name}")
     index = DatasetIndex(
         source=files.source,
@@ -187,14 +187,14 @@ def _read_entry(
     return size, parsed, [InputError(f"{label_file}:{line}: {message}") for line, message in parsed.problems]
 
 
-def _check_images(source: Path, images: PathList) -> None:
-    missing = [position for position, name in enumerate(images.names) if not os.path.exists(name)]
+def _check_images(source: Path, images: list[str]) -> None:
+    missing = [position for position, name in enumerate(images) if not os.path.exists(name)]
     if missing:
         first = missing[0]
         # In a folder only a broken link is missing.
         where = f"{source}:{list_entries(source)[first][0]}" if source.is_file() else source
         more = f" ({len(missing)} of {len(images)} images are missing)" if len(missing) > 1 else ""
-        raise InputError(f"{where}: expected an image, found nothing at {images.names[first]}{more}")
+        raise InputError(f"{where}: expected an image, found nothing at {images[first]}{more}")
 
 
 def _max_class(labels: list[np.ndarray]) -> float:
@@ -203,7 +203,7 @@ def _max_class(labels: list[np.ndarray]) -> float:
 
 def shared_labels(index: DatasetIndex) -> list[str]:
     """Describe the label files that belong to several images, one text per label file."""
-    pairs = [pair for pair in zip(index.label_files, index.images.names, strict=True) if pair[0] is not None]
+    pairs = [pair for pair in zip(index.label_files, index.images, strict=True) if pair[0] is not None]
     label_files = absolute_paths([label_file for label_file, _ in pairs])
     if len(set(label_files)) == len(label_files):
         return []
@@ -220,7 +220,7 @@ def warn_about_labels(index: DatasetIndex) -> None:
         more = f" (and {len(shared) - 1} more such label files)" if len(shared) > 1 else ""
         warn(f"{index.source}: {shared[0]}{more}")
     if index.missing_labels:
-        first = index.images.names[index.label_files.index(None)]
+        first = index.images[index.label_files.index(None)]
         places = " or ".join(label_candidates(first))
         warn(
             f"{index.source}: {index.missing_labels} of {len(index)} images have no label file and count as images "

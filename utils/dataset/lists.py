@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,22 +16,6 @@ from utils.text import list_names, shorten
 
 if TYPE_CHECKING:
     from utils.config import Config
-
-
-class PathList(Sequence):
-    """Paths stored as text: creating 100,000 Path objects takes half a second."""
-
-    def __init__(self, names: Iterable[str | os.PathLike]) -> None:
-        self.names = [os.fspath(name) for name in names]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int | slice) -> Path | PathList:
-        return PathList(self.names[index]) if isinstance(index, slice) else Path(self.names[index])
-
-    def __iter__(self) -> Iterator[Path]:
-        return map(Path, self.names)
 
 
 def list_path(config: Config, key: str) -> Path:
@@ -47,7 +30,7 @@ def list_path(config: Config, key: str) -> Path:
     return path
 
 
-def list_images(source: str | Path) -> PathList:
+def list_images(source: str | Path) -> list[str]:
     """List the images of `source`, in order. The synthetic data set is drawn if `source` is its list and missing.
 
     Args:
@@ -75,7 +58,7 @@ def list_images(source: str | Path) -> PathList:
             raise InputError(f"{source}: expected images ({SUFFIX_TEXT}), this pattern matches none")
     else:
         raise InputError(f"{source}: expected a list of images, a folder, a glob or an image, found nothing there")
-    return PathList(names)
+    return names
 
 
 def list_entries(path: str | Path) -> list[tuple[int, str]]:

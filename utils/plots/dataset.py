@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +95,7 @@ def save_examples(path: Path, index: DatasetIndex, labels: Sequence[ClassLabel],
             image = fit_to_side(read_image(path_of_image), EXAMPLE_SIDE)
         except InputError:
             continue
-        tiles.append(Tile(draw_labels(image, index.labels[image_index], labels), path_of_image.name))
+        tiles.append(Tile(draw_labels(image, index.labels[image_index], labels), os.path.basename(path_of_image)))
         if len(tiles) == EXAMPLES:
             break
     if tiles:  # at least one image can be read

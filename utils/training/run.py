@@ -223,7 +223,7 @@ class Run:
             raise SystemExit(1)  # the main process prints the error
         epoch, index = self.progress.epoch, self.data.train.index
         batch = self.data.batches.batch_indices(epoch, step).tolist()
-        names = list_names([index.images[image].name for image in batch], SHOWN_IMAGES)
+        names = list_names([os.path.basename(index.images[image]) for image in batch], SHOWN_IMAGES)
         without_amp = ", or continue with --no-amp" if self.state.amp else ""
         raise RunError(
             f"{problem} in epoch {epoch + 1}, batch {step + 1}; images: {names}. Check the data with "

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def describe_model(settings: Settings, train: DatasetIndex) -> dict[str, Any]:
 
 def _digest(index: DatasetIndex) -> str:
     """Return the count of the images and a hash of their names without folders, which may be moved."""
-    names = "\n".join(path.name for path in index.images)
+    names = "\n".join(os.path.basename(path) for path in index.images)
     return f"{len(index)} images, {hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
