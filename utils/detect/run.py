@@ -157,11 +157,12 @@ def detect(
         thresholds: which detections to keep; `conf` is None for the threshold of the weights.
         options: what to write and show.
         classes: as for `utils.detect.classes.select_classes`; None: those of `thresholds`.
-        threads: CPU threads; None: as many as are fastest, or one for a single image.
+        threads: CPU threads; None: the fastest number, or 1 for a single image.
 
     Raises:
         InputError: an option or an input file cannot be used.
         RunError: no frame could be read, or a result could not be written.
+        KeyboardInterrupt: Ctrl-C; for a camera or stream only before the first frame.
     """
     config = _check_files(data, weights, options)
     with open_source(image_source) as source:
