@@ -238,7 +238,7 @@ def make_lists(folder):
 def read_list(path):
     from utils.dataset.lists import list_images
 
-    list(list_images(path))
+    list_images(path)
 
 
 def make_data(folder):

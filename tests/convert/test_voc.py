@@ -1,6 +1,7 @@
 """VOC XML files; broken ones are tested in test_bad_inputs.py."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_real_boxes_differ_by_half_a_pixel_at_most(shared, tmp_path):
         corners = np.hstack((labels[:, 1:3] - labels[:, 3:] / 2, labels[:, 1:3] + labels[:, 3:] / 2))
         pixels = np.rint(corners * (width, height, width, height)).astype(int) + np.array((1, 1, 0, 0))
         objects = [(str(int(row[0])), box, False) for row, box in zip(labels, pixels.tolist(), strict=True)]
-        write_voc(tmp_path / f"{image.stem}.xml", objects, size=(width, height))
+        write_voc(tmp_path / f"{Path(image).stem}.xml", objects, size=(width, height))
         expected.append((corners, (width, height)))
     labeled = read_labels(tmp_path, ("0", "1"))
     assert len(labeled) == len(expected) == 16
