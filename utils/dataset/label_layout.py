@@ -2,8 +2,8 @@
 
 Both layouts are rows of numbers in 0…1, so one line can be read in either way. All lines of a file are decided
 together: lines with keypoints have equally many values, and of two layouts that fit all lines, the one with the smaller
-boxes is chosen. Up to six keypoints without visibility may be read as a polygon, above all in a file with a single long
-line: random keypoints are in 17 % of such files with 4 keypoints, and in 3 % with 6.
+boxes is chosen. Up to six keypoints without visibility may be read as a polygon, especially in a file with a single
+long line: random keypoints are in 17 % of such files with 4 keypoints, and in 3 % with 6.
 """
 
 import math
