@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_CLUSTERS = 10  # with --num_clusters 0
 
 
-def complete(options: argparse.Namespace, config: Config | None) -> None:
+def complete_options(options: argparse.Namespace, config: Config | None) -> None:
     """Fill the options that are not given from the .data file, or else with defaults, and check them."""
     if config:
         source, width, height, count = config.train, config.width, config.height, sum(map(len, config.anchors))
@@ -58,7 +58,7 @@ def main(options: argparse.Namespace) -> None:
     from utils.dataset.index import load_index
 
     config = read_config(options.data) if options.data else None
-    complete(options, config)
+    complete_options(options, config)
     source, width, height = options.traintxt, options.input_width, options.input_height
     index = load_index(source, config.classes if config else None)
     sizes = box_sizes(index.labels, width, height)

@@ -35,8 +35,6 @@ VARIANTS = {
     "no zoom": ("default", {"augmentation": "flip_colour"}, None),
 }
 
-_stopped = False  # a signal has stopped a training of this process, to which the pool has already given the next one
-
 HEAD = """# Recipes on a panel of data sets
 
 `python3 benchmarks/panel.py table` writes this file from `benchmarks/results/panel.csv`. The weights of the last epoch
@@ -121,6 +119,9 @@ def model_name(data):
     return read_config(data).model_name
 
 
+_stopped = False  # a signal has stopped a training of this process, to which the pool has already given the next one
+
+
 def train(job, variant, options, deadline):
     """Make one training; return its line of the results, or None after the deadline or a signal."""
     global _stopped
@@ -142,9 +143,12 @@ def train(job, variant, options, deadline):
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
-        run = Run(dataclasses.replace(settings, output=str(folder / name)), train_options)
-        if run.train() != 0:
+        try:
+            run = Run(dataclasses.replace(settings, output=str(folder / name)), train_options)
+            _stopped = run.train() != 0
+        except KeyboardInterrupt:
             _stopped = True
+        if _stopped:
             raise RuntimeError(f"stopped, see {log.name}")
     last = run.progress.history[-1]
     cuda = run.device.type == "cuda"

@@ -17,7 +17,7 @@ MAX_SIZE = 8192  # pixels per side of an input; a larger one in a file is a mist
 class ScaleOutput(NamedTuple):
     """Outputs of one scale with H×W cells, A anchors per cell, C classes.
 
-    They are PyTorch tensors with logits, or NumPy arrays with probabilities from an exported model.
+    Logits, or probabilities after `utils.export.graph.activate` or from an exported model.
     """
 
     boxes: torch.Tensor | np.ndarray  # [N, 4·A, H, W]; channel 4·a + k is coordinate k of anchor a

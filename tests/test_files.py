@@ -241,6 +241,9 @@ def test_atomic_path_refuses(tmp_path, target, message):
 def test_check_writable_leaves_nothing(tmp_path):
     check_writable(tmp_path / "a" / "b" / "c.txt")
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="cannot write there: File name too long"):
+        check_writable(tmp_path / "a" / ("x" * 300) / "c.txt")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no device files")
@@ -282,7 +285,7 @@ def test_new_folder_refuses(tmp_path, parent, reason):
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a.b-c.pth", "x" * 200 + ".npy", "plain"])
+@pytest.mark.parametrize("name", ["a.b-c.pth", "x" * 251 + ".npy", "é" * 120 + ".npy", "plain"])
 def test_temporary_files_are_found_by_the_name_of_their_target(tmp_path, name):
     (tmp_path / ".hidden-file").touch()
     (tmp_path / "a-12345678.pth").touch()

@@ -64,7 +64,7 @@ def test_decodes_the_golden_maps(golden, image):
     probabilities = expected[:, 5:]
     torch.testing.assert_close(predictions.boxes[0], expected[:, :4], atol=1e-3, rtol=0)
     torch.testing.assert_close(predictions.scores[0], expected[:, 4] * probabilities.max(1)[0], atol=1e-5, rtol=0)
-    assert torch.equal(predictions.labels[0], probabilities.argmax(1))
+    assert torch.equal(predictions.class_ids[0], probabilities.argmax(1))
 
 
 @pytest.mark.parametrize("image", GOLDEN_IMAGES)
@@ -195,10 +195,10 @@ def test_candidates_are_all_predictions_above_the_threshold(seed, conf, classes,
     # What lies on the threshold may fall on either side by rounding.
     wanted = dense.scores > conf
     if classes is not None:
-        wanted &= torch.isin(dense.labels, torch.tensor(classes, dtype=torch.long))
+        wanted &= torch.isin(dense.class_ids, torch.tensor(classes, dtype=torch.long))
     expected = Candidates(
         wanted.nonzero()[:, 0], box_convert(dense.boxes[wanted], "cxcywh", "xyxy"), dense.scores[wanted],
-        dense.labels[wanted],
+        dense.class_ids[wanted],
     )  # fmt: skip
     # In the order of images, stride 16 first as before.
     order = found.images.argsort(kind="stable")

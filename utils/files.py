@@ -12,7 +12,7 @@ from pathlib import Path
 from utils.errors import InputError
 
 _INT_DIGITS = 18  # Python refuses to convert thousands of digits
-_STEM_LENGTH, _RANDOM_LENGTH = 64, 8  # of the names of temporary files; tempfile adds 8 random characters
+_STEM_BYTES, _RANDOM_LENGTH = 230, 8  # of the names of temporary files; file systems allow 255 bytes in all
 MAX_PATH = 4096  # characters; more are a mistake
 MAX_BYTES = 2**31  # of a file that is read as a whole
 
@@ -129,7 +129,11 @@ def unfinished_files(folder: Path) -> list[tuple[Path, str]]:
 
 def unfinished_name(target: Path) -> str:
     """Return the name that `unfinished_files` gives for a temporary file of `target`."""
-    return target.stem[:_STEM_LENGTH] + target.suffix
+    return _short_stem(target) + target.suffix
+
+
+def _short_stem(target: Path) -> str:
+    return os.fsencode(target.stem)[:_STEM_BYTES].decode(errors="ignore")
 
 
 def check_writable(target: Path | str) -> None:
@@ -138,11 +142,13 @@ def check_writable(target: Path | str) -> None:
     Raises:
         InputError: as `atomic_path`.
     """
-    missing = [folder for folder in Path(target).parents if not folder.exists()]  # the innermost first
-    _create_temporary(Path(target)).unlink()
-    for folder in missing:
-        with contextlib.suppress(OSError):  # another process has written to it
-            folder.rmdir()
+    missing = [folder for folder in Path(target).parents if not os.path.exists(folder)]  # the innermost first
+    try:
+        _create_temporary(Path(target)).unlink()
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # not created, or another process has written to it
+                folder.rmdir()
 
 
 def _create_temporary(target: Path) -> Path:
@@ -153,9 +159,7 @@ def _create_temporary(target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Keep the suffix: image and plot writers choose their format by it.
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.stem[:_STEM_LENGTH]}-", suffix=target.suffix, dir=target.parent
-        )
+        handle, name = tempfile.mkstemp(prefix=f".{_short_stem(target)}-", suffix=target.suffix, dir=target.parent)
     except FileExistsError as error:
         raise InputError(f"{target}: cannot write there: {error.filename} is a file") from error
     except OSError as error:

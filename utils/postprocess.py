@@ -24,7 +24,7 @@ Anchors = Sequence[Sequence[tuple[float, float]]]  # [2][A][2] widths and height
 class Thresholds:
     """Which detections are kept."""
 
-    conf: float = DEFAULT_CONF  # detections have a higher score
+    conf: float | None = DEFAULT_CONF  # detections have a higher score; None: that of the weights, in utils.detect
     iou: float = DEFAULT_IOU  # if two boxes of a class have a higher IoU, only the one with the higher score is kept
     max_det: int = MAX_DETECTIONS  # at most this many detections per image, the best ones
     classes: Sequence[int] | None = None  # class ids; None: all
@@ -122,6 +122,7 @@ def _select_on_device(scale: ScaleOutput, limit: float) -> tuple[np.ndarray, ...
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Compute 1 / (1 + e^−x)."""
     with np.errstate(over="ignore"):  # e^x overflows to infinity, and the result is 0
         return 1 / (1 + np.exp(-values))
 

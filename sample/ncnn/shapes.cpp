@@ -322,8 +322,9 @@ class ShapeChecker {
     void check_outputs() const {
         for (const Scale& scale : model_.scales) {
             const auto output = blobs_.find(scale.blob);
-            require(output != blobs_.end() && !output->second.has_reader, model_.param.string(),
-                    "the output " + scale.blob + " of " + model_.path.string(), "none");
+            const std::string name = "the output " + scale.blob + " of " + model_.path.string();
+            require(output != blobs_.end(), model_.param.string(), name, "none");
+            require(!output->second.has_reader, model_.param.string(), name, "a blob that another layer reads");
             const OutputShape expected = output_shape(model_, scale);
             const Blob wanted{expected.rows, expected.columns, expected.values};
             require(shape(output->second) == shape(wanted) && !output->second.is_int8,

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -66,6 +67,21 @@ def test_ctrl_c_stops_the_queued_trainings(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         panel.main(options(*arguments, *range(10)))
     assert started in ([0], [0, 1])
+
+
+def test_ctrl_c_before_the_first_step_stops_the_process(tmp_path, monkeypatch):
+    """The pool has already given the next training to the process."""
+    monkeypatch.setattr(panel, "_stopped", False)
+    monkeypatch.setattr("utils.training.run.Run.__init__", interrupt)
+    done = options("run", "--sets", write_shapes(tmp_path), "--output", tmp_path)
+    job = {"data": done.sets[0], "variant": "default", "seed": 0, "steps": 1}
+    with pytest.raises(RuntimeError, match="stopped"):
+        panel.train(job, panel.VARIANTS["default"], done, math.inf)
+    assert panel.train(job, panel.VARIANTS["default"], done, math.inf) is None
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def test_a_file_without_lines_gets_a_header(tmp_path):

@@ -8,11 +8,11 @@ from utils.export.graph import Predictions
 from utils.export.sensitivity import choose_float_layers, disagreement
 
 
-def predictions(scores, labels=(0, 1, 1), shift=0.0):
+def predictions(scores, class_ids=(0, 1, 1), shift=0.0):
     boxes = torch.tensor([[10.0, 10, 10, 10], [50, 50, 20, 20], [90, 20, 8, 8]])[None]
     boxes[..., 0] += shift
     scores = torch.tensor([scores])
-    return Predictions(boxes, scores, torch.tensor([labels]))
+    return Predictions(boxes, scores, torch.tensor([class_ids]))
 
 
 REFERENCE = [predictions((0.8, 0.5, 0.7))]

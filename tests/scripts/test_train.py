@@ -347,6 +347,21 @@ def test_tensorboard_keeps_the_epochs_before_resume(run, tmp_path):
     assert [event.step for event in events.Scalars("loss/total")] == [1, 2, 3]
 
 
+def test_tensorboard_replaces_what_earlier_versions_wrote(run, copy, tmp_path):
+    """They had the step as x-axis."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = tmp_path / "runs/train/small"
+    for path in folder.glob("events*"):
+        path.unlink()
+    with SummaryWriter(folder) as events:
+        events.add_scalar("loss/total", 1.0, 100)
+    run("--resume", "--epochs", 3)
+    events = EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in events.Scalars("loss/total")] == [1, 2, 3]
+
+
 def test_resuming_a_finished_run_says_so(run, copy, capsys):
     assert run("--resume") == 0
     assert re.search("^finished all 1 epochs.*--epochs", capsys.readouterr().out, re.MULTILINE)

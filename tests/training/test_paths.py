@@ -112,12 +112,11 @@ def test_too_little_memory_of_a_gpu_names_the_command_that_continues(monkeypatch
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
 
-@pytest.mark.parametrize(("length", "last_part"), [(45, "-3-epoch-0.123456ap-model"), (60, "-last"), (60, "-best")])
-def test_unfinished_files_with_long_names_are_removed(length, last_part):
-    """Temporary files have only the first 64 characters of a name."""
-    paths = new_paths("runs", "a" * length)
-    for name in (paths.name + last_part, f"{paths.name}-2-last"):
-        Path("weights", f".{name[:64]}-abcd_123.pth").touch()
+def test_unfinished_files_with_long_names_are_removed():
+    paths = new_paths("runs", "a" * 100)  # the longest name
+    for last_part in ("-last", "-best", "-3-epoch-0.123456ap-model"):
+        Path("weights", f".{paths.name}{last_part}-abcd_123.pth").touch()
+    other = Path("weights", f".{paths.name}-2-last-abcd_123.pth")
+    other.touch()
     remove_unfinished(paths)
-    kept = f".{paths.name}-2-last"[:65] + "-abcd_123.pth"
-    assert sorted(path.name for path in Path("weights").iterdir()) == sorted([kept, paths.last.name])
+    assert sorted(path.name for path in Path("weights").iterdir()) == sorted([other.name, paths.last.name])

@@ -6,23 +6,23 @@ Each format is a module of this package with its name from `options.FORMATS`. It
     OPTIONS      the fields of ImportOptions that not all formats have
     find_sets    (source, ImportOptions) → {"train", "val" or "test": a set}; {} if the source has another format
     read         (set, ImportOptions, Problems) → Annotations
+    recognize    (path) → whether this can be the value of --val; not in `yolo`, whose --val may be any path
 
 A set is a `SetSource`, or another tuple with `source` and `image_folders` that only its format reads.
 """
 
 import os
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from utils.convert import coco, voc, yolo
 from utils.convert.options import FORMATS, SETS, ImportOptions, SetSource
-from utils.convert.yolo import ImageSet
 from utils.errors import InputError
 
-Sets = dict[str, SetSource | ImageSet]
+Sets = dict[str, SetSource | yolo.ImageSet]
 
-_MODULES = {name: import_module(f"utils.convert.{name}") for name in FORMATS}
+_MODULES = dict(zip(FORMATS, (coco, voc, yolo), strict=True))
 
 
 def find_sets(source: Path, options: ImportOptions) -> tuple[ModuleType, Sets]:

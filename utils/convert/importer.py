@@ -1,7 +1,7 @@
 """Import annotations of another format as a darknet data set.
 
-`import_dataset` does what tools/import_dataset.py is asked for; `import_once` imports what --data names, a folder,
-data.yaml or obj.data, on first use.
+`import_dataset` is behind tools/import_dataset.py; `import_once` imports what --data names, a folder, data.yaml or
+obj.data, on first use.
 """
 
 import contextlib

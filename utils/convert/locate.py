@@ -74,7 +74,7 @@ def label_images(
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     labeled = {}  # path: LabeledImage
     with ThreadPoolExecutor() as pool:
-        results = pool.map(_read_header, images, paths, itertools.repeat(folder))
+        results = pool.map(_usable_header, images, paths, itertools.repeat(folder))
         headers = list(tqdm(results, "images", len(images), disable=None))
     stored, note = find_stored(images, [None if isinstance(header, str) else header for header in headers])
     if note:
@@ -96,7 +96,7 @@ def label_images(
     return list(labeled.values())
 
 
-def _read_header(image: AnnotatedImage, path: Path, folder: Path) -> ImageHeader | str:
+def _usable_header(image: AnnotatedImage, path: Path, folder: Path) -> ImageHeader | str:
     """Return the header of an image file, or why the image cannot be used."""
     if not os.path.isfile(path):
         return f"image not found: {shorten(printable(str(path)), MAX_SHOWN)}"

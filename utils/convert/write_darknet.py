@@ -100,7 +100,7 @@ def write_dataset(
 
 
 def has_all_labels(sets: dict[str, list[LabeledImage]], classes: int) -> bool:
-    """Return whether the images have label files with exactly these labels, so that none has to be written."""
+    """Return whether all images with objects have label files with exactly these labels: none has to be written."""
     try:
         return not _check_in_place(sets, classes)
     except InputError:

@@ -80,7 +80,7 @@ def decode_image(content: bytes, path: str | Path) -> np.ndarray:
         InputError: as `read_image`.
     """
     data = np.frombuffer(content, np.uint8)
-    orientation = _read_header(path, data)
+    orientation = _decoding_orientation(path, data)
     image = None
     if data.size and not _is_truncated(data):
         try:
@@ -105,7 +105,7 @@ def check_size(path: str | Path, width: float, height: float) -> None:
         raise InputError(f"{path}: expected at most {MAX_PIXELS:,} pixels, got {width:.0f}x{height:.0f}")
 
 
-def _read_header(path: str | Path, data: np.ndarray) -> int:
+def _decoding_orientation(path: str | Path, data: np.ndarray) -> int:
     """Check the size in the header of a file's content, and return the orientation that decoding has to apply.
 
     Raises:

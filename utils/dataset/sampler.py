@@ -16,8 +16,8 @@ class TrainBatches(Sampler):
     """Lists of image indices: the parts of each step's batch that this process computes.
 
     An epoch uses no image twice, in a random order that depends on seed and epoch. An incomplete last batch is skipped;
-    a data set smaller than a batch is one complete batch. The batch of a step is divided
-    into subdivisions × processes parts; this process gets one part per subdivision.
+    a data set smaller than a batch is one complete batch. The batch of a step is divided into subdivisions × processes
+    parts; this process gets one part per subdivision.
 
     Args:
         count: images in the data set.

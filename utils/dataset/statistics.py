@@ -13,7 +13,7 @@ from utils.anchors import MATCH_RATIO, box_sizes, cluster, fit
 from utils.boxes import side_ratio
 from utils.dataset.index import DatasetIndex
 from utils.errors import InputError, warn
-from utils.text import list_names
+from utils.text import list_names, shorten
 
 if TYPE_CHECKING:
     from utils.config import Config
@@ -25,6 +25,7 @@ ERROR, WARNING = "error", "warning"
 
 _ANCHOR_SAMPLE = 2000  # boxes
 _HANDLING = {"train": "skipped", "val": "replaced by black images; their objects count as false negatives"}
+_MAX_ITEMS = 160  # characters of a warning's list of items
 
 
 class Finding(NamedTuple):
@@ -145,7 +146,7 @@ def warn_about_dataset(key: str, index: DatasetIndex, config: Config) -> None:
     """
     for finding in find_mistakes(key, compute_statistics(index, config), config):
         if finding.items:
-            warn(f"{finding.kind}: {list_names(finding.items)}")
+            warn(f"{finding.kind}: {shorten(list_names(finding.items), _MAX_ITEMS)}")
     invalid = np.count_nonzero((index.sizes == 0).any(1))
     if invalid:
         warn(f"{key}: {invalid} of {len(index)} files are not images; they are {_HANDLING[key]}")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import numpy as np
@@ -137,6 +138,22 @@ def _check_files(data: str | None, weights: str, options: OutputOptions) -> Conf
     return config
 
 
+def _complete(thresholds: Thresholds, runtime: Runtime) -> tuple[Thresholds, str]:
+    """Replace a `conf` of None by that of the weights; return the thresholds, and for messages which scores count."""
+    origin = ""
+    if thresholds.conf is None:
+        thresholds = dataclasses.replace(thresholds, conf=runtime.info.conf)
+        origin = " (default)" if thresholds.conf == DEFAULT_CONF else " (stored with the weights)"
+    return thresholds, f"score above {thresholds.conf:g}{origin}"
+
+
+def _fail_without_frames(source: ImageSource | VideoSource) -> NoReturn:
+    if source.endless:  # Ctrl-C came before the first frame, so there are no results
+        raise KeyboardInterrupt
+    count = len(source.failed)
+    raise RunError("the image could not be read" if count == 1 else f"none of {count} images could be read")
+
+
 def detect(
     image_source: str,
     weights: str,
@@ -168,12 +185,9 @@ def detect(
     with open_source(image_source) as source:
         runtime = load_runtime(weights, config, device)
         config = config or runtime.info
-        conf_note = ""
-        if thresholds.conf is None:
-            thresholds = dataclasses.replace(thresholds, conf=runtime.info.conf)
-            conf_note = " (default)" if thresholds.conf == DEFAULT_CONF else " (stored with the weights)"
         if classes is not None:
             thresholds = dataclasses.replace(thresholds, classes=select_classes(classes, config.class_names))
+        thresholds, conf_text = _complete(thresholds, runtime)
         detector = FrameDetector(runtime, (config.width, config.height), thresholds)
         if threads or source.single:
             runtime.set_threads(threads or 1)
@@ -183,8 +197,7 @@ def detect(
         window = open_window(source.name) if options.show else None
         count = "1 class" if config.classes == 1 else f"{config.classes} classes"
         model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {count})"
-        threshold = f"score above {thresholds.conf:g}{conf_note}"
-        summary = Summary(source, config.class_names, model, runtime.device_name, threshold)
+        summary = Summary(source, config.class_names, model, runtime.device_name, conf_text)
         # A camera or stream has no last frame: Ctrl-C ends the run and keeps the results.
         interruptible = contextlib.suppress(KeyboardInterrupt) if source.endless else contextlib.nullcontext()
         unit = " images" if source.fps is None else " frames"
@@ -200,10 +213,7 @@ def detect(
                     break
     summary.busy_note = core_wait.note()
     if not summary.frames:
-        if source.endless:  # Ctrl-C came before the first frame, so there are no results
-            raise KeyboardInterrupt
-        count = len(source.failed)
-        raise RunError("the image could not be read" if count == 1 else f"none of {count} images could be read")
+        _fail_without_frames(source)
     if options.json:
         writer.write_json({"data": data, "weights": weights, **dataclasses.asdict(thresholds)})
     summary.written = writer.written

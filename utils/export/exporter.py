@@ -105,10 +105,9 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
         InputError: the weights or the calibration images cannot be used, or the folder cannot be written to.
         RunError: a package is missing, a download failed, or a float32 model differs from PyTorch.
     """
-    # Needed only after the conversion, which takes long, to compare the models with PyTorch.
-    require("onnxruntime", "comparing .onnx files with PyTorch")
-    if options.ncnn:
-        require("ncnn", "comparing NCNN models with PyTorch")
+    # Before the first conversion, because some are used late. That of TFLite comes first and checks its own packages.
+    for package in ("onnx", "onnxslim", "onnxruntime", *(("pnnx", "ncnn") if options.ncnn else ())):
+        require(package, "exporting")
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         exporter = _Exporter(config, options, Path(folder))
         # First, because its packages are often missing, and the conversion takes longest.

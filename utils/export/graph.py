@@ -57,15 +57,16 @@ class EndToEndDetector(nn.Module):
             [n, 6] (x1, y1, x2, y2, score, class) in input pixels, highest score first.
         """
         predictions = decode(activate(self.detector(image)), (self.anchors[0], self.anchors[1]))
-        boxes, scores, labels = (values[0] for values in predictions)
+        boxes, scores, class_ids = (values[0] for values in predictions)
         kept = (scores > self.thresholds.conf).nonzero().squeeze(1)
-        boxes, scores, labels = box_convert(boxes[kept], "cxcywh", "xyxy"), scores[kept], labels[kept].to(boxes.dtype)
+        boxes, scores = box_convert(boxes[kept], "cxcywh", "xyxy"), scores[kept]
+        class_ids = class_ids[kept].to(boxes.dtype)
         # Boxes are shifted by class_id times this offset, so that boxes of different classes do not overlap and one NMS
         # serves all classes. The sides are read in the graph, because they may be dynamic.
         class_offset = image.shape[2] + image.shape[3] + self.margin
-        shifted = boxes + labels.unsqueeze(1) * class_offset
+        shifted = boxes + class_ids.unsqueeze(1) * class_offset
         best = nms(shifted, scores, self.thresholds.iou)[: self.thresholds.max_det]
-        return torch.cat((boxes[best], scores[best].unsqueeze(1), labels[best].unsqueeze(1)), 1)
+        return torch.cat((boxes[best], scores[best].unsqueeze(1), class_ids[best].unsqueeze(1)), 1)
 
 
 class Predictions(NamedTuple):
@@ -73,7 +74,7 @@ class Predictions(NamedTuple):
 
     boxes: torch.Tensor  # [N, K, 4] (cx, cy, w, h) in input pixels
     scores: torch.Tensor  # [N, K] objectness times the probability of the best class
-    labels: torch.Tensor  # [N, K] class id of the best class
+    class_ids: torch.Tensor  # [N, K] of the best class
 
 
 def to_tensors(output: DetectorOutput) -> DetectorOutput:
@@ -106,12 +107,12 @@ def decode(activated: DetectorOutput, anchors: Anchors | Sequence[torch.Tensor])
         columns, rows = torch.arange(width, device=boxes.device), torch.arange(height, device=boxes.device)
         cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).unsqueeze(2)  # [H, W, 1, 2]
         objectness = scale.objectness.permute(0, 2, 3, 1)  # [N, H, W, A]
-        probability, label = (best.unsqueeze(-1).expand_as(objectness) for best in scale.classes.max(1))
+        probability, class_id = (best.unsqueeze(-1).expand_as(objectness) for best in scale.classes.max(1))
         parts.append(
             Predictions(
                 decode_boxes(boxes, cells, scale_anchors, stride).flatten(1, 3),
                 (objectness * probability).flatten(1),
-                label.flatten(1),
+                class_id.flatten(1),
             )
         )
     return Predictions(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))

@@ -58,7 +58,7 @@ def disagreement(reference: Iterable[Predictions], other: Iterable[Predictions])
     for expected, actual in zip(reference, other, strict=True):
         compared = expected.scores > MIN_SCORE
         scores = expected.scores[compared]
-        same_class = expected.labels[compared] == actual.labels[compared]
+        same_class = expected.class_ids[compared] == actual.class_ids[compared]
         actual_scores = torch.where(same_class, actual.scores[compared], 0)
         iou = paired_iou(expected.boxes[compared], actual.boxes[compared])
         changed += float(((scores - actual_scores).abs() + scores * (1 - iou)).sum())

@@ -34,6 +34,7 @@ def to_tflite(detector: Detector, size: tuple[int, int]) -> bytes:
     with tqdm(total=1, desc="converting to TFLite", bar_format="{desc} …", disable=None, leave=False):
         with no_output():
             litert_torch = require("litert_torch", PURPOSE)
+            require("ai_edge_litert.interpreter", PURPOSE)  # runs the model, after the conversion
         module = ActivatedDetector(_without_infinity(copy.deepcopy(detector)))
         with tempfile.TemporaryDirectory(prefix="tflite-") as folder:
             path = Path(folder, "model.tflite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from utils.config import Config
@@ -83,12 +84,12 @@ def check_weights_path(path: str | Path) -> None:
     """Check that a weights file exists, or can be downloaded, and that its suffix is one that a runtime reads.
 
     Raises:
-        InputError: the file does not exist, or its suffix is another one.
+        InputError: the file does not exist, or no runtime reads its suffix.
     """
     name = os.fspath(path)
     suffix = Path(name).suffix.lower()
     if suffix == ".bin" or (suffix == ".param" and not name.endswith(PARAM_SUFFIX)):
-        param = name.removesuffix(Path(name).suffix).removesuffix(".ncnn") + PARAM_SUFFIX
+        param = re.sub(r"(\.ncnn)?\.\w+$", "", name, flags=re.IGNORECASE) + PARAM_SUFFIX
         found = "; that file exists" if os.path.exists(param) else ""
         raise InputError(f"{name}: expected {param}, the file that pytorch2onnx.py --ncnn writes{found}")
     if suffix in _OTHER_FORMATS:
@@ -102,7 +103,7 @@ def check_weights_path(path: str | Path) -> None:
 def _hint(folder: Path) -> str:
     """Name the weights in a folder, or nothing if there are none."""
     try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith((".pth", ".pt", *_EXPORTED)))
+        names = sorted(name for name in os.listdir(folder) if name.lower().endswith((".pth", ".pt", *_EXPORTED)))
     except OSError:
         names = []
     return f"; {folder} has {list_names(names)}" if names else ""

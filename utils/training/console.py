@@ -45,7 +45,9 @@ def describe_run(
     """Return the lines that describe a run before it starts.
 
     Args:
+        settings, data, state: of the run.
         start: one line that says which weights the run starts from.
+        processes: how many processes train together.
         graph: whether the steps are made as CUDA graphs.
     """
     config, batches = settings.config, data.batches

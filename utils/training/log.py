@@ -54,8 +54,8 @@ def write_results(folder: Path, history: list[dict]) -> None:
     write_text(folder / "results.csv", text.getvalue())
 
 
-def open_events(folder: Path, epochs: int) -> SummaryWriter | None:
-    """Open a TensorBoard writer for the epochs after the first `epochs`, which hides what a killed run wrote of them.
+def open_events(folder: Path, history: list[dict]) -> SummaryWriter | None:
+    """Open a TensorBoard writer, and write the epochs of the run so far; what earlier processes wrote is hidden.
 
     Returns:
         The writer; None, with a warning, if tensorboard is not installed.
@@ -65,7 +65,10 @@ def open_events(folder: Path, epochs: int) -> SummaryWriter | None:
     except ImportError:
         warn("no TensorBoard events: the package tensorboard is not installed (pip install tensorboard)")
         return None
-    return SummaryWriter(folder, purge_step=epochs + 1)
+    events = SummaryWriter(folder, purge_step=0)
+    for row in history:
+        write_events(events, row)
+    return events
 
 
 def write_events(events: SummaryWriter | None, row: dict) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from utils.errors import InputError, RunError
-from utils.files import unfinished_files, unfinished_name
+from utils.files import unfinished_files
 from utils.training import distributed
 from utils.weights.checkpoint import read_training
 
@@ -112,11 +112,9 @@ def remove_unfinished(paths: RunPaths) -> None:
     """Remove temporary files that a killed process of this run has left."""
     for left, _ in unfinished_files(paths.folder):
         left.unlink(missing_ok=True)
-    # Long names are cut, see `unfinished_files`. Files of other runs are kept, because they may be in use.
-    own = {unfinished_name(paths.last), unfinished_name(paths.best)}
-    evaluated = re.compile(rf"{re.escape(paths.name)}-\d+-epoch-[\d.]+[a-z-]*\.pth")
+    own = re.compile(rf"{re.escape(paths.name)}-(last|best|\d+-epoch-[\d.]+ap-model)\.pth")
     for left, name in unfinished_files(WEIGHTS):
-        if name in own or evaluated.fullmatch(name):
+        if own.fullmatch(name):  # those of other runs may be in use
             left.unlink(missing_ok=True)
 
 

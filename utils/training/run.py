@@ -139,7 +139,7 @@ class Run:
             print(hint)
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
         write_arguments(paths.folder, settings, progress)
-        self.events = open_events(paths.folder, progress.epoch)
+        self.events = open_events(paths.folder, progress.history)
         remove_unfinished(paths)
         if progress.fresh:
             save_first_batches(paths.folder, self.data.train, self.data.batches, self.class_labels)
