@@ -19,7 +19,7 @@ from utils.convert.locate import LabeledImage, find_images, label_images
 from utils.convert.options import DEFAULT_SPLIT, ImportOptions, name_of
 from utils.convert.output_names import separate_names
 from utils.convert.split import split_images
-from utils.convert.write_darknet import SOURCE_MARK, has_all_labels, write_dataset
+from utils.convert.write_darknet import SOURCE_MARK, images_to_label, write_dataset
 from utils.errors import InputError, RunError, warn
 from utils.files import read_text, write_text
 from utils.text import align_columns
@@ -46,9 +46,9 @@ def import_dataset(options: ImportOptions) -> int:
         _add_val(sets, options)
         if not sets["train"]:
             raise InputError(f"{options.source}: no image is left to train on{problems.reasons}")
-        sets, place = _choose_place(sets, len(class_names), options.place, problems)
+        sets, place, unlabeled = _choose_place(sets, len(class_names), options.place, problems)
         print(_count_table(sets, class_names))
-        path = write_dataset(sets, class_names, options, place)
+        path = write_dataset(sets, class_names, options, place, unlabeled)
     _report_problems(problems, options.output / "problems.txt")
     print(f"wrote {path}, names, lists, labels ({_PLACED[place]})")
     if "test" in sets:
@@ -111,13 +111,19 @@ def _add_val(sets: dict[str, list[LabeledImage]], options: ImportOptions) -> Non
 
 def _choose_place(
     sets: dict[str, list[LabeledImage]], classes: int, place: str, problems: Problems
-) -> tuple[dict[str, list[LabeledImage]], str]:
-    """Replace "auto" by "in-place" or "link"; where label files are written, give each image its own."""
+) -> tuple[dict[str, list[LabeledImage]], str, set[Path]]:
+    """Replace "auto" by "in-place" or "link"; where label files are written, give each image its own.
+
+    Returns:
+        (sets, place, images whose labels have to be written if they stay in place)
+    """
     if place == "auto":
-        if has_all_labels(sets, classes):
-            return sets, "in-place"  # no label file is written, so images may share one
+        with contextlib.suppress(InputError):
+            if not images_to_label(sets, classes):  # images may share a label file if none is written
+                return sets, "in-place", set()
         place = "link"
-    return separate_names(sets, place, problems), place
+    sets = separate_names(sets, place, problems)
+    return sets, place, images_to_label(sets, classes) if place == "in-place" else set()
 
 
 def _count_table(sets: dict[str, list[LabeledImage]], class_names: Sequence[str]) -> str:

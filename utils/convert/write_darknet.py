@@ -60,20 +60,24 @@ names={name}.names
 
 
 def write_dataset(
-    sets: dict[str, list[LabeledImage]], class_names: Sequence[str], options: ImportOptions, place: str
+    sets: dict[str, list[LabeledImage]],
+    class_names: Sequence[str],
+    options: ImportOptions,
+    place: str,
+    unlabeled: set[Path],
 ) -> Path:
     """Write all files of a data set; sets without images get no list.
 
     Args:
         place: "link", "copy" or "in-place".
+        unlabeled: the images whose labels are written if `place` is "in-place".
 
     Returns:
         Path of the .data file. It is written last, so an interrupted import leaves no .data file.
 
     Raises:
-        InputError: labels that would be overwritten, an image in both sets, or an image that cannot be linked.
+        InputError: an image that cannot be copied or linked.
     """
-    unlabeled = _check_in_place(sets, len(class_names)) if place == "in-place" else set()
     for key, images in sets.items():
         if images:
             lines = _write_images(images, key, options.output, place, unlabeled)
@@ -99,20 +103,13 @@ def write_dataset(
     return path
 
 
-def has_all_labels(sets: dict[str, list[LabeledImage]], classes: int) -> bool:
-    """Return whether all images with objects have label files with exactly these labels: none has to be written."""
-    try:
-        return not _check_in_place(sets, classes)
-    except InputError:
-        return False
+def images_to_label(sets: dict[str, list[LabeledImage]], classes: int) -> set[Path]:
+    """Find the images whose labels have to be written if the images stay in place.
 
+    These are all images if none has a label file, else those without label file that have objects.
 
-def _check_in_place(sets: dict[str, list[LabeledImage]], classes: int) -> set[Path]:
-    """Check that no file of the user, and no label file of the other set, would be overwritten.
-
-    Returns:
-        The images whose labels have to be written: all if no image has a label file, else those without label file that
-        have objects.
+    Raises:
+        InputError: a label file has other labels, or would be written elsewhere, or an image is in both sets.
     """
     set_of_image, unlabeled = {}, {}
     for key, images in sets.items():
