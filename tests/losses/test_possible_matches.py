@@ -48,7 +48,7 @@ def test_indices_and_boxes_equal_those_of_predictions():
     assert torch.equal(candidates.cell, candidates.anchor // len(ANCHORS[0]))
     probability, label = (best.repeat_interleave(len(ANCHORS[0])) for best in class_logits.softmax(1).max(1))
     torch.testing.assert_close(objectness.sigmoid() * probability, found.scores.flatten())
-    assert torch.equal(label, found.labels.flatten())
+    assert torch.equal(label, found.class_ids.flatten())
 
 
 @given(st.lists(boxes, max_size=12))
