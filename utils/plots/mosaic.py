@@ -19,6 +19,9 @@ _CAPTION_HEIGHT = 28
 _FONT_SIZE = 17
 _JPEG_QUALITY = 92
 
+TILE_SIDE = 416  # pixels of the longer side of an image in the mosaics of training and evaluation
+COLUMNS = 4  # tiles per row of these mosaics
+
 
 class Tile(NamedTuple):
     """One image of a mosaic."""

@@ -13,15 +13,13 @@ from utils.dataset.images import read_image
 from utils.errors import InputError
 from utils.plots.draw import draw_detections, draw_labels
 from utils.plots.fonts import ClassLabel
-from utils.plots.mosaic import Tile, fit_to_side, save_mosaic
+from utils.plots.mosaic import COLUMNS, TILE_SIDE, Tile, fit_to_side, save_mosaic
 
 if TYPE_CHECKING:
     from utils.dataset.index import DatasetIndex
 
 COMPARED_IMAGES = 12
 CONF = 0.3  # predictions with a higher score are drawn
-TILE_SIDE = 416  # pixels of the longer side of an image
-COLUMNS = 4
 
 
 def save_predictions(

@@ -12,8 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from utils.plots.draw import draw_labels
 from utils.plots.figure import saved_figure
 from utils.plots.fonts import ClassLabel
-from utils.plots.mosaic import Tile, fit_to_side, save_mosaic
-from utils.plots.predictions import COLUMNS, TILE_SIDE
+from utils.plots.mosaic import COLUMNS, TILE_SIDE, Tile, fit_to_side, save_mosaic
 
 if TYPE_CHECKING:
     from utils.dataset.dataset import DetectionDataset

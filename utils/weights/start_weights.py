@@ -12,7 +12,6 @@ from utils.files import find_path
 from utils.text import list_names
 from utils.weights import download
 from utils.weights.checkpoint import load_matching
-from utils.weights.download import obtain, read_manifest
 
 SCRATCH = "scratch"
 
@@ -40,7 +39,7 @@ def start_weights(detector: Detector, source: str | None, folder: Path, released
     if source is None:
         return _load_released(detector, released)
     path = find_path(source, (Path(), folder))
-    return f"{path}{_describe_skipped(load_matching(detector, obtain(path)))}"
+    return f"{path}{_describe_skipped(load_matching(detector, download.obtain(path)))}"
 
 
 def _load_released(detector: Detector, names: Sequence[str]) -> str:
@@ -48,14 +47,14 @@ def _load_released(detector: Detector, names: Sequence[str]) -> str:
     failure = None
     for name in names:
         try:
-            path = obtain(download.MANIFEST.parent / name)
+            path = download.obtain(download.MANIFEST.parent / name)
         except RunError as error:
             failure = failure or error
             continue
         skipped = load_matching(detector, path)
         if failure:
             warn(f"training starts from {name}: {failure}")
-        return f"{name}, {read_manifest()[name].about}{_describe_skipped(skipped)}"
+        return f"{name}, {download.read_manifest()[name].about}{_describe_skipped(skipped)}"
     warn(f"training starts from random weights and will need many more epochs: {failure}")
     return "random weights, because the released weights are missing"
 
