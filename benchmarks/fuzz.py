@@ -97,8 +97,11 @@ def _read_in_child(read, path, inputs, outcome, bar):
     receiver, sender = os.pipe()
     process = os.fork()
     if not process:
-        os.close(receiver)
-        _run_child(read, path, inputs, sender)
+        try:
+            os.close(receiver)
+            _run_child(read, path, inputs, sender)
+        finally:
+            os._exit(1)  # an error here must not go on in the caller, of which this is a second process
     os.close(sender)
     # This process takes the same inputs, to know which one has failed.
     with os.fdopen(receiver, encoding="utf-8") as lines:
@@ -120,7 +123,7 @@ def _read_in_child(read, path, inputs, outcome, bar):
 
 
 def _run_child(read, path, inputs, sender):
-    """Read the remaining files and write one line per file to `sender`; never returns."""
+    """Read the remaining files, write one line per file to `sender`, and end the process."""
 
     def stop(*_):
         raise TimeoutError(f"more than {MAX_SECONDS} s")
@@ -150,16 +153,17 @@ def read_one(read, path, content):
 
     try:
         path.write_bytes(content)
-        signal.alarm(MAX_SECONDS)
-        read(path)
+        try:
+            signal.alarm(MAX_SECONDS)
+            read(path)
+        finally:
+            signal.alarm(0)  # raises if the time ends here
     except (InputError, RunError) as error:
         if "\n" in str(error) or len(str(error)) > MAX_MESSAGE:
             return "failure", f"an error of several lines or more than {MAX_MESSAGE:,} characters"
         return "refused", ""
     except BaseException as error:
         return "failure", f"{type(error).__name__}: {str(error)[:200]}"
-    finally:
-        signal.alarm(0)
     return "accepted", ""
 
 

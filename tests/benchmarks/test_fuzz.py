@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from tqdm import tqdm
 
 from benchmarks import fuzz
 from utils.errors import InputError
@@ -42,7 +43,7 @@ def read(path):
     if action == b"h":
         time.sleep(60)
     if action == b"m":
-        assert len(b"x" * 2**31) > 0
+        assert len(b"x" * 2**29) > 0
 
 
 def test_each_failure_is_seen_and_kept(tmp_path, monkeypatch):
@@ -59,6 +60,27 @@ def test_each_failure_is_seen_and_kept(tmp_path, monkeypatch):
     assert list(found) == [b"b", b"h", b"k", b"l", b"m"]
     for action, problem in {b"b": "KeyError", b"h": "1 s", b"k": "status -9", b"l": "lines", b"m": "memory"}.items():
         assert problem in found[action]
+
+
+def test_the_time_ends_when_a_file_has_just_been_read(tmp_path, monkeypatch):
+    def alarm(seconds):
+        if not seconds:
+            raise TimeoutError("more than 1 s")
+
+    monkeypatch.setattr(fuzz.signal, "alarm", alarm)
+    result, problem = fuzz.read_one(read, tmp_path / "file", b"accepted")
+    assert (result, problem.partition(":")[0]) == ("failure", "TimeoutError")
+
+
+def test_an_error_in_the_child_ends_it(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("the pipe is closed")
+
+    monkeypatch.setattr(fuzz, "_run_child", fail)
+    inputs, outcome = fuzz.Inputs([b"valid"], [], 1, 0), {"failures": []}
+    with tqdm(disable=True) as bar:
+        fuzz._read_in_child(read, tmp_path / "file", inputs, outcome, bar)
+    assert [problem for _, problem in outcome["failures"]] == ["the process ended with status 1"]
 
 
 def test_the_same_seed_changes_the_same_way():
