@@ -157,7 +157,7 @@ def train(job, variant, options, deadline):
         "epochs": settings.epochs,
         "AP50": f"{last['AP50']:.4f}",
         "AP": f"{last['AP']:.4f}",
-        "start": run.start.split(",")[0].split(";")[0],
+        "start": Path(run.start.split(",")[0].split(";")[0]).name,
         "device": torch.cuda.get_device_name(run.device) if cuda else "cpu",
         "torch": torch.__version__,
         **{name: job[name] for name in KEY[1:]},
