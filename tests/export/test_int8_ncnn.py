@@ -12,14 +12,12 @@ from utils.runtimes.ncnn_runtime import extract, open_net
 SIDE = 8
 
 
-def convolution(name, reads, writes, kernel, depthwise=False):
-    """A layer of 1×1 or, if depthwise, 3×3 convolutions with ReLU and zero bias."""
+def convolution(name, reads, writes, kernel):
+    """A layer of 1×1 convolutions with ReLU and zero bias."""
     outputs = len(kernel)
-    params = {0: str(outputs), 1: "3" if depthwise else "1", 4: "1" if depthwise else "0", 5: "1"}
-    params |= {6: str(kernel.size), 9: "1"} | ({7: str(outputs)} if depthwise else {})
-    kind = "ConvolutionDepthWise" if depthwise else "Convolution"
+    params = {0: str(outputs), 1: "1", 4: "0", 5: "1", 6: str(kernel.size), 9: "1"}
     weights = Weights(kernel.astype(np.float32), np.zeros(outputs, np.float32))
-    return Layer(kind, name, (reads,), (writes,), params, weights)
+    return Layer("Convolution", name, (reads,), (writes,), params, weights)
 
 
 @pytest.fixture
@@ -28,12 +26,12 @@ def layers():
     return [
         Layer("Input", "in0", (), ("in0",), {}),
         convolution("first", "in0", "a", rng.normal(size=(16, 3))),
-        convolution("second", "a", "b", rng.normal(size=(16, 9)), depthwise=True),
+        convolution("second", "a", "b", rng.normal(size=(16, 16))),
         convolution("third", "b", "out0", rng.normal(size=(8, 16))),
     ]
 
 
-LIMITS = {"in0": 1.0, "a": 4.0, "b": 8.0}
+LIMITS = {"in0": 1.0, "a": 4.0, "b": 24.0}
 
 
 def run(folder, layers, image):
@@ -51,16 +49,16 @@ def test_weights_have_one_scale_per_channel(layers):
         restored = after.weights.kernel / after.weights.kernel_scales[:, None]
         half_step = 0.5 / after.weights.kernel_scales[:, None]
         assert (np.abs(restored - before.weights.kernel) <= half_step * 1.001).all()
-    assert [layer.weights.input_scale for layer in quantized[1:]] == [127, 127 / 4, 127 / 8]
+    assert [layer.weights.input_scale for layer in quantized[1:]] == [127, 127 / 4, 127 / 24]
 
 
 def test_outputs_are_int8_if_all_readers_are_int8(layers):
     def terms(names):
         return [layer.params.get(8) for layer in to_int8(layers, LIMITS, names)[1:]]
 
-    assert terms({"first", "second", "third"}) == ["102", "101", "2"]
+    assert terms({"first", "second", "third"}) == ["102", "102", "2"]
     assert terms({"first", "third"}) == ["2", None, "2"]
-    assert terms({"second"}) == [None, "1", None]
+    assert terms({"second"}) == [None, "2", None]
     others = [*layers, Layer("ReLU", "also", ("a",), ("c",), {})]
     assert to_int8(others, LIMITS, {"first", "second"})[1].params[8] == "2"
 

@@ -187,7 +187,8 @@ class _Exporter:
     def ncnn_int8(self, layers: list[Layer]) -> ExportedModel:
         """Export to NCNN in int8."""
         quantized, kept = quantize_ncnn(layers, self.info.anchors, self.images)
-        return self._publish(self._write_ncnn(quantized, "INT8", [_float_layers_note(kept)]))
+        note = _float_layers_note(kept, always=["the first and all depthwise convolutions"])
+        return self._publish(self._write_ncnn(quantized, "INT8", [note]))
 
     def tflite(self, model: bytes) -> ExportedModel:
         """Export to TFLite in float32."""
@@ -239,7 +240,6 @@ class _Exporter:
         return replace(exported, files=targets)
 
 
-def _float_layers_note(kept: dict[str, float]) -> str:
-    if not kept:
-        return "all convolutions in int8"
-    return "in floating point: " + ", ".join(f"{name} ({value:.1%})" for name, value in kept.items())
+def _float_layers_note(kept: dict[str, float], always: Sequence[str] = ()) -> str:
+    layers = [*always, *(f"{name} ({value:.1%})" for name, value in kept.items())]
+    return f"in floating point: {', '.join(layers) or 'nothing'}"

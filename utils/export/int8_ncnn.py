@@ -2,6 +2,9 @@
 
 NCNN computes a quantized convolution as int8 · int8 → int32. Weights have one scale per output channel, the input has
 one scale. A scale is 127 divided by the largest absolute value that is not clipped.
+
+Depthwise convolutions stay in floating point. They have a tenth of the weights, and NCNN needs up to six times as long
+for them in int8, see docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ from utils.export.sensitivity import IMAGES, choose_float_layers, decode_maps
 from utils.postprocess import Anchors
 from utils.runtimes.ncnn_format import (
     INT8_CONVOLUTION,
-    INT8_DEPTHWISE,
     INT8_OUTPUT,
     INT8_SCALES,
     Layer,
@@ -45,8 +47,8 @@ def quantize(
         images: calibration images in the input size, each [H, W, 3] uint8, BGR.
 
     Returns:
-        (quantized layers, disagreement of each convolution that int8 changes too much). These convolutions and
-        `first_convolutions` have float16 weights.
+        (quantized layers, disagreement of each convolution that int8 changes too much). These convolutions,
+        `first_convolutions` and depthwise convolutions have float16 weights.
     """
     inputs = sorted({layer.inputs[0] for layer in layers if layer.weights is not None})
     with _temporary_net(layers) as net:
@@ -57,7 +59,7 @@ def quantize(
     sizes = {
         layer.name: layer.weights.kernel.size
         for layer in layers
-        if layer.weights is not None and layer.name not in first
+        if layer.type == "Convolution" and layer.name not in first
     }
 
     def predict(names: Sequence[str]) -> list[Predictions]:
@@ -87,7 +89,7 @@ def to_int8(layers: Sequence[Layer], limits: dict[str, float], names: Collection
     Args:
         layers: with float32 weights.
         limits: for each blob that a converted layer reads, the largest absolute value that is not clipped.
-        names: of the layers to convert.
+        names: of the layers to convert; none is depthwise.
     """
     readers = {}
     for layer in layers:
@@ -100,8 +102,7 @@ def _quantize(layer: Layer, limits: dict[str, float], names: Collection[str], re
     kernel = layer.weights.kernel
     largest = np.abs(kernel).max(1)
     scales = (LEVELS / np.where(largest > 0, largest, LEVELS)).astype(np.float32)
-    term = INT8_DEPTHWISE if layer.type == "ConvolutionDepthWise" else INT8_CONVOLUTION
-    output_scale = None
+    term, output_scale = INT8_CONVOLUTION, None
     following = list(_final_readers(layer.outputs[0], readers))
     # An output that only int8 layers read is stored in int8.
     if following and all(reader.name in names for reader in following):

@@ -26,7 +26,7 @@ TAG_OF = {dtype: tag for tag, dtype in TAGS.items()}
 # Keys of a convolution's parameters in the .param file.
 OUTPUTS, HAS_BIAS, WEIGHT_SIZE, GROUPS, INT8_SCALES = 0, 5, 6, 7, 8
 # Values of INT8_SCALES: one scale per channel of the kernel and one of the input; +100: also one of the output.
-INT8_CONVOLUTION, INT8_DEPTHWISE, INT8_OUTPUT = 2, 1, 100
+INT8_CONVOLUTION, INT8_OUTPUT = 2, 100
 
 
 @dataclass(frozen=True)
