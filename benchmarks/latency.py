@@ -44,6 +44,10 @@ def main(options):
 
     if not (options.models or options.reference or options.others):
         raise InputError("expected models to measure (--models, --reference or --others), got none")
+    names = [Path(path).name for path in (options.reference, *options.models) if path]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--models: expected files with different names, got {name} twice")
     rows = {}
     for threads in THREADS:
         for name, times in measure(open_all(options, threads), options.runs).items():

@@ -88,6 +88,7 @@ def test_evaluation_throughput_compares_both_speeds(exported, tmp_path, run_scri
         ("latency", ("--others", "gone"), "FastestDet.param: "),
         ("latency", ("--reference", "README.md"), "README.bin: "),
         ("latency", ("--models", "gone.onnx"), "gone.onnx: "),
+        ("latency", ("--models", "a/m.onnx", "b/m.onnx"), "--models: expected files with different names, got m.onnx"),
         ("latency", ("--models", "gone.ncnn.param"), "gone.ncnn.param: "),
         (
             "frame_path",
