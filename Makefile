@@ -25,7 +25,8 @@ test-fast: lint
 
 # The page with the model of the demo, on http://localhost:8000.
 web: web/dist/assembled
-	$(PY) pytorch2onnx.py --weights "$(WEIGHTS)" --output web/dist/model.onnx
+	$(PY) pytorch2onnx.py $(if $(filter command line,$(origin DATA)),--data "$(DATA)") --weights "$(WEIGHTS)" \
+		--output web/dist/model.onnx
 	@echo "Open http://localhost:$(PORT); Ctrl-C stops the server."
 	$(PY) -m http.server --bind 127.0.0.1 --directory web/dist "$(PORT)"
 

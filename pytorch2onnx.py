@@ -22,7 +22,7 @@ def build_parser():
     )
     add("--weights", required=True, metavar="FILE", help=".pth file; released weights are downloaded if missing")
     add("--output", default="model.onnx", metavar="FILE", help=".onnx file to write; other files are named after it")
-    add("--opset", type=cli.positive_int, default=13, metavar="N", help="version of the ONNX operators, 11 to 20")
+    add("--opset", type=cli.positive_int, default=11, metavar="N", help="version of the ONNX operators, 11 to 20")
     add("--dynamic-batch", action="store_true", help="let the model accept any batch size (default: 1)")
     add("--dynamic-size", action="store_true", help="let the model accept any input size that is a multiple of 32")
     add("--end2end", action="store_true", help="include decoding and NMS in the .onnx file; it outputs detections")

@@ -32,6 +32,8 @@ def main(options):
         raise RunError("the loss is not finite")
     if action == "bug":
         return {}["nothing"]
+    if action == "package":
+        import no_such_package.part
     if action == "missing file":
         open("no such file ü")
     if action == "system":
@@ -79,6 +81,7 @@ BUG = "KeyError: 'nothing' (this is a bug; --debug shows where)"
         ("input", 2, "x.data:3: expected a number, got 'x'"),
         ("run", 1, "the loss is not finite"),
         ("bug", 1, BUG),
+        ("package", 1, "no_such_package is not installed: pip install -r requirements.txt"),
         ("missing file", 1, "no such file ü: No such file or directory"),
         ("system", 1, "No space left on device"),
         ("plain system", 1, "something odd"),

@@ -59,6 +59,9 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         status = _report(error, f"{where}{error.strerror or error}", options.debug, 1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        status = _report(error, f"{package} is not installed: pip install -r requirements.txt", options.debug, 1)
     except Exception as error:
         hint = "" if options.debug else " (this is a bug; --debug shows where)"
         status = _report(error, f"{type(error).__name__}: {error}{hint}", options.debug, 1)

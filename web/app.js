@@ -46,9 +46,9 @@ function onFile(id, open) {
 /** Start the service worker. Its headers give this page threads, after the page is loaded once more. */
 async function isolate() {
   if (!("serviceWorker" in navigator)) return; // the page works without
-  const registration = navigator.serviceWorker.register("sw.js").catch(() => {});
+  const registration = navigator.serviceWorker.register("sw.js").catch(() => null); // some certificates do not suffice
   if (window.crossOriginIsolated || sessionStorage.reloaded) return; // reload once only: some browsers never isolate
-  await registration;
+  if (!(await registration)) return;
   await navigator.serviceWorker.ready;
   sessionStorage.reloaded = "true";
   location.reload();

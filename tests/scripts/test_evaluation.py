@@ -159,7 +159,7 @@ def test_golden_metrics_of_the_released_checkpoint(shared, repo, evaluate, tmp_p
 
     outcome = evaluate("--data", data, "--weights", weights, "--json", tmp_path / "metrics.json")
     assert outcome.status == 0, outcome.err
-    printed = re.search(r"^Precision:(\S+) Recall:(\S+) AP:(\S+) F1:(\S+) ", outcome.out, re.MULTILINE)
+    printed = re.search(r"^Precision:(\S+) Recall:(\S+) AP:(\S+) F1:(\S+)$", outcome.out, re.MULTILINE)
     golden = (0.511931, 0.289160, 0.348983, 0.342372)
     assert tuple(map(float, printed.groups())) == pytest.approx(golden, abs=0.002)
     for name, value in {"AP": 0.1861, "AP50": 0.3364, "AP75": 0.1645}.items():
@@ -174,7 +174,7 @@ def test_metrics_and_written_files_are_printed(measured):
     original, coco = measured.metrics["original"], measured.metrics["coco"]
     assert (
         f"Precision:{original['precision']:.6f} Recall:{original['recall']:.6f} "
-        f"AP:{original['ap']:.6f} F1:{original['f1']:.6f} " in measured.out
+        f"AP:{original['ap']:.6f} F1:{original['f1']:.6f}\n" in measured.out
     )
     assert len(coco) == 12
     for name, value in coco.items():

@@ -164,7 +164,7 @@ def test_inputs_and_outputs_of_the_graph(exported):
     kinds = {node.op_type for node in model.graph.node}
     assert "BatchNormalization" not in kinds
     assert "Constant" not in kinds
-    assert model.opset_import[0].version == 13
+    assert model.opset_import[0].version == 11
 
 
 def test_the_files_describe_themselves(exported):

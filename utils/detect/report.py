@@ -17,6 +17,8 @@ def format_report(summary: Summary) -> str:
     """Format detections, model, device, times and the paths of the results."""
     source, frames = summary.source, summary.frames
     lines = [detection_table(summary.last, summary.class_names) if source.single else count_table(summary)]
+    if not summary.detections:
+        lines.append("a lower --conf also shows less certain detections")
     if source.failed:
         lines.append(f"skipped {len(source.failed)} of {source.length} images, which could not be read")
     if source.drops:

@@ -24,11 +24,12 @@ UNDEFINED = "–"  # printed for NaN
 
 
 def metrics_text(evaluation: Evaluation) -> str:
-    """All metrics as printed by evaluation.py: the original's in one line, then the two tables."""
+    """All metrics as printed by evaluation.py: the original's line, as its scripts print it, then the two tables."""
     original = evaluation.original
     return (
+        "the original's definition:\n"
         f"Precision:{original.precision:.6f} Recall:{original.recall:.6f} "
-        f"AP:{original.ap:.6f} F1:{original.f1:.6f}   (the original's definition)\n\n"
+        f"AP:{original.ap:.6f} F1:{original.f1:.6f}\n\n"
         f"{summary_table(evaluation.coco.summary)}\n\n{class_table(evaluation.coco)}"
     )
 

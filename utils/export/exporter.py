@@ -54,7 +54,7 @@ class ExportOptions:
 
     weights: str  # .pth file
     output: str = "model.onnx"  # the .onnx file; other files are named after it
-    opset: int = 13
+    opset: int = 11
     dynamic_batch: bool = False
     dynamic_size: bool = False
     end2end: bool = False  # include decoding and NMS in the .onnx file

@@ -144,7 +144,7 @@ class Console:
             self.print(", ".join(filter(None, (f"about {self.time_left()} left", self._core_wait.note()))))
 
     def after_epoch(self, row: dict, better: bool) -> None:
-        """Print one line for a finished epoch, and a second line if the epoch was evaluated."""
+        """Print one line for a finished epoch, and two more if the epoch was evaluated."""
         losses = "  ".join(f"{name} {row[name]:.4f}" for name in Losses._fields)
         self.print(
             f"epoch {row['epoch']}/{self.epochs}  {losses}  lr {row['learning_rate']:.3g}  "
@@ -154,9 +154,9 @@ class Console:
             self.print(f"  {note}")
         self._core_wait = CoreWait()
         if "AP50" in row:
-            self.print(
-                f"  AP50 {row['AP50']:.4f}  AP {row['AP']:.4f}{'  (best so far)' if better else ''}  "
-                f"original's definition: Precision:{row['precision']:.6f} Recall:{row['recall']:.6f} "
+            self.print(f"  AP50 {row['AP50']:.4f}  AP {row['AP']:.4f}{'  (best so far)' if better else ''}")
+            self.print(  # by the original's definition, in the original's format
+                f"Precision:{row['precision']:.6f} Recall:{row['recall']:.6f} "
                 f"AP:{row['original_AP']:.6f} F1:{row['F1']:.6f}"
             )
 

@@ -141,7 +141,7 @@ class ModelDescription:
         """Describe the differences because of which this model cannot be used with a .data file, one text for each."""
         found = []
         if self.classes != config.classes:
-            found.append(f"{self.classes} classes, {config.path} has {config.classes}")
+            found.append(f"{self.classes} class{'es' if self.classes > 1 else ''}, {config.path} has {config.classes}")
         names, others = self.class_names, config.class_names
         if not found and {*names}.isdisjoint(others):
             found.append(f"the classes {list_names(names)}, {config.path} has {list_names(others)}")
@@ -162,7 +162,8 @@ class ModelDescription:
         found = self.differences(config)
         if found:
             raise InputError(
-                f"{self.path}: was made for {'; '.join(found)}. Use the .data file of its training, or no --data"
+                f"{self.path}: was made for {'; '.join(found)}. "
+                "Use the .data file of its training; test.py and pytorch2onnx.py need none"
             )
         if self.anchors != config.anchors:
             warn(f"{self.path}: its own anchors are used, {config.path} has others")
