@@ -181,11 +181,7 @@ def _possible_layouts(entry: dict, size: tuple[float, float]) -> tuple[bool, boo
 
 
 def _check_layout(path: Path, layouts: Counter[tuple[bool, bool]]) -> None:
-    """Check that the boxes are not given by two corners, a common mistake.
-
-    Raises:
-        InputError: most boxes leave their image as x, y, width, height, but nearly all fit as two corners.
-    """
+    """Fail if most boxes leave their image as x, y, width, height, but nearly all fit as two corners."""
     total = layouts.total()
     as_corners = layouts[True, True] + layouts[False, True]
     outside = layouts[False, True] + layouts[False, False]

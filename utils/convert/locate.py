@@ -123,16 +123,7 @@ def _add_labels(
     class_ids: dict[str, int],
     problems: Problems,
 ) -> None:
-    """Convert the boxes of an image, and add those that `labels` does not have.
-
-    Args:
-        labels: labels of the same image.
-        image: has the boxes.
-        size: width and height in pixels of the image that was annotated.
-        orientation: how that image is turned to get the displayed one, see `turn`.
-        class_ids: by class name.
-        problems: new problems are added to it.
-    """
+    """Convert the boxes of an image of (width, height) pixels, turn them, and add those that `labels` does not have."""
     known = set(labels)
     turned_size = size[::-1] if orientation in TRANSPOSED else size
     for box in image.boxes:

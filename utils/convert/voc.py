@@ -155,17 +155,7 @@ def _listed_names(entry: str) -> tuple[str, ...]:
 def _read_file(
     path: Path, name: str, options: ImportOptions, problems: Problems
 ) -> tuple[AnnotatedImage, list[_Object]]:
-    """Read the image and the objects of one XML file; the image has no boxes yet.
-
-    Args:
-        path: the file.
-        name: its path inside the folder of annotations, without .xml.
-        options: whether difficult objects are kept.
-        problems: broken and skipped objects are added to it.
-
-    Raises:
-        InputError: malformed XML, or not a VOC file.
-    """
+    """Read the image and the objects of one XML file, named `name` without .xml; the image has no boxes yet."""
     root = _parse(path)
     objects = []
     for position, item in enumerate(root.iter("object"), 1):

@@ -163,15 +163,7 @@ def _has_labels(label_file: str, labels: Sequence[Label], classes: int) -> bool:
 def _write_images(
     images: Sequence[LabeledImage], key: str, output: Path, place: str, unlabeled: set[Path]
 ) -> list[str]:
-    """Write the labels of one set, place its images, and return the lines of the list of images.
-
-    Args:
-        images: the set.
-        key: its name, for example "train".
-        output: folder of the data set.
-        place: "link", "copy" or "in-place".
-        unlabeled: the images whose labels are written if `place` is "in-place".
-    """
+    """Write the labels of the set `key`, place its images, and return the lines of the list of images."""
     in_place = place == "in-place"
     lines = []
     for image in tqdm(images, f"writing {key}", disable=None):

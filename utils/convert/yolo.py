@@ -108,12 +108,7 @@ def _described_paths(description: Description) -> dict[str, list[Path]]:
 
 
 def _folder_paths(root: Path, images: Path | None) -> dict[str, list[Path]]:
-    """Return {set: its folders or lists} of a folder without description.
-
-    Args:
-        root: the folder.
-        images: folder of the images if they are elsewhere.
-    """
+    """Return {set: its folders or lists} of a folder without description; `images`: their folder if it is elsewhere."""
     if images:
         return {"train": [images]}
     lists = {set_of(path.stem): [path] for path in sorted(root.glob("*.txt")) if set_of(path.stem) and _is_list(path)}

@@ -106,11 +106,7 @@ def check_size(path: str | Path, width: float, height: float) -> None:
 
 
 def _decoding_orientation(path: str | Path, data: np.ndarray) -> int:
-    """Check the size in the header of a file's content, and return the orientation that decoding has to apply.
-
-    Raises:
-        InputError: more than MAX_PIXELS.
-    """
+    """Check the size in the header of a file's content, and return the orientation that decoding has to apply."""
     orientation, size = 1, (0, 0)
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as header:  # many types on damaged headers
         size = header.size
@@ -130,8 +126,7 @@ def _orient(image: np.ndarray, orientation: int) -> np.ndarray:
 def _decode_with_pillow(path: str | Path, data: np.ndarray) -> np.ndarray | None:
     """Decode a format that this build of OpenCV lacks; None if PIL cannot decode it either.
 
-    Raises:
-        InputError: the pixels have a type without a defined value of white, for example float.
+    Pixels of a type without a defined value of white, for example float, are an error.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:

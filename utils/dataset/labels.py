@@ -126,12 +126,11 @@ def format_labels(labels: Sequence[tuple[int, float, float, float, float]]) -> s
     return "".join(f"{row[0]:d} {row[1]:.9f} {row[2]:.9f} {row[3]:.9f} {row[4]:.9f}\n" for row in labels)
 
 
-def _parse_values(values: list[str], classes: int | None) -> tuple[float, list[float]]:
-    """Convert the values of one line to the class and the numbers after it.
+# The functions below raise ValueError with what was expected and what was read.
 
-    Raises:
-        ValueError: with what was expected and what was read.
-    """
+
+def _parse_values(values: list[str], classes: int | None) -> tuple[float, list[float]]:
+    """Convert the values of one line to the class and the numbers after it."""
     if len(values) < 5:
         raise ValueError(f'expected "class cx cy w h", got {len(values)} value{"s" if len(values) != 1 else ""}')
     class_id, *row = (_parse_number(value) for value in values)
@@ -144,11 +143,7 @@ def _parse_values(values: list[str], classes: int | None) -> tuple[float, list[f
 
 
 def _to_box(row: list[float], layout: Layout | None) -> Sequence[float]:
-    """Convert the numbers after the class to (cx, cy, w, h); `layout` is that of the file's long lines.
-
-    Raises:
-        ValueError: the line does not have this layout.
-    """
+    """Convert the numbers after the class to (cx, cy, w, h); `layout` is that of the file's long lines."""
     if len(row) <= 5 or layout == "keypoints":
         return row[:4]
     if layout == "track":
@@ -183,11 +178,7 @@ def _polygon_to_box(coordinates: list[float]) -> tuple[float, ...]:
 
 
 def _clip_box(cx: float, cy: float, width: float, height: float) -> tuple[float, ...]:
-    """Clip a box that extends beyond the image by a rounding error.
-
-    Raises:
-        ValueError: it extends further, or has no area.
-    """
+    """Clip a box that extends beyond the image by a rounding error; one that extends further is an error."""
     if width < _MIN_SIDE or height < _MIN_SIDE:
         raise ValueError(f"expected w and h above 0, got {width:g} and {height:g}")
     left, right = cx - width / 2, cx + width / 2

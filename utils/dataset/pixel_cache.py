@@ -108,16 +108,7 @@ def _free_disk(folder: Path) -> int | None:
 
 
 def _check_space(shape: tuple[int, ...], free: int | None, where: str) -> None:
-    """Check that an array of bytes of this shape takes at most _MAX_SHARE of the free bytes.
-
-    Args:
-        shape: (images, height, width, 3).
-        free: None if unknown.
-        where: end of the error message, after the free bytes.
-
-    Raises:
-        InputError: it takes more.
-    """
+    """Fail if an array of bytes takes more than _MAX_SHARE of the free bytes; `where` ends the error message."""
     need = int(np.prod(shape, dtype=np.int64))
     if free is not None and need > _MAX_SHARE * free:
         raise InputError(

@@ -124,11 +124,7 @@ def choose_threads(detector: FrameDetector, most: int) -> None:
 
 
 def _check_files(data: str | None, weights: str, options: OutputOptions) -> Config | None:
-    """Read the .data file, and check that weights and font exist and that the JSON file can be written.
-
-    Raises:
-        InputError: a file is missing or of another kind, or cannot be written.
-    """
+    """Read the .data file, and check that weights and font exist and that the JSON file can be written."""
     config = read_config(data) if data else None
     check_weights_path(weights)
     if options.font:

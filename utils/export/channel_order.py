@@ -62,13 +62,7 @@ def sliced_order(channels: int, blocks: int) -> tuple[StageOrder, list[list[int]
 
 
 def _plain(channels: int, blocks: int) -> tuple[list[list[Channel]], Counter[Channel], list[list[Channel]]]:
-    """Follow the channels through a stage of ShuffleBlocks.
-
-    Returns:
-        halves: the channels of each half. Halves 0 and 1 are the outputs of the first block, half 2 + n those of
-            ShuffleBlock n.
-        passes, changes: see `_follow`.
-    """
+    """Return the channels of each half, see `sliced_order`, and what `_follow` returns for a stage of ShuffleBlocks."""
     halves = [[(half, index) for index in range(channels // 2)] for half in range(2 + blocks)]
     return halves, *_follow(halves, lambda x: (x[0::2], x[1::2]))
 

@@ -151,11 +151,7 @@ def _repeat_each(values: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _allowed(inside: torch.Tensor, sizes: torch.Tensor, anchor_sizes: torch.Tensor) -> torch.Tensor:
-    """Return [M, K] bool: inside the image, and the anchor has a similar shape, or the most similar one if none has.
-
-    Args:
-        inside: [M, K] whether the cell is inside the image; False for padding.
-    """
+    """Return [M, K] bool: `inside`, and the anchor has a similar shape, or the most similar one if none has."""
     fits = inside & (side_ratio(sizes, anchor_sizes) < MAX_RATIO)
     iou = torch.where(inside, shape_iou(sizes, anchor_sizes), -1)
     nearest = inside & (iou == iou.amax(1, keepdim=True))

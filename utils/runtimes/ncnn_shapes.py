@@ -71,11 +71,7 @@ def check_network(path: Path, layers: Sequence[Layer], size: tuple[int, int]) ->
 
 
 def _has_int8_output(layer: Layer, int8: set[str]) -> bool:
-    """Return whether the outputs of a layer are in int8; `int8` are the blobs that are.
-
-    Raises:
-        ValueError: a layer that reads floating point has an input in int8.
-    """
+    """Return whether the outputs of a layer are in int8; `int8` are the blobs that are."""
     if layer.weights is None:
         if int8.isdisjoint(layer.inputs):
             return False
@@ -91,11 +87,7 @@ def _error(path: Path, layer: Layer, expected: str) -> InputError:
 
 
 def _output_shapes(layer: Layer, inputs: list[Shape]) -> list[Shape]:
-    """Shapes of the outputs of a layer.
-
-    Raises:
-        ValueError: with what was expected.
-    """
+    """Return the shapes of the outputs of a layer; a ValueError says what was expected."""
     kind = KINDS.get(layer.type)
     if kind is None:
         raise ValueError(f"one of {', '.join(KINDS)}")
@@ -156,10 +148,7 @@ def _window(
 ) -> tuple[int, int, int]:
     """Return height and width of the output, and the area, of a window that moves over an input.
 
-    Args:
-        strides: keys of the stride.
-        pads_before: keys of the pads on the left and on top.
-        pads_after: keys of the pads on the right and below, which are those on the left and on top by default.
+    The arguments are the keys of (horizontal, vertical) parameters; the pads after are those before by default.
     """
     kernel = params.pair((1, 11), 1, _MAX_KERNEL)
     stride = params.pair(strides, 1, _MAX_STRIDE, 1)

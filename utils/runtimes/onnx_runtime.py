@@ -46,11 +46,7 @@ class OnnxRuntime(ExportedRuntime):
         self.one_by_one = self.session.get_inputs()[0].shape[0] == 1
 
     def _check_shapes(self) -> None:
-        """Check that the shapes of the inputs and outputs are those that the description implies.
-
-        Raises:
-            InputError: a shape differs.
-        """
+        """Check that the shapes of the inputs and outputs are those that the description implies."""
         info, session = self.info, self.session
         expected = {INPUT: (3, info.height, info.width)}
         expected |= {DETECTIONS: (6,)} if self.includes_nms else dict(zip(OUTPUTS, info.map_shapes, strict=True))

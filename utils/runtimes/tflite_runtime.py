@@ -201,11 +201,7 @@ def _outputs(interpreter: Interpreter) -> list[dict]:
 
 
 def _check_shapes(interpreter: Interpreter, info: ModelInfo, dtype: type) -> None:
-    """Check that inputs and outputs are those that the description implies.
-
-    Raises:
-        InputError: a shape differs.
-    """
+    """Check that inputs and outputs are those that the description implies."""
     expected = [(1, info.height, info.width, 3), *((1, *shape) for shape in info.map_shapes)]
     details = [*interpreter.get_input_details(), *_outputs(interpreter)]
     found = [tuple(map(int, entry["shape"])) for entry in details]

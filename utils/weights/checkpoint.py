@@ -263,11 +263,7 @@ def _load(path: Path) -> object:
 
 
 def _check_archive(path: Path, content: bytes) -> None:
-    """Check that the tensors of a file take little more memory than the file; torch.save does not compress them.
-
-    Raises:
-        InputError: they do.
-    """
+    """Check that the tensors of a file take little more memory than the file; torch.save does not compress them."""
     with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(content)) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
         if size > 2 * len(content) + _MAX_CODE:
@@ -280,11 +276,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def _check_finite(tensors: State, path: str | Path) -> None:
-    """Check that no value is NaN or infinite.
-
-    Raises:
-        InputError: one is.
-    """
+    """Check that no value is NaN or infinite."""
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise InputError(
