@@ -44,8 +44,6 @@ def box_sizes(labels: Sequence[np.ndarray], width: int, height: int) -> np.ndarr
 
     Args:
         labels: labels per image, each [n, 5] of (class, cx, cy, w, h), normalized.
-        width: input width in pixels.
-        height: input height in pixels.
     """
     return np.concatenate([np.empty((0, 5)), *labels])[:, 3:5] * (width, height)
 
@@ -87,9 +85,7 @@ def cluster(sizes: ArrayLike, clusters: int, seed: int = 0, restarts: int = REST
 
     Args:
         sizes: [n, 2] sizes of the boxes.
-        clusters: number of anchors.
         seed: for the random starts; the same seed gives the same anchors.
-        restarts: number of starts.
 
     Returns:
         [clusters, 2] anchors sorted by width, rounded to two decimals.

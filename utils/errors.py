@@ -22,7 +22,6 @@ def warn(message: str, count: int = 1) -> None:
     """Print one `warning: …` line to standard error; standard output is for results.
 
     Args:
-        message: the text.
         count: warnings of this kind so far, with this one. Only the first MAX_WARNINGS are printed.
     """
     if count <= MAX_WARNINGS:

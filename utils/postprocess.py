@@ -50,9 +50,6 @@ def find_candidates(
 
     Args:
         output: logits, or probabilities if `activated`; arrays, or tensors of any float type on any device.
-        anchors: see `Anchors`.
-        thresholds: which predictions to find.
-        activated: whether `output` contains probabilities.
     """
     limit = thresholds.conf if activated else _logit(thresholds.conf)
     cells = [_cells_above(scale_index, scale, limit) for scale_index, scale in enumerate(output)]
@@ -138,9 +135,7 @@ def suppress(candidates: Candidates, count: int, thresholds: Thresholds) -> list
     """Apply NMS within each class of each image.
 
     Args:
-        candidates: of one batch.
         count: images in the batch, N.
-        thresholds: which of them to keep.
 
     Returns:
         N arrays [n, 6] float32 (x1, y1, x2, y2, score, class id) in input pixels, best first.

@@ -26,7 +26,6 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
     """Read and decode a whole data set.
 
     Args:
-        config: the .data file.
         workers: processes that decode, None means one per core.
 
     Raises:

@@ -30,7 +30,6 @@ def find_sets(source: Path, options: ImportOptions) -> tuple[ModuleType, Sets]:
 
     Args:
         source: as options.source, or where it was extracted to.
-        options: may name the format and the sets.
 
     Raises:
         InputError: a source in no format or in several, sources in different formats, or an option of another format.

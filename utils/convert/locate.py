@@ -65,11 +65,7 @@ def label_images(
     Images and boxes that cannot be used are added to `problems`; boxes of other classes are skipped.
 
     Args:
-        images: the annotated images.
-        paths: path of each image in the folder, from `find_images`.
-        folder: folder of the images, from `find_images`.
         class_names: classes to keep, in the order of the class ids.
-        problems: new problems are added to it.
     """
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     labeled = {}  # path: LabeledImage

@@ -18,7 +18,6 @@ def separate_names(
 
     Args:
         sets: images of each set; with `place` "link" or "copy", each set has its own folder.
-        place: "link", "copy" or "in-place".
         problems: a line per renamed or dropped image is added to it.
     """
     if place == "in-place":

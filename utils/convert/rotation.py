@@ -29,7 +29,6 @@ def find_stored(
     the displayed image is assumed.
 
     Args:
-        images: the annotated images.
         headers: header of each; None for files that cannot be used.
 
     Returns:

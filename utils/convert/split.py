@@ -32,7 +32,6 @@ def split_images(
     Args:
         images: the set, at least two images for two parts that are not empty.
         fraction: share of the first part, above 0 and below 1.
-        seed: seed of the shuffle.
 
     Returns:
         The two parts, each sorted by name.
@@ -66,7 +65,6 @@ def stratify(groups: Sequence[Sequence[int]], classes: Sequence[set[int]], count
         groups: positions of the images of each group.
         classes: class ids of each image.
         count: images to choose; whole groups may make it more or fewer.
-        seed: seed of the order within a class.
 
     Returns:
         Positions of the chosen images.

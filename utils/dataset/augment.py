@@ -90,7 +90,6 @@ def change_labels(labels: np.ndarray, change: Change, frame_size: tuple[int, int
 
     Args:
         labels: [n, 5] float32, (class, cx, cy, w, h) as fractions of the frame.
-        change: of the image.
         frame_size: (width, height) in pixels.
 
     Returns:

@@ -31,7 +31,6 @@ class DetectionDataset(Dataset):
         labels: [n, 5] float32, (class, cx, cy, w, h), boxes as fractions of the image.
 
     Args:
-        index: the images and their labels.
         width, height: input size in pixels.
         cache: "ram" or "disk" keeps the decoded images, see `utils.dataset.pixel_cache`; None does not.
         augment: augmentation of the items; None does not augment.

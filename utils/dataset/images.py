@@ -73,7 +73,6 @@ def decode_image(content: bytes, path: str | Path) -> np.ndarray:
     """Decode the content of an image file as `read_image` does.
 
     Args:
-        content: of the file.
         path: of the file, or its address, for messages.
 
     Raises:

@@ -73,7 +73,6 @@ def load_index(source: str | Path, classes: int | None = None, cache: bool = Tru
     Args:
         source: list file, folder, glob or image, see `list_images`.
         classes: number of classes; None accepts every class from 0.
-        cache: whether to read and write the cache.
 
     Raises:
         InputError: no images, a missing image (with the line of the list), or a malformed label line.

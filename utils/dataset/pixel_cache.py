@@ -34,7 +34,6 @@ class PixelCache:
     """All images of a data set in one array; images that cannot be decoded are stored as black.
 
     Args:
-        index: the images.
         width, height: in pixels.
         kind: "ram"; or "disk" for a file next to the list (`NAME.WIDTHxHEIGHT-KEY.npy`), which later runs use until
             an image changes.

@@ -49,7 +49,6 @@ def read_batches(index: DatasetIndex, size: tuple[int, int], batch_size: int, th
 
     Args:
         size: (width, height) to which they are resized.
-        batch_size: images per batch; the last batch may have fewer.
         threads: 0 reads a batch when it is requested.
 
     Raises:

@@ -23,9 +23,6 @@ class TrainBatches(Sampler):
         count: images in the data set.
         batch_size: images per step.
         subdivisions: parts that one process computes one after the other.
-        seed: seed of the order.
-        rank: index of this process.
-        processes: number of processes.
 
     Raises:
         InputError: a batch has fewer images than parts.

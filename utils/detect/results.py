@@ -44,11 +44,6 @@ class ResultWriter(contextlib.ExitStack):
     """Write the results frame by frame. The folder and the video file are created when they are first needed.
 
     The folder is new. An existing `options.folder` is used only if it is empty.
-
-    Args:
-        options: what to write.
-        source: of the frames.
-        class_names: of the model.
     """
 
     def __init__(self, options: OutputOptions, source: ImageSource | VideoSource, class_names: Sequence[str]) -> None:
@@ -135,7 +130,6 @@ class VideoFile(contextlib.ExitStack):
 
     Args:
         stem: path of the file without its suffix, which depends on the codec.
-        fps: frames per second.
     """
 
     def __init__(self, stem: str | Path, fps: float) -> None:

@@ -67,7 +67,6 @@ class FrameDetector:
     Args:
         runtime: from `utils.runtimes.loading.load_runtime`.
         size: (width, height) of the network's input in pixels.
-        thresholds: which detections to keep.
     """
 
     def __init__(self, runtime: Runtime, size: tuple[int, int], thresholds: Thresholds) -> None:
@@ -164,11 +163,9 @@ def detect(
 
     Args:
         image_source: as for `utils.detect.sources.open_source`.
-        weights: path of a .pth, .onnx, .ncnn.param or .tflite file.
         data: path of the .data file; None if the weights have a description.
         device: as for `utils.runtimes.device.select_device`.
         thresholds: which detections to keep; `conf` is None for the threshold of the weights.
-        options: what to write and show.
         classes: as for `utils.detect.classes.select_classes`; None: those of `thresholds`.
         threads: CPU threads; None: the fastest number, or 1 for a single image.
 

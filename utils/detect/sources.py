@@ -31,10 +31,8 @@ class ImageSource:
     """Image files. A file that cannot be read is skipped with a warning, and listed in `failed`.
 
     Args:
-        paths: of the images.
         name: of the folder for the results.
         single: whether the user gave the path of one image.
-        read: decodes the image at a path.
     """
 
     fps = None

@@ -100,9 +100,7 @@ class LiveSource(VideoSource):
     """Frames of a camera or a network stream, which has no last frame. If it stops, it is opened again.
 
     Args:
-        capture: an opened camera or stream.
         origin: its name or address, for messages.
-        name: of the results.
         open_capture: opens it again.
     """
 

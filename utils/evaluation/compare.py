@@ -25,8 +25,6 @@ def compare_models(models: Sequence[str | Path], config: Config, index: DatasetI
 
     Args:
         models: paths of .pth, .onnx, .ncnn.param or .tflite files.
-        config: input size and class names.
-        index: the images to evaluate on.
         detect_options: as in `utils.evaluation.detect.detect_images`.
 
     Returns:

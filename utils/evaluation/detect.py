@@ -34,12 +34,9 @@ def detect_images(
 
     Args:
         runtime: from `utils.runtimes.loading.load_runtime`.
-        index: the images.
-        config: for the input size.
         batch_size: images per batch; it only changes the speed.
         workers: threads that read images; None: one per core for a GPU, else two. Unused if `runtime` works on several
             batches in parallel.
-        thresholds: which detections to return.
 
     Returns:
         Per image an [n, 6] array, (x1, y1, x2, y2, score, class) in network input pixels, by descending score, in the
@@ -80,10 +77,7 @@ def collect_detections(
 
     Args:
         predict: returns N arrays [n, 6] for a batch of N images.
-        batches: whatever `predict` takes.
-        image_count: for the progress bar.
         threads: batches processed in parallel; these threads share PyTorch's threads.
-        show_progress: False hides the progress bar.
 
     Returns:
         One [n, 6] array per image, in the order of the batches.

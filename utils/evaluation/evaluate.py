@@ -40,9 +40,7 @@ def compute_metrics(
 
     Args:
         detections: from `detect_images` or `collect_detections`, in the order of the index.
-        index: the images with their labels.
         frame_size: (width, height) of the network input.
-        class_names: in the order of the class ids.
         by_size: as for `coco_metrics`.
     """
     # A file that is not an image has no size. Its labels still count, as false negatives.

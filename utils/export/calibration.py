@@ -23,7 +23,6 @@ def read_calibration(source: str | Path | None, count: int, size: tuple[int, int
 
     Args:
         source: list file, folder or glob, see `utils.dataset.lists.list_images`; None is an error.
-        count: how many images to read.
         size: (width, height) of the input.
 
     Returns:
@@ -93,8 +92,6 @@ def observe(
 
     Args:
         run: returns the tensors called `names`, in this order, for one image.
-        images: the inputs of `run`.
-        names: names of the tensors.
 
     Returns:
         One histogram per name.

@@ -31,7 +31,6 @@ def interleaved_order(channels: int, blocks: int) -> StageOrder:
 
     Args:
         channels: of the stage, a multiple of 4.
-        blocks: number of ShuffleBlocks.
     """
     halves, passes, before = _plain(channels, blocks)
     sorted_halves = [sorted(half, key=passes.__getitem__, reverse=True) for half in halves]

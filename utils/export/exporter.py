@@ -99,7 +99,6 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
 
     Args:
         config: the .data file; None if the weights have a description.
-        options: what to export.
 
     Raises:
         InputError: the weights or the calibration images cannot be used, or the folder cannot be written to.

@@ -36,12 +36,7 @@ class ActivatedDetector(nn.Module):
 
 
 class EndToEndDetector(nn.Module):
-    """A detector with decoding and NMS inside, with the same result as `utils.postprocess.detect`.
-
-    Args:
-        detector: the network.
-        info: its anchors and thresholds.
-    """
+    """A detector with decoding and NMS inside, with the same result as `utils.postprocess.detect`."""
 
     def __init__(self, detector: Detector, info: ModelInfo) -> None:
         super().__init__()

@@ -43,7 +43,6 @@ def quantize(
 
     Args:
         layers: with float32 weights.
-        anchors: see `Anchors`.
         images: calibration images in the input size, each [H, W, 3] uint8, BGR.
 
     Returns:

@@ -29,7 +29,6 @@ def quantize(
 
     Args:
         model: float32 model of an ActivatedDetector.
-        anchors: see `Anchors`.
         images: calibration images in the input size, each [H, W, 3] uint8, BGR.
 
     Returns:

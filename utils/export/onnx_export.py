@@ -31,10 +31,7 @@ def to_onnx(
     """Trace and simplify a network.
 
     Args:
-        module: the network.
         size: (width, height) of the input.
-        opset: version of the ONNX operators.
-        dynamic_batch: allow any number of images per batch.
         dynamic_size: allow any input size that is a multiple of 32.
 
     Raises:

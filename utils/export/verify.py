@@ -146,8 +146,6 @@ def detections_difference(detections: torch.Tensor, reference: Reference, info: 
 
     Args:
         detections: [n, 6] (x1, y1, x2, y2, score, class) in input pixels, for the image of `reference`.
-        reference: the image and PyTorch's outputs.
-        info: anchors, input size and thresholds.
 
     Returns:
         Largest difference between a detection and the nearest prediction of PyTorch, in the score or in a coordinate

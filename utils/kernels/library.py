@@ -65,7 +65,6 @@ def compile_library(sources: list[Path], compiler: str | None = None) -> ctypes.
     thread pools would compete for the cores.
 
     Args:
-        sources: C++ files.
         compiler: name or path of the compiler; None for the first of COMPILERS that exists.
 
     Raises:

@@ -21,10 +21,8 @@ def save_anchor_plot(
     have the same size. A box size outside all squares is assigned to no anchor.
 
     Args:
-        path: of the file.
         sizes: [n, 2] widths and heights of boxes in pixels.
         anchors: [k, 2] widths and heights in pixels.
-        title: of the plot.
         previous: [m, 2] anchors to compare with.
     """
     with saved_figure(path, size=(7, 6), dpi=120) as figure:

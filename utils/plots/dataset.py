@@ -34,8 +34,6 @@ def save_plots(sets: Mapping[str, DatasetStatistics], config: Config, folder: Pa
 
     Args:
         sets: statistics of each set, by the name of the set; box sizes and examples are those of the first one.
-        config: class names, input size and anchors.
-        folder: for the files.
         seed: selects the example images.
     """
     name, first = next(iter(sets.items()))

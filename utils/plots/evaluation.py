@@ -34,7 +34,6 @@ def save_plots(folder: Path, coco: CocoMetrics, matrix: np.ndarray, labels: Sequ
 
     Args:
         folder: created if it is missing.
-        coco: metrics and curves.
         matrix: [C + 1, C + 1] counts, from `utils.evaluation.confusion.confusion_matrix`.
         labels: one per class, in the default font.
     """
@@ -76,9 +75,7 @@ def save_confusion_matrix(path: Path, matrix: np.ndarray, names: Sequence[str]) 
     """Plot the confusion matrix: the color of a cell is its share of the row, the number is the count.
 
     Args:
-        path: of the file.
         matrix: [C + 1, C + 1] counts; the last row and column stand for the background.
-        names: C class names.
     """
     size = len(matrix)
     side = min(5 + 0.18 * size, 30)

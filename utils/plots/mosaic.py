@@ -44,7 +44,6 @@ def save_mosaic(path: Path, tiles: Sequence[Tile], columns: int, side: int) -> N
     Args:
         path: the suffix selects the format.
         tiles: at least one; no image is wider than `side` pixels.
-        columns: tiles per row.
         side: width of a column in pixels.
     """
     captions = _CAPTION_HEIGHT if any(tile.caption for tile in tiles) else 0

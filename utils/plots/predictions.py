@@ -34,10 +34,8 @@ def save_predictions(
 
     Args:
         path: JPEG to write; nothing is written if no image can be read.
-        index: the val list.
         detections: one [n, 6] array per image, (x1, y1, x2, y2, score, class id) in input pixels.
         frame_size: (width, height) of the network's input in pixels.
-        labels: one per class.
         image_indices: of the images to draw; by default images with labels, spread evenly over the list.
     """
     tiles = []

@@ -66,7 +66,6 @@ class Runtime:
 
         Args:
             images: [N, H, W, 3] uint8, BGR, resized to the input size.
-            thresholds: which detections to return.
 
         Returns:
             (detections per image, each [n, 6] float32 (x1, y1, x2, y2, score, class) in input pixels; Timing)

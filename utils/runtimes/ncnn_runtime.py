@@ -95,9 +95,7 @@ def extract(net: ncnn.Net, planes: np.ndarray, names: Sequence[str], keep: bool 
     """Run a network and return blobs by name, each [channels, rows, columns].
 
     Args:
-        net: the network.
         planes: [3, H, W] float32 input.
-        names: names of the blobs.
         keep: keep all blobs; needed if `names` has blobs that are not outputs, which NCNN would free early.
     """
     import ncnn

@@ -26,9 +26,6 @@ DETECTIONS = "detections"  # output of a model that includes NMS
 class OnnxRuntime(ExportedRuntime):
     """A model exported by pytorch2onnx.py, on the CPU.
 
-    Args:
-        path: .onnx file.
-
     Raises:
         InputError: the file cannot be read, or pytorch2onnx.py did not write it.
     """

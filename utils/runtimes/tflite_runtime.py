@@ -42,9 +42,6 @@ INT8_OFFSET = 128  # an int8 input is the pixel minus this
 class TfliteRuntime(ExportedRuntime):
     """A model exported by pytorch2onnx.py, on the CPU.
 
-    Args:
-        path: .tflite file.
-
     Raises:
         InputError: the file cannot be read, or pytorch2onnx.py did not write it.
     """

@@ -26,7 +26,6 @@ class TorchRuntime(Runtime):
     Args:
         detector: changed in place: evaluation mode, BatchNorm folded, channels last.
         info: class names, input size and anchors of the detector.
-        device: where the network runs.
     """
 
     name = "PyTorch"

@@ -45,10 +45,7 @@ def describe_run(
     """Return the lines that describe a run before it starts.
 
     Args:
-        settings, data, state: of the run.
         start: one line that says which weights the run starts from.
-        processes: how many processes train together.
-        graph: whether the steps are made as CUDA graphs.
     """
     config, batches = settings.config, data.batches
     lines = []
@@ -97,8 +94,6 @@ class Console:
     """The progress bar and the lines of a run.
 
     Args:
-        epochs: epochs of the run.
-        batch_size: images per step.
         shown: whether to print; False in all processes except the main one.
     """
 

@@ -42,9 +42,6 @@ def process_group() -> Iterator[None]:
 def check_gpus(device: str) -> None:
     """Check that each process of this machine has a GPU, if the run is on GPUs.
 
-    Args:
-        device: value of --device.
-
     Raises:
         InputError: there are more processes than GPUs.
     """

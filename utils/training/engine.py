@@ -76,7 +76,6 @@ def train_epoch(
         make_step: makes a step on the parts of a batch, as `train_step` does.
         loader: yields the parts of `batches` in order.
         learning_rate: called with the index of the step in the epoch.
-        first_step: index of the first step to make in the epoch.
         after_step: called with the index of the step, the losses [4] of the whole batch on the device, and the learning
             rate. The epoch ends when it returns True.
     """

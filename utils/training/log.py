@@ -26,7 +26,6 @@ def write_arguments(folder: Path, settings: Settings, progress: Progress) -> Non
     """Write args.json: the settings, and the data, code and package versions that the run uses.
 
     Args:
-        folder: folder of the run.
         progress: its epoch and step are the first with these settings.
     """
     lists = {

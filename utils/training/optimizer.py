@@ -42,7 +42,6 @@ def learning_rate_at(
         step: optimizer steps of the whole run before this one.
         base: learning rate after the warm-up.
         milestones: epochs after which the rate is multiplied by STEP_FACTOR (schedule "steps").
-        epochs: epochs of the whole run.
     """
     total = epochs * steps_per_epoch
     warmup = recipe.warmup_epochs * steps_per_epoch + recipe.warmup_share * total

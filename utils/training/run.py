@@ -51,7 +51,6 @@ class Run:
     """A training run.
 
     Args:
-        settings: the settings of this run.
         options: saved in the checkpoints, so that --resume needs no options.
         saved: content of the `-last.pth` to resume from (`utils.weights.checkpoint.read_training`).
 

@@ -64,10 +64,6 @@ def keep_entries(description: Mapping[str, Any], saved: Mapping[str, Any]) -> di
 def check_unchanged(saved: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Check that a checkpoint was made with the classes, anchors, input size, recipe and images in force now.
 
-    Args:
-        saved: content of the checkpoint, from `read_training`.
-        description: from `describe_model`.
-
     Raises:
         InputError: they differ.
     """

@@ -52,7 +52,6 @@ class TrainingState:
         """Set the values that change from step to step.
 
         Args:
-            rate: learning rate.
             step: optimizer steps of the whole run so far, with this one.
         """
         for group in self.optimizer.param_groups:

@@ -80,8 +80,6 @@ def load_weights(detector: nn.Module, path: str | Path, asked_by: str | Path = "
     """Load all weights of a detector from a weights file, which must contain exactly the detector's tensors.
 
     Args:
-        detector: detector that gets the weights.
-        path: path of the weights file.
         asked_by: source of the class and anchor counts, usually the .data file, for error messages.
 
     Raises:
@@ -121,9 +119,7 @@ def load_detector(
     If the file is missing and the manifest of the model zoo lists it, it is downloaded first.
 
     Args:
-        path: path of the weights file.
         config: the .data file; None if the weights have a description.
-        device: device for the detector.
 
     Returns:
         The detector, and its description: `config`, but with the anchors that the weights were made for, if known.
@@ -149,8 +145,6 @@ def save_weights(path: str | Path, network: nn.Module, description: Mapping[str,
     """Write a network's weights as a state dict that all scripts and the original project can load.
 
     Args:
-        path: path of the file.
-        network: network to save.
         description: plain values, see the top of this file.
 
     Raises:
@@ -165,9 +159,6 @@ def save_training(
     """Write a checkpoint: model, EMA, optimizer and scaler of a training run, and `state`, a dict of plain values.
 
     Args:
-        path: path of the file.
-        training: state of the run.
-        state: further entries.
         description: as for `save_weights`.
 
     Raises:

@@ -34,7 +34,6 @@ def obtain(path: str | Path, timeout: float = TIMEOUT) -> Path:
     A missing path that is not listed is returned unchanged.
 
     Args:
-        path: path of the weights.
         timeout: seconds to wait for the server's answer, and then for each block of data.
 
     Raises:

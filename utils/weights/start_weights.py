@@ -20,7 +20,6 @@ def start_weights(detector: Detector, source: str | None, folder: Path, released
     """Load the weights that training starts from into a new detector.
 
     Args:
-        detector: detector with random weights.
         source: path of a weights file with a backbone or a detector, from which all tensors that fit are loaded;
             "scratch" to keep the random weights; None for the first file of `released` that can be obtained.
         folder: where a relative path is also searched, after the working directory.
