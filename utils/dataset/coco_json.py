@@ -3,15 +3,11 @@
 Format: https://cocodataset.org/#format-data. A box is [x, y, w, h] in pixels, x and y of its upper left corner.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from utils.dataset.index import DatasetIndex
+from utils.dataset.index import DatasetIndex
 
 # COCO's classes in the order of their category ids. These are 1 to 90; ten of them are not used.
 _NAMES = """

@@ -1,26 +1,21 @@
 """A data set as training and evaluation read it: images at input size with their labels, in batches."""
 
-from __future__ import annotations
-
 import itertools
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from utils.dataset.augment import change_image, change_labels
+from utils.dataset.augment import Augmentation, Change, change_image, change_labels
 from utils.dataset.images import read_resized
+from utils.dataset.index import DatasetIndex
 from utils.dataset.pixel_cache import PixelCache
 from utils.errors import InputError, warn
-
-if TYPE_CHECKING:
-    from utils.dataset.augment import Augmentation, Change
-    from utils.dataset.index import DatasetIndex
 
 
 class DetectionDataset(Dataset):

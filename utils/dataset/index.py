@@ -1,7 +1,5 @@
 """The index of a data set: its images, their sizes and labels, read once and then cached."""
 
-from __future__ import annotations
-
 import contextlib
 import filecmp
 import functools
@@ -13,20 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from utils.config import Config
 from utils.dataset.images import image_size
 from utils.dataset.index_cache import FileKeys, absolute_paths, cache_path, file_keys, read_cache, write_cache
 from utils.dataset.labels import ParsedLabels, find_labels, label_candidates, parse_labels
 from utils.dataset.lists import list_entries, list_images, list_path
 from utils.errors import InputError, warn
 from utils.files import read_text
-
-if TYPE_CHECKING:
-    from utils.config import Config
 
 MAX_COMPARED = 1000  # images with two label files
 MIN_IMAGES_PER_PROCESS = 500  # fewer are read faster than another process starts

@@ -1,21 +1,16 @@
 """Lists of images: list files, folders, globs and single images."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from utils.config import Config
 from utils.dataset.images import OTHER_SUFFIXES, SUFFIX_TEXT, is_image_name
 from utils.dataset.shapes import draw_missing_set
 from utils.errors import InputError, warn
 from utils.files import MAX_PATH, find_path, read_text
 from utils.text import list_names, shorten
-
-if TYPE_CHECKING:
-    from utils.config import Config
 
 
 def list_path(config: Config, key: str) -> Path:

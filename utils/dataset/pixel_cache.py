@@ -1,7 +1,5 @@
 """Decoded and resized images of a data set, in memory or in a memory-mapped file."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import os
@@ -10,18 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
+from utils.dataset.index import DatasetIndex
 from utils.dataset.index_cache import cache_path
 from utils.dataset.prefetch import prefetch_map
 from utils.errors import InputError, RunError
 from utils.files import atomic_path, unfinished_files, unfinished_name
-
-if TYPE_CHECKING:
-    from utils.dataset.index import DatasetIndex
 
 CACHE_KINDS = ("ram", "disk")
 

@@ -1,22 +1,18 @@
 """Statistics of a dataset index, and warnings about likely mistakes in it."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from utils.anchors import MATCH_RATIO, box_sizes, cluster, fit
 from utils.boxes import side_ratio
+from utils.config import Config
 from utils.dataset.index import DatasetIndex
 from utils.errors import InputError, warn
 from utils.text import list_names, shorten
-
-if TYPE_CHECKING:
-    from utils.config import Config
 
 MIN_VISIBLE = 4  # pixels at input size; the first two layers reduce a smaller side to less than one pixel
 MIN_BOXES = {"train": 100, "val": 20}  # per class; with fewer, training or the AP of the class is unreliable

@@ -1,16 +1,11 @@
 """The text that test.py prints at the end of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.detect.run import Summary
 from utils.text import align_columns
-
-if TYPE_CHECKING:
-    from utils.detect.run import Summary
 
 
 def format_report(summary: Summary) -> str:

@@ -1,24 +1,19 @@
 """The metrics as text tables and as JSON, and the plots of an evaluation."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from utils.config import Config
 from utils.dataset.index import DatasetIndex
 from utils.evaluation.coco import COCO_MAX_DET, COCO_METRICS, CocoMetrics
 from utils.evaluation.confusion import confusion_matrix, count_mistakes
 from utils.evaluation.evaluate import Evaluation
+from utils.plots.fonts import ClassLabel
 from utils.provenance import file_hash, git_state, versions
 from utils.runtimes.loading import model_files
 from utils.text import align_columns
-
-if TYPE_CHECKING:
-    from utils.plots.fonts import ClassLabel
 
 UNDEFINED = "–"  # printed for NaN
 

@@ -1,26 +1,21 @@
 """Plots of a data set: boxes per class, box sizes, box centers, and example images with their labels."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.config import Config
 from utils.dataset.images import read_image
+from utils.dataset.index import DatasetIndex
+from utils.dataset.statistics import DatasetStatistics
 from utils.errors import InputError
 from utils.plots.anchors import save_anchor_plot
 from utils.plots.draw import draw_labels
 from utils.plots.figure import saved_figure
 from utils.plots.fonts import ClassLabel, class_labels
 from utils.plots.mosaic import Tile, fit_to_side, save_mosaic
-
-if TYPE_CHECKING:
-    from utils.config import Config
-    from utils.dataset.index import DatasetIndex
-    from utils.dataset.statistics import DatasetStatistics
 
 HEATMAP_CELLS = 22  # per side: the grid of stride 16 at 352 pixels
 EXAMPLES = 16

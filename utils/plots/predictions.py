@@ -1,22 +1,17 @@
 """Images with their labels and with a detector's predictions, next to each other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from utils.boxes import frame_to_image
 from utils.dataset.images import read_image
+from utils.dataset.index import DatasetIndex
 from utils.errors import InputError
 from utils.plots.draw import draw_detections, draw_labels
 from utils.plots.fonts import ClassLabel
 from utils.plots.mosaic import COLUMNS, TILE_SIDE, Tile, fit_to_side, save_mosaic
-
-if TYPE_CHECKING:
-    from utils.dataset.index import DatasetIndex
 
 COMPARED_IMAGES = 12
 CONF = 0.3  # predictions with a higher score are drawn

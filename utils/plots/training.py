@@ -1,22 +1,17 @@
 """Plots and images of a training run: losses and metrics, the first batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
+from utils.dataset.dataset import DetectionDataset
+from utils.dataset.sampler import TrainBatches
 from utils.plots.draw import draw_labels
 from utils.plots.figure import saved_figure
 from utils.plots.fonts import ClassLabel
 from utils.plots.mosaic import COLUMNS, TILE_SIDE, Tile, fit_to_side, save_mosaic
-
-if TYPE_CHECKING:
-    from utils.dataset.dataset import DetectionDataset
-    from utils.dataset.sampler import TrainBatches
 
 BATCHES = 3
 BATCH_IMAGES = 16  # images per batch that are drawn

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from model import STRIDES
-from utils.config import MAX_COUNT
+from utils.config import MAX_COUNT, Config
 from utils.errors import InputError
 from utils.files import parse_json, read_text
 from utils.postprocess import Thresholds
@@ -20,8 +20,6 @@ from utils.weights.model_description import ModelDescription, is_count, is_fract
 
 if TYPE_CHECKING:
     from typing import Self
-
-    from utils.config import Config
 
 PRECISIONS = ("FP32", "FP16", "INT8")
 # How an image is converted to the network's input, for ONNX and NCNN; TFLite uses NHWC.

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from model.detector import Detector
+from utils.config import Config
 from utils.errors import InputError, RunError
 from utils.files import atomic_path, read_bytes
 from utils.text import list_names
@@ -32,7 +33,6 @@ from utils.weights.download import obtain
 from utils.weights.model_description import ModelDescription
 
 if TYPE_CHECKING:
-    from utils.config import Config
     from utils.training.state import TrainingState
 
 BACKBONE_PREFIX = "backbone."

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from model import MAX_SIZE, SCALES, SIZE_MULTIPLE, STRIDES
-from utils.config import DEFAULT_CONF, MAX_ANCHOR, MAX_COUNT, MAX_NAME
+from utils.config import DEFAULT_CONF, MAX_ANCHOR, MAX_COUNT, MAX_NAME, Config
 from utils.errors import InputError, warn
 from utils.postprocess import Anchors
 from utils.text import list_names
 
 if TYPE_CHECKING:
     from typing import Self
-
-    from utils.config import Config
 
 FORMAT = 1
 MAX_ANCHORS = 1000  # per scale
