@@ -17,18 +17,18 @@ MAX_PATH = 4096  # characters; more are a mistake
 MAX_BYTES = 2**31  # of a file that is read as a whole
 
 
-def read_bytes(path: Path | str, limit: int = MAX_BYTES) -> bytes:
+def read_bytes(path: Path | str) -> bytes:
     """Read a whole file.
 
     Raises:
-        InputError: the file is missing, a folder or a device, not readable, or has more than `limit` bytes.
+        InputError: the file is missing, a folder or a device, not readable, or has more than MAX_BYTES.
     """
     try:
         status = os.stat(path)
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             raise InputError(f"{path}: expected a file, got a pipe or a device")
-        if status.st_size > limit:
-            raise InputError(f"{path}: expected a file of at most {limit:,} bytes, got {status.st_size:,}")
+        if status.st_size > MAX_BYTES:
+            raise InputError(f"{path}: expected a file of at most {MAX_BYTES:,} bytes, got {status.st_size:,}")
         return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror}") from error

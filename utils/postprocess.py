@@ -124,11 +124,11 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-values))
 
 
-def _logit(probability: float, margin: float = 1e-3) -> float:
+def _logit(probability: float) -> float:
     """Compute the logit of a probability, minus a margin for rounding errors."""
     if not 0 < probability < 1:
         return -math.inf if probability <= 0 else math.inf
-    return math.log(probability / (1 - probability)) - margin
+    return math.log(probability / (1 - probability)) - 1e-3
 
 
 def suppress(candidates: Candidates, count: int, thresholds: Thresholds) -> list[np.ndarray]:

@@ -29,14 +29,13 @@ def compute(detections, labels, sizes=None, names=NAMES, **options):
     return coco_metrics(results, coco_content(index, names, "."), **options)
 
 
-def pycocotools_stats(results, truth, max_det=100):
+def pycocotools_stats(results, truth):
     """The 12 COCO metrics as COCOeval.summarize computes them."""
     with contextlib.redirect_stdout(io.StringIO()):
         labeled = COCO()
         labeled.dataset = copy.deepcopy(truth)
         labeled.createIndex()
         evaluator = COCOeval(labeled, labeled.loadRes(copy.deepcopy(results)), "bbox")
-        evaluator.params.maxDets = [1, 10, max_det]
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -172,17 +171,6 @@ def test_one_class():
     assert metrics.overall.ap == metrics.classes[0].ap == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("max_det", "recall"), [(1, 1 / 3), (2, 2 / 3), (3, 1), (100, 1), (300, 1)])
-def test_only_the_best_max_det_detections_count(max_det, recall):
-    boxes = [(20 + 80 * n, 20, 60 + 80 * n, 60) for n in range(3)]
-    labels = [labels_of(*((*box, 0) for box in boxes))]
-    detections = [detections_of(*((*box, 0.9 - n / 10, 0) for n, box in enumerate(boxes)))]
-    summary = compute(detections, labels, max_det=max_det).summary
-    assert summary["AR_max"] == summary["AR_10"] == pytest.approx(recall)
-    assert summary["AR_1"] == pytest.approx(1 / 3)
-    assert summary["AP"] == pytest.approx((math.floor(100 * recall + 1e-9) + 1) / 101)
-
-
 def test_nothing_is_printed_and_no_argument_is_modified(capsys):
     labels = [labels_of((*BOX, 0))]
     truth = coco_content(index_of(labels), NAMES, ".")
@@ -212,20 +200,17 @@ def test_without_sizes_the_other_metrics_are_equal(measured):
 
 
 @settings(max_examples=60, deadline=None)
-@given(measured_sets(), st.sampled_from([10, 100, 300]), st.sampled_from([(352, 352), (640, 480), (90, 1000)]))
-def test_equals_pycocotools(measured, max_det, size):
+@given(measured_sets(), st.sampled_from([(352, 352), (640, 480), (90, 1000)]))
+def test_equals_pycocotools(measured, size):
     detections, labels = measured
     index = index_of(labels, [size] * len(labels))
     results = coco_results(detections, image_ids(index.images), category_ids(NAMES), FRAME, index.sizes)
     if not results or not sum(map(len, labels)):
         return
     truth = coco_content(index, NAMES, ".")
-    summary = list(coco_metrics(results, truth, max_det).summary.values())
-    expected = pycocotools_stats(results, truth, max_det)
+    expected = pycocotools_stats(results, truth)
     expected[expected == -1] = np.nan
-    # pycocotools computes the first value only for max_det 100.
-    start = 0 if max_det == 100 else 1
-    assert summary[start:] == pytest.approx(expected[start:].tolist(), nan_ok=True)
+    assert list(coco_metrics(results, truth).summary.values()) == pytest.approx(expected.tolist(), nan_ok=True)
 
 
 @settings(max_examples=30, deadline=None)

@@ -381,7 +381,7 @@ def test_load_matching_without_a_match_is_an_error(tmp_path):
 
 def test_load_detector_is_ready_to_detect(tmp_path, state):
     config = SimpleNamespace(classes=2, anchor_num=3, path="data/x.data")
-    loaded, _ = load_detector(save(state, tmp_path / "w.pth"), config, torch.device("cpu"))
+    loaded, _ = load_detector(save(state, tmp_path / "w.pth"), config)
     assert isinstance(loaded, Detector)
     assert not loaded.training
     assert_same(loaded.state_dict(), state)

@@ -214,13 +214,14 @@ def test_no_server(tmp_path, no_server_url, manifest):
     check_failure(caught.value, no_server_url, path, r".*Connection refused")
 
 
-def test_silent_server_times_out(tmp_path, server, manifest):
+def test_silent_server_times_out(tmp_path, server, manifest, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
     manifest(server.url)
     stop = threading.Event()
     server.answer = lambda request: stop.wait(30)
     before = socket.getdefaulttimeout()
     with pytest.raises(RunError, match=r"\(timed out\)"):
-        obtain(tmp_path / NAME, timeout=0.2)
+        obtain(tmp_path / NAME)
     stop.set()
     assert socket.getdefaulttimeout() == before
 

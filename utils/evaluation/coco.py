@@ -96,13 +96,12 @@ def coco_results(
     return results
 
 
-def coco_metrics(results: list[dict], truth: dict, max_det: int = COCO_MAX_DET, by_size: bool = True) -> CocoMetrics:
+def coco_metrics(results: list[dict], truth: dict, by_size: bool = True) -> CocoMetrics:
     """Compute the COCO metrics of detections. The arguments are not modified.
 
     Args:
         results: detections, from `coco_results`.
         truth: content of a COCO annotation file, from `utils.dataset.coco_json.coco_content`.
-        max_det: only this many best detections per image and class are used.
         by_size: also compute the metrics of small, medium and large objects, which takes four times as long; otherwise
             they are NaN.
 
@@ -122,11 +121,9 @@ def coco_metrics(results: list[dict], truth: dict, max_det: int = COCO_MAX_DET, 
     if labeled.any():
         # Classes without labels have no AP and are not part of any mean.
         labeled_ids = [category_id for category_id in names if labels[category_id]]
-        evaluator = _evaluate(truth, results, labeled_ids, max_det, by_size)
-        interpolated = evaluator.eval["precision"][..., 0, -1]
-        precision[..., labeled] = interpolated
-        # pycocotools computes the first value only for max_det 100, and writes -1 for undefined values.
-        evaluator.stats[0] = interpolated.ravel().mean()
+        evaluator = _evaluate(truth, results, labeled_ids, by_size)
+        precision[..., labeled] = evaluator.eval["precision"][..., 0, -1]
+        # pycocotools writes -1 for undefined values.
         stats = np.where(evaluator.stats < 0, np.nan, evaluator.stats)
         summary = dict(zip(COCO_METRICS, stats.tolist(), strict=True))
         f1[labeled] = _f1_curves(evaluator)
@@ -143,7 +140,7 @@ def coco_metrics(results: list[dict], truth: dict, max_det: int = COCO_MAX_DET, 
     return CocoMetrics(summary, overall, classes, Curves(RECALLS, precision[0].T, THRESHOLDS, f1))
 
 
-def _evaluate(truth: dict, results: list[dict], category_ids: list[int], max_det: int, by_size: bool) -> COCOeval:
+def _evaluate(truth: dict, results: list[dict], category_ids: list[int], by_size: bool) -> COCOeval:
     """Run COCOeval without its messages.
 
     A subclass of COCOeval that skips pairs below the lowest IoU threshold is 2.6 times faster, but makes a whole
@@ -157,7 +154,6 @@ def _evaluate(truth: dict, results: list[dict], category_ids: list[int], max_det
         detected = labeled.loadRes([dict(row) for row in results]) if results else _coco({**truth, "annotations": []})
         evaluator = COCOeval(labeled, detected, "bbox")
         evaluator.params.catIds = category_ids
-        evaluator.params.maxDets = [1, min(10, max_det), max_det]
         if not by_size:  # the first range contains all sizes
             del evaluator.params.areaRng[1:], evaluator.params.areaRngLbl[1:]
         evaluator.evaluate()

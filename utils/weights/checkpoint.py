@@ -111,10 +111,8 @@ def load_matching(detector: nn.Module, path: str | Path) -> list[str]:
     return skipped
 
 
-def load_detector(
-    path: str | Path, config: Config | None, device: torch.device | str = "cpu"
-) -> tuple[Detector, Config | ModelDescription]:
-    """Build a detector with weights from `path`, in evaluation mode.
+def load_detector(path: str | Path, config: Config | None) -> tuple[Detector, Config | ModelDescription]:
+    """Build a detector with weights from `path`, in evaluation mode, on the CPU.
 
     If the file is missing and the manifest of the model zoo lists it, it is downloaded first.
 
@@ -138,7 +136,7 @@ def load_detector(
         model = dataclasses.replace(description, **same)
     detector = Detector(model.classes, model.anchor_num)
     _load_exactly(detector, tensors, path, asked_by=model.path)
-    return detector.to(device).eval(), model
+    return detector.eval(), model
 
 
 def save_weights(path: str | Path, network: nn.Module, description: Mapping[str, Any]) -> None:

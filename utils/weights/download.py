@@ -12,7 +12,7 @@ from utils.files import check_writable, read_text
 
 # JSON list of files with the entries of ListedFile.
 MANIFEST = Path(__file__).resolve().parents[2] / "modelzoo" / "manifest.json"
-TIMEOUT = 30  # seconds without data from the server
+TIMEOUT = 30  # seconds to wait for the server's answer, and then for each block of data
 
 
 class ListedFile(NamedTuple):
@@ -28,13 +28,10 @@ def read_manifest() -> dict[str, ListedFile]:
     return {entry["name"]: ListedFile(**entry) for entry in json.loads(read_text(MANIFEST))}
 
 
-def obtain(path: str | Path, timeout: float = TIMEOUT) -> Path:
+def obtain(path: str | Path) -> Path:
     """Return `path`; if it does not exist and the manifest lists a file of this name, download it to `path` first.
 
     A missing path that is not listed is returned unchanged.
-
-    Args:
-        timeout: seconds to wait for the server's answer, and then for each block of data.
 
     Raises:
         RunError: the download failed, or it is not the listed file; no file is left at `path`.
@@ -51,7 +48,7 @@ def obtain(path: str | Path, timeout: float = TIMEOUT) -> Path:
     # Messages go to standard error, like the progress bar; standard output stays for results.
     print(f"{path} is missing; downloading {listed.about}\n  from {listed.url}", file=sys.stderr)
     default_timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout)  # torch.hub has no timeout option and would wait forever
+    socket.setdefaulttimeout(TIMEOUT)  # torch.hub has no timeout option and would wait forever
     try:
         torch.hub.download_url_to_file(listed.url, str(path.absolute()), hash_prefix=listed.sha256)
     except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: wrong SHA-256
