@@ -57,8 +57,9 @@ def find_sets(source: Path, options: ImportOptions) -> dict[str, SetSource]:
     """Find the sets of a folder of VOC XML files: those of its sub-folders or of ImageSets/Main, or a single one."""
     if not recognize(source):
         return {}
-    if options.images is None and len(folders := _annotation_folders(source)) == 1:
-        (source,) = folders  # a repository with more than the data set
+    annotated = [path.parent for path in source.rglob("Annotations") if path.is_dir() and any(path.glob("*.xml"))]
+    if options.images is None and len(annotated) == 1:
+        (source,) = annotated  # a repository with more than the data set
     if options.val or options.train_list or options.images:
         return options.sets_of(source)
     lists = {set_of(path.stem): path for path in (source / _LISTS).glob("*.txt") if path.stem in SETS}
@@ -68,11 +69,6 @@ def find_sets(source: Path, options: ImportOptions) -> dict[str, SetSource]:
     sets = {set_of(path.name): SetSource(path, None, None) for path in folders}
     own = any(path.suffix == ".xml" for path in source.iterdir()) or (source / "Annotations").is_dir()
     return sets if "train" in sets and len(sets) == len(folders) and not own else options.sets_of(source)
-
-
-def _annotation_folders(source: Path) -> list[Path]:
-    """Return the folders under `source` that have Annotations/ with XML files."""
-    return [path.parent for path in source.rglob("Annotations") if path.is_dir() and any(path.glob("*.xml"))]
 
 
 def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotations:

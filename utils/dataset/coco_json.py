@@ -75,13 +75,16 @@ def coco_content(index: DatasetIndex, class_names: Sequence[str], root: str | Pa
         root: folder that file names are relative to; images outside of it get absolute paths.
     """
     images, annotations = [], []
+    root = Path(os.path.abspath(root))
     id_of_class = category_ids(class_names)
     for path, image_id, size, labels in zip(
         index.images, image_ids(index.images), index.sizes.tolist(), index.labels, strict=True
     ):
         if not all(size):
             continue
-        images.append({"id": image_id, "file_name": _relative_name(path, root), "width": size[0], "height": size[1]})
+        path = Path(os.path.abspath(path))
+        name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+        images.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
         for label in labels.tolist():
             # pycocotools uses the id 0 for "no match", so ids start at 1.
             annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": id_of_class[int(label[0])]}
@@ -100,8 +103,3 @@ def _pixel_box(box: Sequence[float], size: Sequence[int]) -> list[float]:
     pixels = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
     # Digits after a millionth of a pixel are float32 rounding errors.
     return [round(value, 6) for value in pixels]
-
-
-def _relative_name(path: str, root: str | Path) -> str:
-    path, root = Path(os.path.abspath(path)), Path(os.path.abspath(root))
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

@@ -91,7 +91,9 @@ def decode_image(content: bytes, path: str | Path) -> np.ndarray:
             image = _decode_with_pillow(path, data)
     if image is None:
         raise InputError(f"{path}: expected an image, got {_describe(data)}")
-    return _orient(image, orientation)
+    if orientation in TRANSPOSED:
+        image = cv2.transpose(image)
+    return cv2.flip(image, _FLIPS[orientation]) if orientation in _FLIPS else image
 
 
 def check_size(path: str | Path, width: float, height: float) -> None:
@@ -113,13 +115,6 @@ def _decoding_orientation(path: str | Path, data: np.ndarray) -> int:
             orientation = _orientation(header)
     check_size(path, *size)
     return orientation
-
-
-def _orient(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Rotate and mirror decoded pixels by an EXIF orientation."""
-    if orientation in TRANSPOSED:
-        image = cv2.transpose(image)
-    return cv2.flip(image, _FLIPS[orientation]) if orientation in _FLIPS else image
 
 
 def _decode_with_pillow(path: str | Path, data: np.ndarray) -> np.ndarray | None:

@@ -95,9 +95,10 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def local_rank() -> int:
-    """Return the index of this process on its machine, which is also the index of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+def process_device(name: str) -> str:
+    """Return the device of this process for a value of --device: of several GPUs, the one with its local rank."""
+    gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return gpu if name in ("auto", "cuda") and torch.cuda.is_available() else name
 
 
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:

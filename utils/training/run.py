@@ -62,7 +62,7 @@ class Run:
     def __init__(self, settings: Settings, options: TrainOptions, saved: dict | None = None) -> None:
         self.settings, self.options = settings, options
         use_threads(settings.threads)
-        self.device = select_device(_process_device(settings.device))
+        self.device = select_device(distributed.process_device(settings.device))
         with distributed.main_first():
             self.data = load_data(settings, self.device)
             self.description = describe_model(settings, self.data.train.index)
@@ -111,7 +111,8 @@ class Run:
         """Train and evaluate the remaining epochs; return False if the user stops the run."""
         while self.progress.epoch < self.settings.epochs and not self._out_of_patience():
             self._train_epoch()
-            evaluate = self._is_evaluated(self.progress.epoch + 1)
+            epoch = self.progress.epoch + 1
+            evaluate = epoch % self.settings.eval_interval == 0 or epoch == self.settings.epochs
             stopped = self._is_stopped()
             if stopped or evaluate:
                 self.save()
@@ -232,9 +233,6 @@ class Run:
 
     def _is_stopped(self) -> bool:
         return distributed.any_process(bool(self.stop), self.device)
-
-    def _is_evaluated(self, epoch: int) -> bool:
-        return epoch % self.settings.eval_interval == 0 or epoch == self.settings.epochs
 
     def _out_of_patience(self) -> bool:
         patience, progress = self.settings.patience, self.progress
@@ -397,11 +395,6 @@ def _claim_paths(settings: Settings, saved: dict | None) -> RunPaths | None:
         if os.path.realpath(saved["path"]) == os.path.realpath(paths.last):
             return paths
     return new_paths(settings.output, settings.config.model_name)
-
-
-def _process_device(name: str) -> str:
-    """Return the device of this process: of several GPUs, the one with its local rank."""
-    return f"cuda:{distributed.local_rank()}" if name in ("auto", "cuda") and torch.cuda.is_available() else name
 
 
 def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
