@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from utils.boxes import frame_to_image
 from utils.config import DEFAULT_CONF, Config, read_config
+from utils.dataset.images import resize_image
 from utils.detect.classes import select_classes
 from utils.detect.results import OutputOptions, ResultWriter
 from utils.detect.sources import ImageSource, open_source
@@ -85,7 +85,7 @@ class FrameDetector:
             seconds: per step, by its name.
         """
         start = time.perf_counter()
-        resized = cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR)
+        resized = resize_image(image, *self.size)
         resize_seconds = time.perf_counter() - start
         (detections,), timing = self.runtime.predict_timed(resized[None], self.thresholds)
         start = time.perf_counter()
