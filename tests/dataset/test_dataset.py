@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -355,7 +356,7 @@ def test_images_that_do_not_fit(index, monkeypatch):
     with pytest.raises(InputError) as raised:
         DetectionDataset(index, WIDTH, HEIGHT, cache="ram")
     assert str(raised.value).startswith("--cache: 7 images at 64x32 need 0.0 GiB")
-    monkeypatch.setattr(pixel_cache, "_free_disk", lambda folder: 20_000)
+    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=20_000))
     with pytest.raises(InputError, match=r"^--cache: 7 images at 64x32 need .* are free in .*; free some"):
         DetectionDataset(index, WIDTH, HEIGHT, cache="disk")
     assert not list(index.source.parent.glob("*.npy"))

@@ -54,7 +54,8 @@ class PixelCache:
         self.images = _open(path, shape)
         if self.images is None:
             _remove_outdated(path)
-            _check_space(shape, _free_disk(path.parent), f"are free in {path.parent}; free some, or use no cache")
+            free = shutil.disk_usage(path.parent).free
+            _check_space(shape, free, f"are free in {path.parent}; free some, or use no cache")
             _write(path, shape, decode)
             self.images = _open(path, shape)
 
@@ -92,13 +93,6 @@ def available_memory() -> int | None:
         return min(free, limit - used + int(statistics["inactive_file"]))
     except (OSError, ValueError, KeyError):  # not in a container, or "max": no limit
         return free
-
-
-def _free_disk(folder: Path) -> int | None:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return None
 
 
 def _check_space(shape: tuple[int, ...], free: int | None, where: str) -> None:
