@@ -34,6 +34,16 @@ def test_hostile_yaml_gets_one_line(tmp_path, text):
     assert len(str(raised.value)) < len(str(path)) + 300
 
 
+@pytest.mark.parametrize("null", ["", "~", "null"])
+def test_null_is_no_value(tmp_path, null):
+    path = tmp_path / "data.yaml"
+    path.write_text(f"train: images\ntest: {null}\nnames: {null}\nnc: {null}\npath: {null}\n", encoding="utf-8")
+    description = read_description(path)
+    assert description.sets == {"train": ["images"]}
+    assert description.class_names is None
+    assert description.folders == (tmp_path,)
+
+
 @pytest.mark.parametrize("root", ["~\\0", "a/" * 20_000, "/" * 20_000, "~" * 300])
 def test_odd_roots_are_ignored(tmp_path, root):
     path = tmp_path / "data.yaml"

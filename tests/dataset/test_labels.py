@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from utils.boxes import corners
 from utils.dataset.label_layout import MAX_OVERHANG
 from utils.dataset.labels import find_labels, format_labels, label_candidates, parse_labels
 
@@ -103,13 +104,20 @@ def test_rounding_errors_are_clipped(line, box):
 
 @pytest.mark.parametrize("shift", [-1, 1])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_larger_overhang_is_invalid(axis, shift):
+def test_larger_overhang_is_clipped_and_counted(axis, shift):
     center = [0.5, 0.5]
     center[axis] += shift * (0.4 + MAX_OVERHANG * 0.9)
-    line = f"0 {center[0]} {center[1]} 0.2 0.2"
-    assert not parse_labels(line).problems
+    assert parse_labels(f"0 {center[0]} {center[1]} 0.2 0.2").clipped == 0
     center[axis] += shift * MAX_OVERHANG * 0.2
-    assert "0.0011" in parse_labels(f"0 {center[0]} {center[1]} 0.2 0.2").problems[0][1]
+    parsed = parse_labels(f"0 {center[0]} {center[1]} 0.2 0.2")
+    assert (parsed.clipped, parsed.problems) == (1, [])
+    low, high = np.array(corners(parsed.labels[0, 1:]))[:, axis]
+    assert (low, high) == pytest.approx((0.8 + MAX_OVERHANG * 1.1, 1) if shift > 0 else (0, 0.2 - MAX_OVERHANG * 1.1))
+
+
+@pytest.mark.parametrize("line", ["0 1.01 0.5 0.4 0.4", "0 0.5 -0.01 0.4 0.4", "0 0.5 0.5 1.01 0.2", "0 32 24 10 10"])
+def test_values_that_are_not_fractions_of_the_image_are_invalid(line):
+    assert "inside the image" in parse_labels(line).problems[0][1]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from utils.files import MAX_PATH, find_path, parse_json, read_text
 from utils.text import list_names, shorten
 
 YAML_SUFFIXES = (".yaml", ".yml")
+_NULLS = ("", "~", "null", "Null", "NULL")  # of YAML, where values stay text
 # Names of files with class names, in lower case, as labelImg, Roboflow, CVAT, Label Studio and darknet write them.
 _NAME_FILES = re.compile(r"classes\.txt|names\.txt|labels\.txt|predefined_classes\.txt|_darknet\.labels|.+\.names")
 _NOTES = "notes.json"  # Label Studio
@@ -61,6 +62,7 @@ def _read_yaml(path: Path) -> Description | None:
         raise InputError(f"{path}: expected YAML, got lists that are nested too deep") from error
     if not isinstance(content, dict) or not content.keys() & {"train", "names"}:
         return None
+    content = {key: value for key, value in content.items() if value not in _NULLS}
     sets = {}
     for key, value in content.items():
         if key in SET_WORDS and value:
@@ -78,7 +80,7 @@ def _yaml_names(path: Path, content: dict) -> tuple[str, ...] | None:
     names = content.get("names")
     if not names:
         return None
-    if isinstance(names, str) and names not in ("", "~"):
+    if isinstance(names, str):
         names = [name.strip() for name in names.split(",")]
     if isinstance(names, dict):
         order = [str(class_id) for class_id in range(len(names))]
@@ -89,7 +91,7 @@ def _yaml_names(path: Path, content: dict) -> tuple[str, ...] | None:
     if not all(isinstance(name, str) and name.strip() for name in names):
         raise InputError(f"{path}: names: expected a list of class names, got {_shorten(names)}")
     names = tuple(" ".join(name.split()) for name in names)
-    if content.get("nc") not in (None, "", str(len(names))):
+    if content.get("nc") not in (None, str(len(names))):
         raise InputError(f"{path}: nc: expected {len(names)}, the number of names, got {_shorten(content['nc'])}")
     return distinct_names(names, path)
 

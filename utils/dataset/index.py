@@ -40,6 +40,7 @@ class DatasetIndex:
     polygons: int  # label lines with polygons, converted to boxes
     scores: int  # label lines with a score, which is dropped
     keypoints: int  # label lines with keypoints, which are dropped
+    clipped: int  # label lines with boxes that extended beyond the image
     image_key: str = field(repr=False)  # digest of paths, sizes and times of the images
 
     def __len__(self) -> int:
@@ -63,7 +64,7 @@ def open_list(config: Config, key: str) -> DatasetIndex:
 def load_index(source: str | Path, classes: int | None = None, cache: bool = True) -> DatasetIndex:
     """Load the index of a data set, from its cache if no file has changed since the cache was written.
 
-    Warns about missing and shared label files, polygons, scores and keypoints. Images without label file count as
+    Warns about missing and shared label files, and label lines that were changed. Images without label file count as
     images without objects.
 
     Args:
@@ -142,6 +143,7 @@ def _scan(files: _Files, classes: int | None) -> tuple[DatasetIndex, list[InputE
         polygons=sum(parsed.polygons for _, parsed, _ in entries),
         scores=sum(parsed.scores for _, parsed, _ in entries),
         keypoints=sum(parsed.keypoints for _, parsed, _ in entries),
+        clipped=sum(parsed.clipped for _, parsed, _ in entries),
         image_key=files.keys.images,
     )
     return index, [problem for _, _, problems in entries for problem in problems]
@@ -209,7 +211,7 @@ def shared_labels(index: DatasetIndex) -> list[str]:
 
 
 def warn_about_labels(index: DatasetIndex) -> None:
-    """Warn about missing and shared label files, polygons, scores and keypoints."""
+    """Warn about missing and shared label files, and label lines that were changed."""
     shared = shared_labels(index)
     if shared:
         more = f" (and {len(shared) - 1} more such label files)" if len(shared) > 1 else ""
@@ -231,5 +233,6 @@ def label_notes(index: DatasetIndex) -> list[str]:
         (index.polygons, "polygons; their bounding boxes are used"),
         (index.scores, "boxes with a sixth value; it is read as a score, not as an angle, and is not used"),
         (index.keypoints, "boxes with keypoints; the keypoints are not used"),
+        (index.clipped, "boxes that extend beyond the image; they are clipped"),
     )
     return [f"{count} label lines are {text}" for count, text in notes if count]

@@ -22,7 +22,8 @@ from utils.files import atomic_path
 if TYPE_CHECKING:
     from utils.dataset.index import DatasetIndex
 
-CACHE_VERSION = 3  # increase it when the content of an index, or the way label lines are parsed, changes
+CACHE_VERSION = 4  # increase it when the content of an index, or the way label lines are parsed, changes
+NOTES = ("polygons", "scores", "keypoints", "clipped")  # counts of a DatasetIndex
 _MAX_HEADER = 1024  # bytes before the values of an array
 
 
@@ -90,7 +91,7 @@ def write_cache(path: Path, index: DatasetIndex, key: str) -> None:
         "counts": np.array([len(labels) for labels in index.labels], np.int64),
         "labels": np.concatenate([np.empty((0, 5), np.float32), *index.labels]),
         "sizes": index.sizes,
-        "notes": np.array([index.polygons, index.scores, index.keypoints], np.int64),
+        "notes": np.array([getattr(index, name) for name in NOTES], np.int64),
     }
     with contextlib.suppress(InputError, OSError), atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -104,8 +105,7 @@ def read_cache(path: Path, keys: FileKeys, count: int) -> dict | None:
         count: number of images.
 
     Returns:
-        The fields `labels`, `sizes`, `polygons`, `scores` and `keypoints` of a DatasetIndex; None if the cache is
-        missing, outdated or damaged.
+        The fields `labels`, `sizes` and NOTES of a DatasetIndex; None if the cache is missing, outdated or damaged.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -119,7 +119,7 @@ def read_cache(path: Path, keys: FileKeys, count: int) -> dict | None:
                 return None
             labels = _read_array(file, "labels", "<f4", (boxes, 5))
             sizes = _read_array(file, "sizes", "<i8", (count, 2))
-            notes = _read_array(file, "notes", "<i8", (3,))
+            notes = _read_array(file, "notes", "<i8", (len(NOTES),))
     except Exception:  # damaged files raise many types
         return None
     classes, values = labels[:, 0], labels[:, 1:]
@@ -134,8 +134,7 @@ def read_cache(path: Path, keys: FileKeys, count: int) -> dict | None:
     ends = np.cumsum(counts).tolist()
     starts = [0, *ends[:-1]]
     labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
-    polygons, scores, keypoints = notes.tolist()
-    return {"labels": labels, "sizes": sizes, "polygons": polygons, "scores": scores, "keypoints": keypoints}
+    return {"labels": labels, "sizes": sizes, **dict(zip(NOTES, notes.tolist(), strict=True))}
 
 
 def _read_array(file: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:

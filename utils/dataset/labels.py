@@ -28,6 +28,7 @@ class ParsedLabels(NamedTuple):
     polygons: int  # lines with polygons, converted to boxes
     scores: int  # lines with a score after the box, which is dropped
     keypoints: int  # lines with keypoints after the box, which are dropped
+    clipped: int  # boxes that extend beyond the image by more than a rounding error
 
 
 def label_candidates(image: str) -> list[str]:
@@ -108,9 +109,12 @@ def parse_labels(text: str, classes: int | None = None) -> ParsedLabels:
     long_rows = [row for *_, row in lines if len(row) > 5]
     layout = choose_layout(long_rows) if long_rows else None
     counts = {"polygon": 0, "keypoints": 0, "score": 0}
+    clipped = 0
     for line_number, line, class_id, row in lines:
         try:
-            rows.append((class_id, *_clip_box(*_to_box(row, layout))))
+            box, overhang = _clip_box(*_to_box(row, layout))
+            rows.append((class_id, *box))
+            clipped += overhang > MAX_OVERHANG
         except ValueError as error:
             problems.append((line_number, f"{error}: {shorten(line.strip(), _SHOWN)!r}"))
         else:
@@ -118,7 +122,7 @@ def parse_labels(text: str, classes: int | None = None) -> ParsedLabels:
                 counts["score" if len(row) == 5 else layout] += 1
     problems.sort()
     labels = np.array(rows, np.float32).reshape(-1, 5)
-    return ParsedLabels(labels, problems, counts["polygon"], counts["score"], counts["keypoints"])
+    return ParsedLabels(labels, problems, counts["polygon"], counts["score"], counts["keypoints"], clipped)
 
 
 def format_labels(labels: Sequence[tuple[int, float, float, float, float]]) -> str:
@@ -177,16 +181,21 @@ def _polygon_to_box(coordinates: list[float]) -> tuple[float, ...]:
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
-def _clip_box(cx: float, cy: float, width: float, height: float) -> tuple[float, ...]:
-    """Clip a box that extends beyond the image by a rounding error; one that extends further is an error."""
+def _clip_box(cx: float, cy: float, width: float, height: float) -> tuple[tuple[float, ...], float]:
+    """Clip a box to the image; return it and how far it extended beyond, as a fraction of the image.
+
+    Objects at the border are often labeled with a box that extends beyond it. But a center outside, or a side longer
+    than the image, is probably not "cx cy w h" as fractions, so it is an error, as is a box without area.
+    """
     if width < _MIN_SIDE or height < _MIN_SIDE:
         raise ValueError(f"expected w and h above 0, got {width:g} and {height:g}")
     left, right = cx - width / 2, cx + width / 2
     top, bottom = cy - height / 2, cy + height / 2
     overhang = max(-left, -top, right - 1, bottom - 1)
     if overhang <= 0:
-        return cx, cy, width, height
+        return (cx, cy, width, height), 0.0
     left, right, top, bottom = max(left, 0.0), min(right, 1.0), max(top, 0.0), min(bottom, 1.0)
-    if overhang > MAX_OVERHANG or right - left < _MIN_SIDE or bottom - top < _MIN_SIDE:
+    fits = 0 <= cx <= 1 and 0 <= cy <= 1 and max(width, height) <= 1 + MAX_OVERHANG
+    if not fits or right - left < _MIN_SIDE or bottom - top < _MIN_SIDE:
         raise ValueError(f"expected a box inside the image, got one that extends {overhang:.3g} beyond it")
-    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+    return ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top), overhang
