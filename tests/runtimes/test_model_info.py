@@ -54,7 +54,7 @@ def test_it_can_replace_the_config(info, config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class_names": ("cat",)}, "1 classes, .*small.data has 2"),
+        ({"class_names": ("cat",)}, "1 class, .*small.data has 2"),
         ({"width": 128}, "width 128, .*small.data has 96"),
         ({"height": 96}, "height 96, .*small.data has 64"),
     ],
