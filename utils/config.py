@@ -31,6 +31,7 @@ EVAL_CONF = 0.01  # low, so that the precision-recall curves are complete
 
 MODEL_NAME = re.compile(r"\w[\w.-]{0,99}")
 
+ANCHOR_HINT = "python3 genanchors.py --traintxt LIST finds anchors"
 _SHOWN = 80  # characters of a line in a message
 
 
@@ -75,7 +76,8 @@ def read_config(path: Path | str) -> Config:
             f"python3 tools/import_dataset.py {path.parent} --output data/NAME makes a .data file of this data set"
         )
     if missing:
-        raise InputError(f"{path}: missing key {', '.join(repr(key) for key in missing)}")
+        hint = f"; {ANCHOR_HINT}" if "anchors" in missing else ""
+        raise InputError(f"{path}: missing key {', '.join(repr(key) for key in missing)}{hint}")
 
     def fail(key: str, expected: str) -> NoReturn:
         line, text = entries[key]
@@ -90,7 +92,7 @@ def read_config(path: Path | str) -> Config:
     count = SCALES * anchor_num * 2
     if len(anchors) != count:
         expected = f"{count} numbers ({SCALES} scales x anchor_num {anchor_num} x width,height)"
-        fail("anchors", f"{expected}, found {len(anchors)}")
+        fail("anchors", f"{expected}, found {len(anchors)}; {ANCHOR_HINT}")
     pairs = tuple(zip(anchors[0::2], anchors[1::2], strict=True))
     values["anchors"] = tuple(pairs[scale * anchor_num : (scale + 1) * anchor_num] for scale in range(SCALES))
 

@@ -128,6 +128,11 @@ def test_boxes_given_by_two_corners_are_refused(tmp_path):
         read_content(tmp_path, [{**BOX, "area": None, "bbox": box} for box in corners])
 
 
+def test_boxes_as_fractions_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a\.json: bbox: .*pixels"):
+        read_content(tmp_path, [{**BOX, "area": None, "bbox": box} for box in ((0.1, 0.2, 0.5, 0.5), (0, 0, 1, 1))])
+
+
 @pytest.mark.parametrize(
     ("boxes", "areas", "warned"),
     [

@@ -96,6 +96,30 @@ def test_an_interrupted_video_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_video_that_cannot_be_read_again_is_an_error(tmp_path, monkeypatch):
+    """OpenCV does not report that a disk is full."""
+
+    class FullDisk:
+        def __init__(self, path, *_):
+            self.path = Path(path)
+
+        def isOpened(self):
+            return True
+
+        def write(self, image):
+            pass
+
+        def release(self):
+            self.path.write_bytes(b"the beginning of a video")
+
+    monkeypatch.setattr(cv2, "VideoWriter", FullDisk)
+    video = VideoFile(tmp_path / "a", 25)
+    video.write(np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(RunError, match=r"a\.mp4: .*disk"):
+        video.close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_video_that_no_codec_can_write_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_CODECS", (("????", ".mp4"),))
     with pytest.raises(RunError, match="cannot write a video of 32x32 pixels"), VideoFile(tmp_path / "a", 25) as video:

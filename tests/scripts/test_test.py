@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -315,6 +316,11 @@ def test_a_missing_input_is_reported_without_importing_pytorch(toy, images, repo
     assert done.stderr.startswith(f"error: {value}: ")
 
 
+def open_with(monkeypatch, capture):
+    """Let sources be opened with `capture`; written videos are still read with OpenCV."""
+    monkeypatch.setattr(sources, "cv2", SimpleNamespace(**{**vars(cv2), "VideoCapture": capture}))
+
+
 def test_a_stream_that_drops_gives_one_video_and_no_password_anywhere(run, tmp_path, monkeypatch):
     class Stream(FakeCapture):
         def __init__(self, url):
@@ -324,7 +330,7 @@ def test_a_stream_that_drops_gives_one_video_and_no_password_anywhere(run, tmp_p
     opened = []
     monkeypatch.setattr(video, "_GIVE_UP", 0.3)
     monkeypatch.setattr(video, "_WAITS", (0.05, 0.1))
-    monkeypatch.setattr(sources.cv2, "VideoCapture", Stream)
+    open_with(monkeypatch, Stream)
     status, output, errors = run("--img", "rtsp://me:geheim@cam/live?key=geheim", "--txt", "--json", "x.json")
     monkeypatch.undo()
     assert status == 1
@@ -387,7 +393,7 @@ class Camera:
 
 
 def test_a_camera_runs_until_it_is_stopped(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda index: Camera(5))
+    open_with(monkeypatch, lambda index: Camera(5))
     status, output, _ = run("--img", 0)
     monkeypatch.undo()
     assert status == 0
@@ -397,7 +403,7 @@ def test_a_camera_runs_until_it_is_stopped(run, tmp_path, monkeypatch):
 
 
 def test_a_camera_that_is_stopped_before_its_first_frame(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources.cv2, "VideoCapture", lambda index: Camera(0))
+    open_with(monkeypatch, lambda index: Camera(0))
     status, output, errors = run("--img", 0)
     assert (status, output) == (130, "")
     assert errors.endswith("error: interrupted\n")

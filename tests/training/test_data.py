@@ -41,9 +41,11 @@ def test_a_gpu_that_is_missing_or_too_small_is_an_error(device, size):
 
 
 def test_a_gpu_gets_a_worker_per_core(monkeypatch):
-    monkeypatch.setattr("utils.training.data.os", SimpleNamespace(cpu_count=lambda: 12))
+    monkeypatch.setattr("utils.training.data.os", SimpleNamespace(sched_getaffinity=lambda _: range(12)))
     assert choose_workers(None, GPU) == 12
     assert choose_workers(None, CPU) == 2
     assert choose_workers(0, GPU) == choose_workers(0, CPU) == 0
     monkeypatch.setattr("utils.training.data.os", SimpleNamespace(cpu_count=lambda: 128))
     assert choose_workers(None, GPU) == MAX_GPU_WORKERS
+    monkeypatch.setattr("utils.training.data.os", SimpleNamespace(sched_getaffinity=lambda _: {3}))
+    assert choose_workers(None, CPU) == 1

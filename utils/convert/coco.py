@@ -92,6 +92,8 @@ def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotat
             if image.size and len(layouts) < _LAYOUT_SAMPLE:
                 layouts[(image.where, x, y, width, height)] = _possible_layouts(entry, image.size)
     _check_layout(path, Counter(layouts.values()))
+    if len(layouts) > 1 and max(max(box) for _, *box in layouts) <= 1:
+        raise InputError(f"{path}: bbox: expected [x, y, width, height] in pixels, got no value above 1: fractions?")
     return Annotations(list(images.values()), tuple(names.values()))
 
 

@@ -56,7 +56,10 @@ def import_dataset(options: ImportOptions) -> int:
         print(f"{options.output / name} is not used for training; to evaluate on it, set val={name} in {path}")
     data = shlex.quote(str(path))
     print(f"next: python3 tools/check_dataset.py --data {data}")
-    print(f"then: python3 train.py --data {data}")
+    if "val" in sets:
+        print(f"then: python3 train.py --data {data}")
+    else:
+        print(f"train.py and evaluation.py need a val list: set val= in {path}")
     return 1 if problems.dropped else 0
 
 

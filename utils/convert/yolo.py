@@ -190,7 +190,7 @@ def _class_names(
     raise InputError(
         f"{source}: expected class names (data.yaml, classes.txt, obj.names), found none; the labels have the class "
         f"ids {shorten(', '.join(map(str, sorted(ids))), 60)}: write the names to a file, one per line, the first for "
-        "class 0, and add --names FILE"
+        "class 0, and save it as classes.txt there, or give tools/import_dataset.py --names FILE"
     )
 
 

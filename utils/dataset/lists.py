@@ -44,6 +44,8 @@ def list_images(source: str | Path) -> list[str]:
         names = _walk(source)
         if not names:
             raise InputError(f"{source}: expected images ({SUFFIX_TEXT}) in this folder, found none")
+    elif source.suffix.lower() in OTHER_SUFFIXES and source.is_file():
+        raise InputError(f"{source}: expected an image ({SUFFIX_TEXT}), this format cannot be read: convert it to JPEG")
     elif source.exists():
         names = [os.fspath(source)] if is_image_name(source) else _read_list(source)
     elif glob.has_magic(os.fspath(source)):

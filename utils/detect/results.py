@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -155,13 +156,19 @@ class VideoFile(contextlib.ExitStack):
             with contextlib.suppress(_CodecError), contextlib.ExitStack() as resources:
                 temporary = resources.enter_context(atomic_path(path))
                 writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*codec), self.fps, size)
-                resources.callback(writer.release)
+                resources.push(functools.partial(self._finish, writer, temporary))
                 if not writer.isOpened():
                     raise _CodecError
                 self._writer, self.path = writer, path
                 self.push(resources.pop_all())
                 return
         raise RunError(f"{self.stem}: OpenCV cannot write a video of {size[0]}x{size[1]} pixels on this machine")
+
+    def _finish(self, writer: cv2.VideoWriter, path: Path, error_type: type | None, *_: object) -> None:
+        """Close the file. OpenCV does not report failed writes, so read the first frame."""
+        writer.release()
+        if error_type is None and not cv2.VideoCapture(str(path)).grab():
+            raise RunError(f"{self.path}: the video could not be written; is the disk full?")
 
 
 class _CodecError(Exception):

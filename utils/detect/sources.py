@@ -80,6 +80,8 @@ def open_source(text: str) -> ImageSource | VideoSource:
         InputError: no image is found, or the video, camera or address cannot be opened.
         RunError: an image cannot be downloaded.
     """
+    if not text:
+        raise InputError("--img: expected an image, folder, video, camera or address, got an empty text")
     path = Path(text)
     address = parse_address(text)
     if address is not None:

@@ -18,7 +18,7 @@ from utils.optional import require
 from utils.runtimes.tflite_runtime import no_output
 from utils.text import first_line
 
-PURPOSE = "exporting to TFLite (see docs/export.md)"
+PURPOSE = "exporting to TFLite (in its own environment, see docs/export.md#tflite)"
 
 
 def to_tflite(detector: Detector, size: tuple[int, int]) -> bytes:

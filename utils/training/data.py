@@ -121,4 +121,5 @@ def choose_workers(wanted: int | None, device: torch.device) -> int:
     if wanted is not None:
         return wanted
     # A GPU trains faster than all cores read; on a CPU, training itself needs the cores.
-    return CPU_WORKERS if device.type == "cpu" else min(os.cpu_count() or CPU_WORKERS, MAX_GPU_WORKERS)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, CPU_WORKERS if device.type == "cpu" else MAX_GPU_WORKERS)
