@@ -36,6 +36,7 @@ def test_coco_round_trip(place, run_script, tmp_path):
     result = run_script(SCRIPT, "all.json", "--output", "out", "--place", place, "--split", 1, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "next: python3 tools/check_dataset.py --data out" in result.stdout
+    assert "train.py --data" not in result.stdout  # training needs a val list
     config = read_config(tmp_path / "out/out.data")
     assert config.class_names == ("traffic light", "猫", "dog")
     assert config.val is None
