@@ -217,7 +217,7 @@ def read(part: ImageSet, options: ImportOptions, problems: Problems) -> Annotati
         parsed = parse_labels(text, len(part.class_names))
         problems.dropped += [f"{label_file}:{line}: {message}" for line, message in parsed.problems]
         if parsed.clipped:
-            problems.changed.append(f"{label_file}: boxes clipped because they extend beyond the image: {parsed.clipped}")
+            problems.changed.append(f"{label_file}: boxes clipped to the image: {parsed.clipped}")
         annotated.append(_annotate(image, folder, parsed.labels.astype(float).tolist(), part.class_names))
     if part.source.is_dir():
         problems.dropped += [f"{path}: expected an image with this name, found none" for path in _orphans(label_files)]
