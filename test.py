@@ -90,6 +90,8 @@ def main(options: argparse.Namespace) -> int:
         options.threads,
     )
     print(format_report(summary))
+    if summary.interrupted:
+        return cli.INTERRUPTED
     return 1 if summary.source.incomplete else 0
 
 

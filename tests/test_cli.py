@@ -34,6 +34,8 @@ def main(options):
         return {}["nothing"]
     if action == "package":
         import no_such_package.part
+    if action == "own module":
+        import utils.no_such_module
     if action == "missing file":
         open("no such file ü")
     if action == "system":
@@ -69,7 +71,7 @@ def run(tmp_path, repo, run_script):
     return lambda *arguments: run_script(script, *arguments, cwd=tmp_path, env={"PYTHONPATH": str(repo)})
 
 
-BUG = "KeyError: 'nothing' (this is a bug; --debug shows where)"
+HINT = " (this is a bug; --debug shows where)"
 
 
 @pytest.mark.parametrize(
@@ -80,8 +82,9 @@ BUG = "KeyError: 'nothing' (this is a bug; --debug shows where)"
         ("exit", 7, None),
         ("input", 2, "x.data:3: expected a number, got 'x'"),
         ("run", 1, "the loss is not finite"),
-        ("bug", 1, BUG),
+        ("bug", 1, f"KeyError: 'nothing'{HINT}"),
         ("package", 1, "no_such_package is not installed: pip install -r requirements.txt"),
+        ("own module", 1, f"ModuleNotFoundError: No module named 'utils.no_such_module'{HINT}"),
         ("missing file", 1, "no such file ü: No such file or directory"),
         ("system", 1, "No space left on device"),
         ("plain system", 1, "something odd"),
@@ -102,7 +105,7 @@ def test_debug_shows_the_traceback_first(run, action):
     assert "in main" in result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ")
-    assert last == run(action).stderr.splitlines()[-1].removesuffix(" (this is a bug; --debug shows where)")
+    assert last == run(action).stderr.splitlines()[-1].removesuffix(HINT)
 
 
 def test_a_reader_that_leaves_is_no_failure_of_ours(tmp_path, repo):

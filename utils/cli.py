@@ -1,6 +1,7 @@
 """The command line of all scripts: help format, argument types, error messages."""
 
 import argparse
+import importlib.util
 import os
 import sys
 import traceback
@@ -14,6 +15,7 @@ from utils.machine import limit_spinning
 from utils.text import printable, shorten
 
 MAX_WORKERS = 256
+INTERRUPTED = 130  # exit status after Ctrl-C
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -51,7 +53,7 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
     except (InputError, RunError) as error:
         status = _report(error, str(error), options.debug, 2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt as error:
-        status = _report(error, "interrupted", options.debug, 130)
+        status = _report(error, "interrupted", options.debug, INTERRUPTED)
     except BrokenPipeError:
         # The reader of the pipe has exited (`… | head`). Python must not flush into the pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,13 +61,19 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         status = _report(error, f"{where}{error.strerror or error}", options.debug, 1)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        status = _report(error, f"{package} is not installed: pip install -r requirements.txt", options.debug, 1)
     except Exception as error:
-        hint = "" if options.debug else " (this is a bug; --debug shows where)"
-        status = _report(error, f"{type(error).__name__}: {error}{hint}", options.debug, 1)
+        status = _report(error, _describe_unexpected(error, options.debug), options.debug, 1)
     sys.exit(status)
+
+
+def _describe_unexpected(error: Exception, debug: bool) -> str:
+    """Describe an error that no other code handles: a missing package of requirements.txt, or a bug."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if importlib.util.find_spec(package) is None:  # otherwise, a module in an installed package is missing
+            return f"{package} is not installed: pip install -r requirements.txt"
+    hint = "" if debug else " (this is a bug; --debug shows where)"
+    return f"{type(error).__name__}: {error}{hint}"
 
 
 def _import_data(data: str | Path) -> str | Path:

@@ -402,6 +402,18 @@ def test_a_camera_runs_until_it_is_stopped(run, tmp_path, monkeypatch):
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
 
 
+def test_an_interrupted_video_keeps_the_results_of_its_first_frames(run, tmp_path, monkeypatch):
+    (tmp_path / "street.mp4").touch()
+    open_with(monkeypatch, lambda path: Camera(5))
+    status, output, _ = run("--img", "street.mp4", "--txt", "--json", "x.json")
+    monkeypatch.undo()
+    assert status == 130
+    assert "interrupted after 5" in output
+    capture = cv2.VideoCapture(str(tmp_path / "runs/test/street/street.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert len(json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["frames"]) == 5
+
+
 def test_a_camera_that_is_stopped_before_its_first_frame(run, tmp_path, monkeypatch):
     open_with(monkeypatch, lambda index: Camera(0))
     status, output, errors = run("--img", 0)

@@ -16,6 +16,9 @@ def format_report(summary: Summary) -> str:
         lines.append("a lower --conf also shows less certain detections")
     if source.failed:
         lines.append(f"skipped {len(source.failed)} of {source.length} images, which could not be read")
+    if summary.interrupted:
+        total = "" if source.length is None else f" of {source.length}"
+        lines.append(f"interrupted after {frames}{total} {'images' if source.fps is None else 'frames'}")
     if source.drops:
         times = "once" if source.drops == 1 else f"{source.drops} times"
         lines.append(f"opened {source.origin} again {times}, because it gave no more frames")

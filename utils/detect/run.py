@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -50,6 +48,7 @@ class Summary:
     seconds: Counter = field(default_factory=Counter)  # of all frames, by the name of the step
     last: np.ndarray | None = None  # detections of the last frame, [n, 6]
     busy_note: str = ""  # not empty if other programs compete for the cores
+    interrupted: bool = False  # Ctrl-C ended the run before the last frame
     written: list[str | Path] = field(default_factory=list)
 
     def add(self, frame: Frame, detections: np.ndarray, seconds: dict[str, float]) -> None:
@@ -142,13 +141,6 @@ def _complete(thresholds: Thresholds, runtime: Runtime) -> tuple[Thresholds, str
     return thresholds, f"score above {thresholds.conf:g}{origin}"
 
 
-def _fail_without_frames(source: ImageSource | VideoSource) -> NoReturn:
-    if source.endless:  # Ctrl-C came before the first frame, so there are no results
-        raise KeyboardInterrupt
-    count = len(source.failed)
-    raise RunError("the image could not be read" if count == 1 else f"none of {count} images could be read")
-
-
 def detect(
     image_source: str,
     weights: str,
@@ -172,7 +164,7 @@ def detect(
     Raises:
         InputError: an option or an input file cannot be used.
         RunError: no frame could be read, or a result could not be written.
-        KeyboardInterrupt: Ctrl-C; for a camera or stream only before the first frame.
+        KeyboardInterrupt: Ctrl-C before the first result. After that, Ctrl-C ends the run and keeps the results.
     """
     config = _check_files(data, weights, options)
     with open_source(image_source) as source:
@@ -191,22 +183,26 @@ def detect(
         count = "1 class" if config.classes == 1 else f"{config.classes} classes"
         model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {count})"
         summary = Summary(source, config.class_names, model, runtime.device_name, conf_text)
-        # A camera or stream has no last frame: Ctrl-C ends the run and keeps the results.
-        interruptible = contextlib.suppress(KeyboardInterrupt) if source.endless else contextlib.nullcontext()
         unit = " images" if source.fps is None else " frames"
         core_wait = CoreWait()
         progress = tqdm(source, total=source.length, unit=unit, disable=True if source.single else None)
-        with ResultWriter(options, source, config.class_names) as writer, progress as frames, interruptible:
-            for frame in frames:
-                detections, seconds = detector(frame.image)
-                drawn = draw_detections(frame.image, detections, labels, options.line_width)
-                writer.write(frame, detections, drawn)
-                summary.add(frame, detections, seconds)
-                if window is not None and not window.show(drawn, wait=source.fps is None):
-                    break
+        with ResultWriter(options, source, config.class_names) as writer, progress as frames:
+            try:
+                for frame in frames:
+                    detections, seconds = detector(frame.image)
+                    drawn = draw_detections(frame.image, detections, labels, options.line_width)
+                    writer.write(frame, detections, drawn)
+                    summary.add(frame, detections, seconds)
+                    if window is not None and not window.show(drawn, wait=source.fps is None):
+                        break
+            except KeyboardInterrupt:
+                if not summary.frames:
+                    raise
+                summary.interrupted = not source.endless  # a camera or stream has no last frame
     summary.busy_note = core_wait.note()
     if not summary.frames:
-        _fail_without_frames(source)
+        count = len(source.failed)
+        raise RunError("the image could not be read" if count == 1 else f"none of {count} images could be read")
     if options.json:
         writer.write_json({"data": data, "weights": weights, **dataclasses.asdict(thresholds)})
     summary.written = writer.written
