@@ -35,7 +35,7 @@ def test_predictions_are_next_to_the_labels_and_not_below_the_threshold(index, d
     detections = [detections_of((*BOX, 0.9, 0), (*BOX, 0.2, 1))] * 21
     plots.save_predictions(tmp_path / "p.jpg", index, detections, (352, 352), LABELS)
     assert len(drawn_tiles) == 2 * plots.COMPARED_IMAGES
-    assert [tile.caption for tile in drawn_tiles[:2]] == ["labels", "predictions above 0.3"]
+    assert [tile.caption for tile in drawn_tiles[:2]] == ["labels of 0.png", "predictions above 0.3"]
     # Both tiles show the same box; the tags differ by the score.
     labels, predictions = (tile.image for tile in drawn_tiles[:2])
     assert labels.shape == predictions.shape == (312, 416, 3)

@@ -42,7 +42,8 @@ def save_predictions(
         rows = np.asarray(detections[image_index], np.float64).reshape(-1, 6)
         rows = rows[rows[:, 4] > CONF]
         rows[:, :4] = frame_to_image(rows[:, :4], frame_size, image.shape[1::-1])
-        tiles.append(Tile(draw_labels(image, index.labels[image_index], labels), "labels"))
+        name = Path(index.images[image_index]).name
+        tiles.append(Tile(draw_labels(image, index.labels[image_index], labels), f"labels of {name}"))
         tiles.append(Tile(draw_detections(image, rows, labels), f"predictions above {CONF:g}"))
     if tiles:
         save_mosaic(path, tiles, COLUMNS, TILE_SIDE)
