@@ -58,6 +58,7 @@ def main(options):
     from utils.machine import CoreWait, use_threads
     from utils.postprocess import Thresholds
     from utils.runtimes.loading import load_runtime
+    from utils.text import counted
 
     config = read_config(options.data)
     check_options(options, config.model_name)
@@ -73,9 +74,10 @@ def main(options):
     (weights,) = options.weights
     runtime = load_runtime(weights, config, options.device)
     label_count = sum(map(len, index.labels))
+    images, objects = counted(len(index), "image"), counted(label_count, "object")
     at_once = f", {runtime.batches_at_once} batches at once" if runtime.batches_at_once > 1 else ""
     print(f"model    {weights} on {runtime.device_name}{at_once}, {config.width}x{config.height}")
-    print(f"data     {len(index)} images, {label_count} objects: {index.source}", flush=True)
+    print(f"data     {images}, {objects}: {index.source}", flush=True)
     if not label_count:
         warn(f"{index.source}: no image has labels, so all metrics are undefined")
     detections = detect_images(runtime, index, config, **settings)

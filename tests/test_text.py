@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.text import align_columns, display_width, first_line, printable
+from utils.text import align_columns, counted, display_width, first_line, printable
 
 
 @pytest.mark.parametrize(("text", "width"), [("", 0), ("abc", 3), ("größe", 5), ("安全帽", 6), ("e\u0301", 1)])
@@ -43,3 +43,11 @@ def test_control_characters_are_escaped(text, expected):
 )
 def test_first_line(error, expected):
     assert first_line(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [((0, "image"), "0 images"), ((1, "box", "boxes"), "1 box"), ((1868, "box", "boxes"), "1,868 boxes")],
+)
+def test_counted(arguments, expected):
+    assert counted(*arguments) == expected

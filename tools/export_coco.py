@@ -24,6 +24,7 @@ def main(options: argparse.Namespace) -> int:
     from utils.dataset.index import scan_dataset, warn_about_labels
     from utils.dataset.lists import list_path
     from utils.files import write_text
+    from utils.text import counted
 
     if options.data and options.names:
         raise InputError("--names: only for --list; the .data file names the classes")
@@ -50,9 +51,10 @@ def main(options: argparse.Namespace) -> int:
     write_text(options.output, json.dumps(content, ensure_ascii=False))
     warn_about_labels(index)
     if problems:
-        print(f"dropped: {len(problems)} entries")
-    counts = f"{readable.sum()} images, {len(content['annotations'])} boxes, {len(names)} categories"
-    print(f"wrote {options.output}: {counts}; the images are in {root}")
+        print(f"dropped: {counted(len(problems), 'entry', 'entries')}")
+    images, boxes = counted(int(readable.sum()), "image"), counted(len(content["annotations"]), "box", "boxes")
+    categories = counted(len(names), "category", "categories")
+    print(f"wrote {options.output}: {images}, {boxes}, {categories}; the images are in {root}")
     print(describe_ids(index.images, names))
     return 1 if problems else 0
 

@@ -49,6 +49,11 @@ def list_names(names: Collection[str], shown: int = 3) -> str:
     return ", ".join(list(names)[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return for example "1 image" or "1,868 images"; `plural` is for nouns whose plural does not end in -s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def display_width(text: str) -> int:
     """Terminal columns of a text: East Asian wide characters take two, combining marks none."""
     return sum(

@@ -364,7 +364,7 @@ def test_tensorboard_replaces_what_earlier_versions_wrote(run, copy, tmp_path):
 
 def test_resuming_a_finished_run_says_so(run, copy, capsys):
     assert run("--resume") == 0
-    assert re.search("^finished all 1 epochs.*--epochs", capsys.readouterr().out, re.MULTILINE)
+    assert re.search("^finished 1 epoch .*--epochs", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_checkpoint_without_description_is_resumed_with_a_warning(run, copy, tmp_path, capsys):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from utils.config import read_names
 from utils.errors import InputError, warn
-from utils.text import shorten
+from utils.text import counted, shorten
 
 
 class Box(NamedTuple):
@@ -50,7 +50,7 @@ class Problems:
         """What was skipped and dropped, as the end of an error message."""
         parts = [f"{count} {kind} skipped" for kind, count in self.skipped.items()]
         if self.dropped:
-            parts.append(f"{len(self.dropped)} entries dropped, for example {self.dropped[0]}")
+            parts.append(f"{counted(len(self.dropped), 'entry', 'entries')} dropped, for example {self.dropped[0]}")
         return "".join(f"; {part}" for part in parts)
 
 

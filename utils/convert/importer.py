@@ -22,7 +22,7 @@ from utils.convert.split import split_images
 from utils.convert.write_darknet import SOURCE_MARK, images_to_label, write_dataset
 from utils.errors import InputError, RunError, warn
 from utils.files import read_text, write_text
-from utils.text import align_columns
+from utils.text import align_columns, counted
 
 SHOWN = 20  # problems that are printed; problems.txt has all
 OUTPUT = Path("data")  # in the working directory; folder of the imports of `import_once`
@@ -153,7 +153,8 @@ def _report_problems(problems: Problems, path: Path) -> None:
             warn(line)
         # Names of files need not be valid UTF-8.
         write_text(path, "\n".join(lines).encode("utf-8", "backslashreplace").decode() + "\n")
-        print(f"dropped: {len(problems.dropped)} entries, changed: {len(problems.changed)}; {path} lists them")
+        dropped = counted(len(problems.dropped), "entry", "entries")
+        print(f"dropped: {dropped}, changed: {len(problems.changed)}; {path} lists them")
 
 
 def import_once(source: Path) -> Path:

@@ -28,6 +28,7 @@ from utils.plots.fonts import check_font, class_labels
 from utils.postprocess import Thresholds
 from utils.runtimes.base import Runtime
 from utils.runtimes.loading import check_weights_path, load_runtime
+from utils.text import counted
 
 TRIAL_FRAMES = 5
 WORTHWHILE = 0.9  # use more threads only if a frame then takes less than this share of the time
@@ -180,8 +181,8 @@ def detect(
             choose_threads(detector, thread_count())
         labels = None if options.hide_labels else class_labels(config.class_names, options.font)
         window = open_window(source.name) if options.show else None
-        count = "1 class" if config.classes == 1 else f"{config.classes} classes"
-        model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {count})"
+        classes_text = counted(config.classes, "class", "classes")
+        model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {classes_text})"
         summary = Summary(source, config.class_names, model, runtime.device_name, conf_text)
         unit = " images" if source.fps is None else " frames"
         core_wait = CoreWait()

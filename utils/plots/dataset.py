@@ -16,6 +16,7 @@ from utils.plots.draw import draw_labels
 from utils.plots.figure import saved_figure
 from utils.plots.fonts import ClassLabel, class_labels
 from utils.plots.mosaic import Tile, fit_to_side, save_mosaic
+from utils.text import counted
 
 HEATMAP_CELLS = 22  # per side: the grid of stride 16 at 352 pixels
 EXAMPLES = 16
@@ -37,7 +38,7 @@ def save_plots(sets: Mapping[str, DatasetStatistics], config: Config, folder: Pa
     save_class_counts(written[-1], {key: facts.class_boxes for key, facts in sets.items()}, labels)
     if len(first.sizes):
         written.append(folder / "box_sizes.png")
-        title = f"{name}: {len(first.sizes)} boxes at {config.width}×{config.height}"
+        title = f"{name}: {counted(len(first.sizes), 'box', 'boxes')} at {config.width}×{config.height}"
         save_anchor_plot(written[-1], first.sizes, np.array(config.anchors).reshape(-1, 2), title)
         written.append(folder / "box_centers.png")
         save_box_centers(written[-1], {key: facts.index.labels for key, facts in sets.items()})
@@ -75,7 +76,11 @@ def save_box_centers(path: Path, labels: Mapping[str, Sequence[np.ndarray]]) -> 
             counts = np.histogram2d(centers[:, 1], centers[:, 0], HEATMAP_CELLS, ((0, 1), (0, 1)))[0]
             image = axes.imshow(counts, cmap="viridis", extent=(0, 1, 1, 0), interpolation="nearest")
             figure.colorbar(image, ax=axes, label="box centers", shrink=0.85)
-            axes.set(title=f"{name}: {len(centers)} boxes", xlabel="x / image width", ylabel="y / image height")
+            axes.set(
+                title=f"{name}: {counted(len(centers), 'box', 'boxes')}",
+                xlabel="x / image width",
+                ylabel="y / image height",
+            )
 
 
 def save_examples(path: Path, index: DatasetIndex, labels: Sequence[ClassLabel], seed: int = 0) -> None:

@@ -12,6 +12,7 @@ from utils.config import Config
 from utils.losses import Losses
 from utils.machine import CoreWait
 from utils.runtimes.device import describe_device
+from utils.text import counted
 from utils.training.data import RunData
 from utils.training.plan import plan
 from utils.training.progress import Progress
@@ -50,8 +51,8 @@ def describe_run(
     config, batches = settings.config, data.batches
     lines = []
     for key, index in data.indices.items():
-        boxes = sum(map(len, index.labels))
-        lines.append(f"{key:9}{len(index)} images, {boxes} boxes, {config.classes} classes: {index.source}")
+        images, boxes = counted(len(index), "image"), counted(sum(map(len, index.labels)), "box", "boxes")
+        lines.append(f"{key:9}{images}, {boxes}, {counted(config.classes, 'class', 'classes')}: {index.source}")
     parameters, macs = model_size(config)
     operations = f", {macs / 1e6:.2f} MMAC at {config.width}x{config.height}" if macs else ""
     lines.append(f"model    {parameters:,} parameters{operations}")
@@ -60,15 +61,15 @@ def describe_run(
     shared = f" over {processes} processes" if processes > 1 else ""
     interval = f"{settings.eval_interval} epochs" if settings.eval_interval > 1 else "epoch"
     lines.append(
-        f"run      recipe {settings.recipe_name}, {settings.epochs} epochs of {batches.steps} steps "
-        f"({settings.epochs * batches.steps:,} in all), "
+        f"run      recipe {settings.recipe_name}, {counted(settings.epochs, 'epoch')} of "
+        f"{counted(batches.steps, 'step')} ({settings.epochs * batches.steps:,} in all), "
         f"batch {batches.batch_size}{parts}{shared}, evaluation every {interval}"
     )
     options = [
         f"learning rate {settings.learning_rate:g} ({settings.recipe.schedule})",
         f"seed {settings.seed}",
         f"device {describe_device(state.device)}",
-        f"{data.workers} workers",
+        counted(data.workers, "worker"),
     ]
     options += [f"cache {data.cache}"] if data.cache != "none" else []
     options += ["amp"] if state.amp else []

@@ -24,7 +24,7 @@ from utils.plots.predictions import save_predictions
 from utils.plots.training import draw_results, save_first_batches
 from utils.runtimes.device import select_device
 from utils.runtimes.torch_runtime import TorchRuntime
-from utils.text import list_names
+from utils.text import counted, list_names
 from utils.training import distributed
 from utils.training.console import Console, describe_run, suggest_epochs
 from utils.training.data import load_data
@@ -131,7 +131,7 @@ class Run:
         settings, progress, paths = self.settings, self.progress, self.paths
         self.save()  # a run that is killed in its first step can be resumed too
         if progress.epoch >= settings.epochs:
-            print(f"finished all {settings.epochs} epochs of this run; --epochs N with a larger N trains longer")
+            print(f"finished {counted(settings.epochs, 'epoch')} of this run; --epochs N with a larger N trains longer")
         graph = isinstance(self.make_step, GraphStep)
         processes = distributed.world_size()
         print(*describe_run(settings, self.data, self.state, self.start, processes, graph), sep="\n")
