@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import yolo_exports as exports
-from utils.convert.importer import import_once
+from utils.convert.importer import import_dataset, import_once
+from utils.convert.options import ImportOptions
 from utils.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -103,3 +104,25 @@ def test_scripts_take_the_source(source, run_script, tmp_path):
     assert "wrote data/my-photos/my-photos.data" in result.stdout
     result = run_script("tools/check_dataset.py", "--data", source, cwd=tmp_path / "work")
     assert "my-photos-train.txt" in result.stdout
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_failed_copy_leaves_no_images(existed, tmp_path, monkeypatch):
+    source = exports.ultralytics(tmp_path / "photos", IMAGES, NAMES)
+    output = tmp_path / "out"
+    if existed:
+        output.mkdir()
+    copies = []
+
+    def copy(image, target):
+        copies.append(target)
+        if len(copies) == 2:
+            raise OSError(28, "No space left on device")
+        target.write_bytes(image.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    with pytest.raises(InputError, match="No space left on device"):
+        import_dataset(ImportOptions(source=source, output=output, place="copy"))
+    assert len(copies) == 2
+    assert output.exists() == existed
+    assert not list(output.rglob("*"))

@@ -65,17 +65,20 @@ def import_dataset(options: ImportOptions) -> int:
 
 @contextlib.contextmanager
 def _extracted(options: ImportOptions) -> Iterator[Path]:
-    """Yield the source; an archive is extracted to OUTPUT/source, which is removed if the import fails."""
-    if not is_archive(options.source):
-        yield options.source
-        return
-    existed = options.output.exists()
-    target = options.output / "source"
+    """Yield the source; an archive is extracted to OUTPUT/source.
+
+    If the import fails, OUTPUT is removed, or empty again if it existed before.
+    """
+    source, existed = options.source, options.output.exists()
     try:
-        extract(options.source, target)
-        yield target
+        if is_archive(source):
+            source = options.output / "source"
+            extract(options.source, source)
+        yield source
     except BaseException:
-        shutil.rmtree(target if existed else options.output, ignore_errors=True)
+        shutil.rmtree(options.output, ignore_errors=True)
+        if existed:
+            options.output.mkdir(exist_ok=True)
         raise
 
 
