@@ -126,3 +126,14 @@ def test_a_failed_copy_leaves_no_images(existed, tmp_path, monkeypatch):
     assert len(copies) == 2
     assert output.exists() == existed
     assert not list(output.rglob("*"))
+
+
+def test_images_that_were_added_after_the_import_are_noticed(tmp_path, capsys):
+    source = exports.ultralytics(tmp_path / "photos", IMAGES, NAMES)
+    data = import_once(source)
+    capsys.readouterr()
+    assert import_once(source) == data
+    assert capsys.readouterr().err == ""
+    shutil.copy(tmp_path / "photos/images/train/a.png", tmp_path / "photos/images/train/new.png")
+    assert import_once(source) == data
+    assert f"warning: {tmp_path / 'photos/images/train'}: " in capsys.readouterr().err

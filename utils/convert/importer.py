@@ -192,7 +192,15 @@ def import_once(source: Path) -> Path:
             f"--data {source}: {path} exists and was not made from it; {_command(source)} imports it under another name"
         )
     print(f"using {path}, which was imported from {origin}; to import it again, remove {path.parent}\n", flush=True)
+    if changed := _changed_folder(folder, path):
+        warn(f"{changed}: files were added or removed since the import; {path} has the images of that time")
     return path
+
+
+def _changed_folder(folder: Path, data: Path) -> str | None:
+    """Return a folder in which entries were added or removed since the .data file was written, if there is one."""
+    imported = data.stat().st_mtime
+    return next((name for name, _, _ in os.walk(folder) if os.stat(name).st_mtime > imported), None)
 
 
 def _command(source: Path) -> str:
