@@ -9,6 +9,7 @@ import torch
 
 from model.detector import Detector
 from utils.errors import InputError, RunError
+from utils.training.recipe import RECIPES
 from utils.weights import download
 from utils.weights.start_weights import start_weights
 
@@ -87,6 +88,23 @@ def test_the_next_released_weights_if_the_first_cannot_be_downloaded(tmp_path, c
     warnings = [text for text in capsys.readouterr().err.splitlines() if text.startswith("warning: ")]
     assert len(warnings) == 1
     assert re.search(r"from backbone.pth: .*detector.pth", warnings[0])
+
+
+def test_bundled_weights_if_nothing_can_be_downloaded(tmp_path, capsys, manifest):
+    torch.save(filled(), tmp_path / "bundled.pth")
+    detector = Detector(CLASSES, 3)
+    line = start_weights(detector, None, Path(), ("detector.pth", "backbone.pth", "bundled.pth"))
+    assert line.startswith("bundled.pth, ")
+    assert torch.equal(detector.output_reg_layers.weight, filled()["output_reg_layers.weight"])
+    warnings = [text for text in capsys.readouterr().err.splitlines() if text.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert re.search(r"from bundled.pth: .*detector.pth", warnings[0])
+
+
+def test_the_weights_of_the_default_recipe_are_listed_or_bundled():
+    listed = download.read_manifest()
+    for name in RECIPES["default"].start:
+        assert name in listed or (download.MANIFEST.parent / name).exists()
 
 
 def test_random_weights_if_nothing_can_be_downloaded(capsys, manifest):

@@ -37,8 +37,9 @@ class Recipe:
 
 
 DEFAULT = "default"
-COCO = "coco2017-0.241078ap-model.pth"  # names in modelzoo/manifest.json
+COCO = "coco2017-0.241078ap-model.pth"  # names in modelzoo/
 BACKBONE = "backbone.pth"
+BUNDLED = "helmet-352.pth"  # part of the project, for machines that cannot download the released weights
 RECIPES = {
     DEFAULT: Recipe(
         loss="simota",
@@ -50,7 +51,7 @@ RECIPES = {
         momentum=0.9,
         weight_decay=0.05,
         schedule="cosine",
-        start=(COCO, BACKBONE),
+        start=(COCO, BACKBONE, BUNDLED),
         augmentation="flip_zoom_colour",
         last_augmentation="flip_colour",
         last_share=0.15,

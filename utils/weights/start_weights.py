@@ -23,7 +23,7 @@ def start_weights(detector: Detector, source: str | None, folder: Path, released
         source: path of a weights file with a backbone or a detector, from which all tensors that fit are loaded;
             "scratch" to keep the random weights; None for the first file of `released` that can be obtained.
         folder: where a relative path is also searched, after the working directory.
-        released: names of files in the manifest. They are downloaded to its folder if they are missing. If a download
+        released: names of files in modelzoo/. Those in its manifest are downloaded if they are missing. If a download
             fails, a warning names the weights that are used instead: the next file or, after the last, random weights.
 
     Returns:
@@ -53,7 +53,9 @@ def _load_released(detector: Detector, names: Sequence[str]) -> str:
         skipped = load_matching(detector, path)
         if failure:
             warn(f"training starts from {name}: {failure}")
-        return f"{name}, {download.read_manifest()[name].about}{_describe_skipped(skipped)}"
+        listed = download.read_manifest().get(name)
+        about = listed.about if listed else "a detector that is part of this project"
+        return f"{name}, {about}{_describe_skipped(skipped)}"
     warn(f"training starts from random weights and will need many more epochs: {failure}")
     return "random weights, because the released weights are missing"
 
