@@ -51,7 +51,7 @@ def assert_same(one, other):
     assert one.images == other.images
     assert (one.sizes == other.sizes).all()
     assert [labels.tolist() for labels in one.labels] == [labels.tolist() for labels in other.labels]
-    for name in ("source", "missing_labels", "polygons", "scores", "image_key"):
+    for name in ("source", "missing_labels", "changes", "image_key"):
         assert getattr(one, name) == getattr(other, name)
 
 
@@ -62,7 +62,7 @@ def test_content(source, capsys):
     assert [labels[:, 0].tolist() for labels in index.labels] == [[0, 1], [], [1]]
     assert index.labels[0][1].tolist() == pytest.approx([1, 0.25, 0.5, 0.1, 0.1])
     assert all(labels.dtype == np.float32 and labels.shape[1] == 5 for labels in index.labels)
-    assert (len(index), index.missing_labels, index.polygons, index.scores) == (3, 0, 0, 0)
+    assert (len(index), index.missing_labels, any(index.changes.values())) == (3, 0, False)
     assert capsys.readouterr() == ("", "")
 
 
@@ -179,7 +179,7 @@ def test_damaged_cache_is_rebuilt_silently(source, scans, capsys, damage):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["counts", "labels", "sizes", "notes", "version", "key"])
+@pytest.mark.parametrize("name", ["counts", "labels", "sizes", "changes", "version", "key"])
 def test_cache_with_other_shapes_is_rebuilt(source, scans, name):
     first = load_index(source)
     with np.load(cache_path(source)) as file:
@@ -209,7 +209,7 @@ def test_cache_with_other_shapes_is_rebuilt(source, scans, name):
         ("counts", [-1, 3, 1]),
         ("counts", [2**62, 2**62, 3]),
         ("sizes", [-1, 48]),
-        ("notes", [0, -1, 0]),
+        ("changes", [0, -1, 0]),
         ("labels", np.array(["text"])),
         ("labels", np.array([{}], object)),
         ("labels", np.zeros((3, 5), np.float64)),

@@ -54,7 +54,7 @@ def test_keypoints_with_visibility(seed, count, lines):
     random = np.random.default_rng(seed)
     rows = [pose(random, count, visibility=True).tolist() for _ in range(lines)]
     labels = parse_labels("\n".join("0 " + " ".join(map(str, row)) for row in rows))
-    assert (labels.keypoints, labels.polygons, labels.problems) == (lines, 0, [])
+    assert (labels.changes["keypoints"], labels.changes["polygon"], labels.problems) == (lines, 0, [])
     assert labels.labels[:, 1:] == pytest.approx(np.array(rows)[:, :4], abs=1e-6)
 
 
@@ -65,7 +65,7 @@ def test_polygons_of_different_lengths_are_not_keypoints():
 
 def test_box_with_2d_keypoints():
     parsed = parse_labels("0 0.5 0.5 0.5 0.5 0.40 0.40 0.60 0.40 0.50 0.50 0.42 0.62 0.58 0.62")
-    assert parsed.keypoints == 1
+    assert parsed.changes["keypoints"] == 1
     assert parsed.labels.tolist() == [[0, 0.5, 0.5, 0.5, 0.5]]
 
 
@@ -82,7 +82,7 @@ def test_track_id_only_is_a_box():
 
 def test_boxes_and_polygons_in_one_file():
     parsed = parse_labels("0 .5 .5 .1 .1\n0 .1 .1 .2 .1 .2 .3 .15 .35\n0 .1 .1 .2 .1 .2 .3\n")
-    assert (len(parsed.labels), parsed.polygons, parsed.problems) == (3, 2, [])
+    assert (len(parsed.labels), parsed.changes["polygon"], parsed.problems) == (3, 2, [])
 
 
 def test_contradictory_lines_are_errors():

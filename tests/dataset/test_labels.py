@@ -44,7 +44,7 @@ def test_no_labels(text):
 
 def test_polygons_and_scores_are_counted():
     parsed = parse_labels("0 0.1 0.1 0.2 0.1 0.2 0.3\n0 .5 .5 .1 .1 1\n0 .5 .5 .1 .1\n0 .5 .5 .1 .1 7\n")
-    assert (parsed.polygons, parsed.scores, len(parsed.labels)) == (1, 1, 3)
+    assert (parsed.changes["polygon"], parsed.changes["score"], len(parsed.labels)) == (1, 1, 3)
     assert [line for line, _ in parsed.problems] == [4]
     assert parsed.labels[0] == pytest.approx([0, 0.15, 0.2, 0.1, 0.2], abs=1e-7)
 
@@ -107,10 +107,10 @@ def test_rounding_errors_are_clipped(line, box):
 def test_larger_overhang_is_clipped_and_counted(axis, shift):
     center = [0.5, 0.5]
     center[axis] += shift * (0.4 + MAX_OVERHANG * 0.9)
-    assert parse_labels(f"0 {center[0]} {center[1]} 0.2 0.2").clipped == 0
+    assert parse_labels(f"0 {center[0]} {center[1]} 0.2 0.2").changes["clipped"] == 0
     center[axis] += shift * MAX_OVERHANG * 0.2
     parsed = parse_labels(f"0 {center[0]} {center[1]} 0.2 0.2")
-    assert (parsed.clipped, parsed.problems) == (1, [])
+    assert (parsed.changes["clipped"], parsed.problems) == (1, [])
     low, high = np.array(corners(parsed.labels[0, 1:]))[:, axis]
     assert (low, high) == pytest.approx((0.8 + MAX_OVERHANG * 1.1, 1) if shift > 0 else (0, 0.2 - MAX_OVERHANG * 1.1))
 

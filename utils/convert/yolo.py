@@ -216,8 +216,8 @@ def read(part: ImageSet, options: ImportOptions, problems: Problems) -> Annotati
             continue
         parsed = parse_labels(text, len(part.class_names))
         problems.dropped += [f"{label_file}:{line}: {message}" for line, message in parsed.problems]
-        if parsed.clipped:
-            problems.changed.append(f"{label_file}: boxes clipped to the image: {parsed.clipped}")
+        if clipped := parsed.changes["clipped"]:
+            problems.changed.append(f"{label_file}: boxes clipped to the image: {clipped}")
         annotated.append(_annotate(image, folder, parsed.labels.astype(float).tolist(), part.class_names))
     if part.source.is_dir():
         problems.dropped += [f"{path}: expected an image with this name, found none" for path in _orphans(label_files)]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from utils.config import Config
 from utils.dataset.images import image_size
 from utils.dataset.index_cache import FileKeys, absolute_paths, cache_path, file_keys, read_cache, write_cache
-from utils.dataset.labels import ParsedLabels, find_labels, label_candidates, parse_labels
+from utils.dataset.labels import CHANGES, ParsedLabels, find_labels, label_candidates, parse_labels
 from utils.dataset.lists import list_entries, list_images, list_path
 from utils.errors import InputError, warn
 from utils.files import read_text
@@ -37,10 +37,7 @@ class DatasetIndex:
     label_files: list[str | None]  # None: the image has none
     labels: list[np.ndarray]  # per image [n, 5] float32: (class, cx, cy, w, h), boxes as fractions of the image
     sizes: np.ndarray  # [N, 2] int64, (width, height) in pixels; 0, 0 for files that are not images
-    polygons: int  # label lines with polygons, converted to boxes
-    scores: int  # label lines with a score, which is dropped
-    keypoints: int  # label lines with keypoints, which are dropped
-    clipped: int  # label lines with boxes that extended beyond the image
+    changes: dict[str, int]  # label lines that were changed, for each key of utils.dataset.labels.CHANGES
     image_key: str = field(repr=False)  # digest of paths, sizes and times of the images
 
     def __len__(self) -> int:
@@ -140,10 +137,7 @@ def _scan(files: _Files, classes: int | None) -> tuple[DatasetIndex, list[InputE
         label_files=files.label_files,
         labels=[parsed.labels for _, parsed, _ in entries],
         sizes=np.array([size for size, _, _ in entries], np.int64).reshape(-1, 2),
-        polygons=sum(parsed.polygons for _, parsed, _ in entries),
-        scores=sum(parsed.scores for _, parsed, _ in entries),
-        keypoints=sum(parsed.keypoints for _, parsed, _ in entries),
-        clipped=sum(parsed.clipped for _, parsed, _ in entries),
+        changes={kind: sum(parsed.changes[kind] for _, parsed, _ in entries) for kind in CHANGES},
         image_key=files.keys.images,
     )
     return index, [problem for _, _, problems in entries for problem in problems]
@@ -229,10 +223,4 @@ def warn_about_labels(index: DatasetIndex) -> None:
 
 def label_notes(index: DatasetIndex) -> list[str]:
     """Describe how label lines were changed, one text per kind of change."""
-    notes = (
-        (index.polygons, "polygons; their bounding boxes are used"),
-        (index.scores, "boxes with a sixth value; it is read as a score, not as an angle, and is not used"),
-        (index.keypoints, "boxes with keypoints; the keypoints are not used"),
-        (index.clipped, "boxes that extend beyond the image; they are clipped"),
-    )
-    return [f"{count} label lines are {text}" for count, text in notes if count]
+    return [f"{count} label lines are {CHANGES[kind]}" for kind, count in index.changes.items() if count]

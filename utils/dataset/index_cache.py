@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from utils.dataset.images import is_image_name
-from utils.dataset.labels import MAX_CLASSES
+from utils.dataset.labels import CHANGES, MAX_CLASSES
 from utils.errors import InputError
 from utils.files import atomic_path
 
 if TYPE_CHECKING:
     from utils.dataset.index import DatasetIndex
 
-CACHE_VERSION = 4  # increase it when the content of an index, or the way label lines are parsed, changes
-NOTES = ("polygons", "scores", "keypoints", "clipped")  # counts of a DatasetIndex
+CACHE_VERSION = 5  # increase it when the content of an index, or the way label lines are parsed, changes
 
 
 def cache_path(source: str | Path) -> Path | None:
@@ -86,7 +85,7 @@ def write_cache(path: Path, index: DatasetIndex, key: str) -> None:
         "counts": np.array([len(labels) for labels in index.labels], np.int64),
         "labels": np.concatenate([np.empty((0, 5), np.float32), *index.labels]),
         "sizes": index.sizes,
-        "notes": np.array([getattr(index, name) for name in NOTES], np.int64),
+        "changes": np.array([index.changes[kind] for kind in CHANGES], np.int64),
     }
     with contextlib.suppress(InputError, OSError), atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -100,7 +99,7 @@ def read_cache(path: Path, key: str, count: int) -> dict | None:
         count: number of images.
 
     Returns:
-        The fields `labels`, `sizes` and NOTES of a DatasetIndex; None if the cache is missing, outdated or damaged.
+        The fields `labels`, `sizes` and `changes` of a DatasetIndex; None if the cache is missing, outdated or damaged.
     """
     try:
         with np.load(path) as file:
@@ -111,21 +110,21 @@ def read_cache(path: Path, key: str, count: int) -> dict | None:
             counts = _read_array(file, "counts", np.int64, (count,))
             labels = _read_array(file, "labels", np.float32, (counts.sum(), 5))
             sizes = _read_array(file, "sizes", np.int64, (count, 2))
-            notes = _read_array(file, "notes", np.int64, (len(NOTES),))
+            changes = _read_array(file, "changes", np.int64, (len(CHANGES),))
     except Exception:  # damaged files raise many types
         return None
     classes, values = labels[:, 0], labels[:, 1:]
     is_valid = (
         bool(((classes >= 0) & (classes < MAX_CLASSES) & (classes == np.floor(classes))).all())
         and bool(((values >= 0) & (values <= 1)).all() and (values[:, 2:] > 0).all())
-        and min(array.min(initial=0) for array in (counts, sizes, notes)) >= 0
+        and min(array.min(initial=0) for array in (counts, sizes, changes)) >= 0
     )
     if not is_valid:
         return None
     ends = np.cumsum(counts).tolist()
     starts = [0, *ends[:-1]]
     labels = [labels[start:end] for start, end in zip(starts, ends, strict=True)]
-    return {"labels": labels, "sizes": sizes, **dict(zip(NOTES, notes.tolist(), strict=True))}
+    return {"labels": labels, "sizes": sizes, "changes": dict(zip(CHANGES, changes.tolist(), strict=True))}
 
 
 def _read_array(file: np.lib.npyio.NpzFile, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:

@@ -15,6 +15,13 @@ MAX_CLASSES = 2**24  # float32, which holds the classes, has all whole numbers u
 # The labels of an image under one of these folders may be under the folder `labels` next to it.
 IMAGE_FOLDERS = ("images", "JPEGImages")
 
+CHANGES = {  # what label lines can have, and how they are changed
+    "polygon": "polygons; their bounding boxes are used",
+    "score": "boxes with a sixth value; it is read as a score, not as an angle, and is not used",
+    "keypoints": "boxes with keypoints; the keypoints are not used",
+    "clipped": "boxes that extend beyond the image; they are clipped",  # by more than a rounding error
+}
+
 _SHOWN = 80  # characters of a line in a message
 _MIN_SIDE = float(np.finfo(np.float32).tiny)  # smaller sides lose precision or become 0 in float32
 
@@ -24,10 +31,7 @@ class ParsedLabels(NamedTuple):
 
     labels: np.ndarray  # [n, 5] float32, (class, cx, cy, w, h) of the valid lines, inside the image
     problems: list[tuple[int, str]]  # (line number from 1, what was expected and read) of the other lines
-    polygons: int  # lines with polygons, converted to boxes
-    scores: int  # lines with a score after the box, which is dropped
-    keypoints: int  # lines with keypoints after the box, which are dropped
-    clipped: int  # boxes that extend beyond the image by more than a rounding error
+    changes: dict[str, int]  # lines that were changed, for each key of CHANGES
 
 
 def label_candidates(image: str) -> list[str]:
@@ -107,21 +111,19 @@ def parse_labels(text: str, classes: int | None = None) -> ParsedLabels:
             problems.append((line_number, f"{error}: {shorten(line.strip(), _SHOWN)!r}"))
     long_rows = [row for *_, row in lines if len(row) > 5]
     layout = choose_layout(long_rows) if long_rows else None
-    counts = {"polygon": 0, "keypoints": 0, "score": 0}
-    clipped = 0
+    changes = dict.fromkeys(CHANGES, 0)
     for line_number, line, class_id, row in lines:
         try:
             box, overhang = _clip_box(*_to_box(row, layout))
             rows.append((class_id, *box))
-            clipped += overhang > MAX_OVERHANG
         except ValueError as error:
             problems.append((line_number, f"{error}: {shorten(line.strip(), _SHOWN)!r}"))
         else:
             if len(row) > 4:
-                counts["score" if len(row) == 5 else layout] += 1
+                changes["score" if len(row) == 5 else layout] += 1
+            changes["clipped"] += overhang > MAX_OVERHANG
     problems.sort()
-    labels = np.array(rows, np.float32).reshape(-1, 5)
-    return ParsedLabels(labels, problems, counts["polygon"], counts["score"], counts["keypoints"], clipped)
+    return ParsedLabels(np.array(rows, np.float32).reshape(-1, 5), problems, changes)
 
 
 def format_labels(labels: Sequence[tuple[int, float, float, float, float]]) -> str:
