@@ -87,14 +87,14 @@ def test_batches_are_those_of_a_loader(index, name):
             assert torch.equal(images, expected_images) or name
 
 
-@pytest.mark.parametrize("corrupt", ["replace", "blank"])
-def test_an_image_that_cannot_be_read_is_treated_as_in_a_loader(tmp_path, capsys, corrupt):
+@pytest.mark.parametrize("replace_corrupt", [True, False])
+def test_an_image_that_cannot_be_read_is_treated_as_in_a_loader(tmp_path, capsys, replace_corrupt):
     data = write_shapes(tmp_path, train=6, val=2)
     index = open_list(read_config(data), "train")
     Path(index.images[2]).write_bytes(b"no image")
     black = cv2.imread(index.images[4]) * 0
     cv2.imwrite(index.images[4], black)
-    dataset = DetectionDataset(index, *SIZE, corrupt=corrupt)
+    dataset = DetectionDataset(index, *SIZE, replace_corrupt=replace_corrupt)
     batches = evaluation_batches(len(index), 4)
     device = DeviceBatches(dataset, batches, CPU)
     assert os.path.basename(index.images[2]) in capsys.readouterr().err

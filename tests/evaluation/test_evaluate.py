@@ -26,7 +26,7 @@ def test_objects_in_a_file_that_is_not_an_image_are_false_negatives(tmp_path, ca
     (tmp_path / "2.png").write_bytes(content)
     damaged = load_index(config.val, config.classes, cache=False)
     assert damaged.sizes[2].tolist() == [0, 0]
-    loader = load_in_order(DetectionDataset(damaged, *FRAME, corrupt="blank"), 2)
+    loader = load_in_order(DetectionDataset(damaged, *FRAME), 2)
     assert len(collect_detections(lambda batch: [torch.empty(0, 6)] * len(batch[0]), loader, 5)) == 5
     assert "2.png" in capsys.readouterr().err
 

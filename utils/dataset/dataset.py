@@ -4,7 +4,6 @@ import itertools
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -30,8 +29,8 @@ class DetectionDataset(Dataset):
         cache: "ram" or "disk" keeps the decoded images, see `utils.dataset.pixel_cache`; None does not.
         augment: augmentation of the items; None does not augment.
         seed: seed of the augmentation, which depends on seed, epoch and image index only, not on the worker.
-        corrupt: what to do with images that cannot be decoded. "error": raise InputError; "replace": warn once and use
-            the next image; "blank": warn once and use a black image, whose objects count as false negatives.
+        replace_corrupt: use the next image instead of an image that cannot be decoded. False: use a black image, whose
+            objects count as false negatives. Each such image causes one warning.
         ending: (epoch, augmentation) to use instead of `augment` from that epoch on.
     """
 
@@ -43,11 +42,11 @@ class DetectionDataset(Dataset):
         cache: str | None = None,
         augment: Augmentation | None = None,
         seed: int = 0,
-        corrupt: Literal["error", "replace", "blank"] = "error",
+        replace_corrupt: bool = False,
         ending: tuple[int, Augmentation] | None = None,
     ) -> None:
         self.index, self.width, self.height = index, width, height
-        self.augment, self.ending, self.seed, self.corrupt = augment, ending, seed, corrupt
+        self.augment, self.ending, self.seed, self.replace_corrupt = augment, ending, seed, replace_corrupt
         # Shared with the workers: persistent workers get the new epoch, and each corrupt image is reported once.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._reported = torch.zeros(len(index), dtype=torch.bool).share_memory_()
@@ -81,7 +80,7 @@ class DetectionDataset(Dataset):
             [height, width, 3] uint8 BGR and its labels [n, 5] float32, both writable.
 
         Raises:
-            InputError: the image cannot be decoded (corrupt="error"), or no image can ("replace").
+            InputError: no image can be decoded (`replace_corrupt`).
         """
         for candidate in itertools.chain(range(position, len(self)), range(position)):
             labels = self.index.labels[candidate].copy()
@@ -89,13 +88,11 @@ class DetectionDataset(Dataset):
                 cached = self.cache.read(candidate) if self.cache else None
                 return (self.decode(candidate) if cached is None else cached), labels
             except InputError as error:
-                if self.corrupt == "error":
-                    raise
                 if not self._reported[candidate]:
                     self._reported[candidate] = True
-                    handling = "replaced by a black image" if self.corrupt == "blank" else "skipped"
+                    handling = "skipped" if self.replace_corrupt else "replaced by a black image"
                     warn(f"{error}; {handling}", count=int(self._reported.sum()))
-                if self.corrupt == "blank":
+                if not self.replace_corrupt:
                     return np.zeros((self.height, self.width, 3), np.uint8), labels
         raise InputError(f"{self.index.source}: none of its {len(self)} images can be read")
 

@@ -70,10 +70,10 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
         stored,
         AUGMENTATIONS[recipe.augmentation],
         settings.seed,
-        corrupt="replace",
+        replace_corrupt=True,
         ending=(last_epochs, AUGMENTATIONS[recipe.last_augmentation]),
     )
-    val = DetectionDataset(indices["val"], *size, stored, corrupt="blank")
+    val = DetectionDataset(indices["val"], *size, stored)
     processes = {"rank": distributed.rank(), "processes": distributed.world_size()}
     batches = TrainBatches(len(train), settings.batch_size, settings.subdivisions, settings.seed, **processes)
     if batches.batch_size < settings.batch_size:
