@@ -20,7 +20,7 @@ def main(options: argparse.Namespace) -> int:
 
     from utils.config import read_config, read_names
     from utils.dataset.coco_json import coco_content, describe_ids
-    from utils.dataset.images import image_size
+    from utils.dataset.images import read_header
     from utils.dataset.index import scan_dataset, warn_about_labels
     from utils.dataset.lists import list_path
     from utils.files import write_text
@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
     readable = index.sizes.all(1)
     for position in (~readable).nonzero()[0].tolist():
         try:
-            image_size(index.images[position])
+            read_header(index.images[position])
         except InputError as error:
             problems.append(error)
     for count, problem in enumerate(problems, 1):

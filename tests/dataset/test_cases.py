@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.checked_sets import check, items
 from utils.config import read_config
-from utils.dataset.images import image_size, read_image
+from utils.dataset.images import read_header, read_image
 from utils.dataset.index import open_list
 from utils.errors import InputError
 
@@ -101,7 +101,7 @@ def test_an_image_with_an_exif_rotation_is_a_warning_of_the_checker(case):
 @pytest.mark.parametrize(("name", "file"), [("xmp_orientation_jpg", "a.jpg"), ("xmp_orientation_webp", "a.webp")])
 def test_an_orientation_in_xmp_does_not_count(case, name, file):
     path = case(name) / "photos" / file
-    assert image_size(path) == read_image(path).shape[1::-1]
+    assert read_header(path).size == read_image(path).shape[1::-1]
 
 
 def test_a_label_file_in_upper_case_is_found(case, capsys):
@@ -131,7 +131,7 @@ def test_formats(case):
     images = sorted(path for path in folder.iterdir())
     assert len(images) == 7
     for path in images:
-        assert read_image(path).shape == (*image_size(path)[::-1], 3), path.name
+        assert read_image(path).shape == (*read_header(path).size[::-1], 3), path.name
 
 
 def test_unusual_pixels(case):

@@ -18,7 +18,6 @@ from utils.dataset.images import (
     IMAGE_SUFFIXES,
     TRANSPOSED,
     check_size,
-    image_size,
     is_image_name,
     read_header,
     read_image,
@@ -44,7 +43,7 @@ def check_reading(path):
     assert image.flags.c_contiguous
     expected = cv2.imread(os.fspath(path))
     assert (image == expected).all()
-    assert image_size(path) == (image.shape[1], image.shape[0])
+    assert read_header(path).size == (image.shape[1], image.shape[0])
     return image
 
 
@@ -92,7 +91,7 @@ def test_orientation_is_applied(tmp_path, suffix, orientation):
     path = tmp_path / f"a{suffix}"
     Image.fromarray(gradient).save(path, exif=exif)
     height, width = read_image(path).shape[:2]
-    assert image_size(path) == (width, height)
+    assert read_header(path).size == (width, height)
     assert read_header(path).orientation == orientation
     if suffix != ".tif":  # OpenCV 5 reads rotated TIFF files from memory only
         check_reading(path)
@@ -109,9 +108,9 @@ def test_size_and_pixels_agree(tmp_path, suffix, orientation):
         Image.fromarray(gradient).save(path, exif=exif)
     except (OSError, KeyError) as error:
         pytest.skip(f"this build of Pillow cannot write {suffix}: {error}")
-    assert image_size(path) == read_image(path).shape[1::-1]
+    assert read_header(path).size == read_image(path).shape[1::-1]
     rotated = read_header(path).orientation in TRANSPOSED
-    assert image_size(path) == ((60, 80) if rotated else (80, 60))
+    assert read_header(path).size == ((60, 80) if rotated else (80, 60))
 
 
 def test_pillow_decodes_what_opencv_cannot(tmp_path, monkeypatch):
@@ -210,7 +209,7 @@ def test_data_appended_by_cameras_is_ignored(tmp_path, tail):
 def test_file_that_is_not_an_image(tmp_path, capfd, content, name):
     path = tmp_path / name
     path.write_bytes(content)
-    for read in (read_image, image_size):
+    for read in (read_image, read_header):
         with pytest.raises(InputError) as raised:
             read(path)
         assert str(raised.value).startswith(f"{path}: expected an image, ")
@@ -218,7 +217,7 @@ def test_file_that_is_not_an_image(tmp_path, capfd, content, name):
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize("read", [read_image, image_size])
+@pytest.mark.parametrize("read", [read_image, read_header])
 def test_unreadable_file(tmp_path, read):
     with pytest.raises(InputError) as raised:
         read(tmp_path / "gone.jpg")
@@ -237,7 +236,7 @@ def test_damaged_files_raise_only_input_errors(tmp_path_factory, data):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("damaged") / f"a{suffix}"
     path.write_bytes(content)
-    for read in (read_image, image_size):
+    for read in (read_image, read_header):
         try:
             result = read(path)
         except InputError:
@@ -275,7 +274,7 @@ def test_small_files_of_huge_images_are_refused_before_they_are_decoded(tmp_path
     path = tmp_path / f"bomb.{suffix}"
     path.write_bytes(BOMBS[suffix]())
     monkeypatch.setattr(cv2, "imdecode", None)
-    for read in (image_size, read_image):
+    for read in (read_header, read_image):
         with pytest.raises(InputError, match=rf"bomb\.{suffix}: .*268,435,456 pixels, got \d+x\d+"):
             read(path)
 

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.convert.locate import LabeledImage
-from utils.dataset.images import image_size
+from utils.dataset.images import read_header
 from utils.dataset.similar import BATCH, MIN_CORRELATION, THUMBNAIL, correlate, make_thumbnail
 from utils.errors import InputError, warn
 
@@ -141,7 +141,7 @@ def _read_thumbnail(path: Path) -> np.ndarray:
     """Return the thumbnail of an image; zeros, which are similar to nothing, if it cannot be decoded."""
     # A quarter of the size suffices for 16 pixels, and JPEG decodes it in less than half the time.
     try:
-        image_size(path)  # refuses images that would fill the memory
+        read_header(path)  # refuses images that would fill the memory
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_REDUCED_COLOR_4)
     except (InputError, OSError, cv2.error):
         image = None

@@ -24,7 +24,7 @@ from utils.convert.yolo_files import (
     read_description,
     read_name_file,
 )
-from utils.dataset.images import SUFFIX_TEXT, image_size, is_image_name
+from utils.dataset.images import SUFFIX_TEXT, is_image_name, read_header
 from utils.dataset.labels import find_labels, parse_labels
 from utils.dataset.lists import list_images
 from utils.errors import InputError, warn
@@ -227,7 +227,7 @@ def read(part: ImageSet, options: ImportOptions, problems: Problems) -> Annotati
 def _annotate(image: Path, folder: Path, rows: list[list[float]], class_names: tuple[str, ...]) -> AnnotatedImage:
     """Convert rows of (class id, cx, cy, w, h) to boxes in pixels."""
     try:
-        size = width, height = image_size(image)
+        size = width, height = read_header(image).size
     except InputError:  # reported by `label_images`
         size, rows = None, []
     where = str(image)

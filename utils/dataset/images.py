@@ -141,15 +141,6 @@ class ImageHeader(NamedTuple):
     stored_size: tuple[int, int]
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """Read (width, height) in pixels, EXIF orientation applied, from the file's header.
-
-    Raises:
-        InputError: as `read_header`.
-    """
-    return read_header(path).size
-
-
 def read_header(path: str | Path) -> ImageHeader:
     """Read the size and the EXIF orientation of an image file.
 

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.config import Config
-from utils.dataset.images import image_size
+from utils.dataset.images import read_header
 from utils.dataset.index_cache import FileKeys, absolute_paths, cache_path, file_keys, read_cache, write_cache
 from utils.dataset.labels import CHANGES, ParsedLabels, find_labels, label_candidates, parse_labels
 from utils.dataset.lists import list_entries, list_images, list_path
@@ -168,7 +168,7 @@ def _read_entry(
     """Size of an image, its labels, and the errors in them; `files` are the image and its label file."""
     image, label_file = files
     try:
-        size = image_size(image)
+        size = read_header(image).size
     except InputError:
         size = (0, 0)
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.config import EVAL_CONF, Config
-from utils.dataset.images import image_size, read_resized
+from utils.dataset.images import read_header, read_resized
 from utils.dataset.index import DatasetIndex
 from utils.dataset.prefetch import prefetch_map, read_batches, single_threaded_opencv
 from utils.postprocess import Thresholds
@@ -47,7 +47,7 @@ def detect_images(
     """
     # Files that are not images have no size in the index. Report them now, not after half of the work.
     for position in np.flatnonzero(~index.sizes.all(1)):
-        image_size(index.images[position])
+        read_header(index.images[position])
     size, image_count, threads = (config.width, config.height), len(index), runtime.batches_at_once
     predict = partial(runtime.predict, thresholds=thresholds)
     if threads == 1:
