@@ -115,6 +115,7 @@ def read_names(path: Path | str) -> tuple[str, ...]:
         InputError: no names, a blank line between names, or a very long name.
     """
     names = [line.strip() for line in read_text(path).rstrip().split("\n")]
+    first_lines, repeated = {}, 0
     for line, name in enumerate(names, 1):
         if not name or "\0" in name:
             got = repr(shorten(name, _SHOWN)) if name else "a blank line"
@@ -123,13 +124,10 @@ def read_names(path: Path | str) -> tuple[str, ...]:
             raise InputError(
                 f"{path}:{line}: expected a class name of at most {MAX_NAME} characters, got {shorten(name, _SHOWN)!r}"
             )
-    first_lines = {}  # of each name
-    for line, name in enumerate(names, 1):
-        first_lines.setdefault(name, line)
-    repeated = [line for line, name in enumerate(names, 1) if first_lines[name] < line]
-    for count, line in enumerate(repeated, 1):
-        first = first_lines[names[line - 1]]
-        warn(f"{path}:{line}: class {line - 1} has the name of class {first - 1}, {names[line - 1]!r}", count)
+        first = first_lines.setdefault(name, line)
+        if first < line:
+            repeated += 1
+            warn(f"{path}:{line}: class {line - 1} has the name of class {first - 1}, {name!r}", repeated)
     return tuple(names)
 
 
@@ -162,12 +160,8 @@ def _read_entries(path: Path) -> dict[str, tuple[int, str]]:
 
 def _strip_comment(key: str, text: str) -> str:
     """Remove a comment. A path may contain '#', so in text values a comment starts only after a space."""
-    if _PARSERS[key] is not _parse_optional_text:
-        return text.split("#", 1)[0]
-    for position, character in enumerate(text):
-        if character == "#" and (position == 0 or text[position - 1].isspace()):
-            return text[:position]
-    return text
+    mark = r"(?:^|\s)#" if _PARSERS[key] is _parse_optional_text else "#"
+    return re.split(mark, text, maxsplit=1)[0]
 
 
 def _parse(path: Path, key: str, line: int, text: str) -> object:
@@ -226,12 +220,11 @@ def _parse_anchors(text: str) -> tuple[float, ...]:
 
 
 def _to_float(text: str) -> float:
-    """Parse a finite float; otherwise NaN, which fails every comparison."""
+    """Parse a float; NaN, which fails every comparison, if the text is not a number."""
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
         return math.nan
-    return value if math.isfinite(value) else math.nan
 
 
 _DARKNET_KEYS = ("valid", "backup", "eval", "results", "top")  # of darknet's .data files, not used here
