@@ -16,7 +16,6 @@ from utils.files import MAX_PATH, read_bytes
 from utils.text import list_names
 
 TITLE = "a COCO JSON file"
-OPTIONS = ("keep_crowds",)
 
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
 _LAYOUT_SAMPLE = 10_000  # boxes that show whether they are given by two corners

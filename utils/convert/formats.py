@@ -3,7 +3,6 @@
 Each format is a module of this package with its name from `options.FORMATS`. It has:
 
     TITLE        what a source is called in messages, for example "a COCO JSON file"
-    OPTIONS      the fields of ImportOptions that not all formats have
     find_sets    (source, ImportOptions) → {"train", "val" or "test": a set}; {} if the source has another format
     read         (set, ImportOptions, Problems) → Annotations
     recognize    (path) → whether this can be the value of --val; not in `yolo`, whose --val may be any path
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from utils.convert import coco, voc, yolo
-from utils.convert.options import FORMATS, SETS, ImportOptions, SetSource
+from utils.convert.options import FORMAT_OF_OPTION, FORMATS, SETS, ImportOptions, SetSource
 from utils.errors import InputError
 
 Sets = dict[str, SetSource | yolo.ImageSet]
@@ -56,10 +55,8 @@ def find_sets(source: Path, options: ImportOptions) -> tuple[ModuleType, Sets]:
     reader = _MODULES[name]
     if options.val and name != "yolo" and not reader.recognize(options.val):
         raise InputError(f"--val: expected {reader.TITLE} like SOURCE, got {options.val}")
-    for option in sorted(
-        {option for module in _MODULES.values() for option in module.OPTIONS}.difference(reader.OPTIONS)
-    ):
-        if getattr(options, option) != getattr(ImportOptions, option):
+    for option, only_format in FORMAT_OF_OPTION.items():
+        if name != only_format and getattr(options, option) != getattr(ImportOptions, option):
             flag = option.replace("_", "-")
             raise InputError(f"--{flag}: does not apply, because {options.source} is {reader.TITLE}")
     return reader, sets

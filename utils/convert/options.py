@@ -18,6 +18,10 @@ SET_WORDS = {  # names of files and folders, and keys of data.yaml
     **dict.fromkeys(("test", "testing"), "test"),
 }
 FORMATS = ("coco", "voc", "yolo")  # modules of utils.convert
+FORMAT_OF_OPTION = {  # of the fields of ImportOptions that only one format has
+    "keep_crowds": "coco",
+    **dict.fromkeys(("train_list", "val_list", "keep_difficult", "origin"), "voc"),
+}
 PLACES = ("link", "copy", "in-place", "auto")
 DEFAULT_SPLIT = 0.8  # share of the training set if the source has no val set
 

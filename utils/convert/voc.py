@@ -21,7 +21,6 @@ from utils.files import read_bytes, read_text
 from utils.text import shorten
 
 TITLE = "a folder of VOC XML files"
-OPTIONS = ("train_list", "val_list", "keep_difficult", "origin")
 
 _LISTS = Path("ImageSets", "Main")
 # Coordinates from 0 have fractions in most boxes; VOC2012, which counts pixels from 1, has them in a few by mistake.

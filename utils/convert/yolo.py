@@ -32,7 +32,6 @@ from utils.files import read_text
 from utils.text import list_names, shorten
 
 TITLE = "images with YOLO labels"
-OPTIONS = ()
 
 
 class ImageSet(NamedTuple):
