@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import itertools
 import json
 import os
 import stat
@@ -180,8 +181,7 @@ def new_folder(parent: Path | str, name: str) -> Path:
     Raises:
         InputError: the folder cannot be created.
     """
-    count = 1
-    while True:
+    for count in itertools.count(1):
         folder = Path(parent) / (name if count == 1 else f"{name}-{count}")
         try:
             folder.mkdir(parents=True)
@@ -189,6 +189,5 @@ def new_folder(parent: Path | str, name: str) -> Path:
         except FileExistsError:
             if not Path(parent).is_dir():
                 raise InputError(f"{parent}: expected a folder to write to, got a file") from None
-            count += 1
         except OSError as error:
             raise InputError(f"{folder}: cannot create this folder: {error.strerror}") from error

@@ -5,6 +5,7 @@ are named after a set; or else all images are one set. A label file is where `ut
 the only one in the source that has the image's name.
 """
 
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -64,10 +65,10 @@ def find_sets(source: Path, options: ImportOptions) -> dict[str, ImageSet]:
     if not paths:  # no description, or one whose paths are those of another computer
         paths = _folder_paths(root, options.images)
     if options.val:
-        paths = {"train": [path for found in paths.values() for path in found], "val": [options.val]}
+        paths = {"train": list(itertools.chain(*paths.values())), "val": [options.val]}
     folders = [*(description.folders if description else ()), *([options.images] if options.images else ())]
     images = {key: _list_all(found, folders) for key, found in paths.items()}
-    if not description and not _has_labels([image for found in images.values() for image in found], root):
+    if not description and not _has_labels(list(itertools.chain(*images.values())), root):
         return {}
     if "train" not in images:
         raise InputError(f"{source}: expected a training set, found only {', '.join(images) or 'names'}")
@@ -152,9 +153,7 @@ def _list_all(paths: Sequence[Path], folders: Sequence[Path]) -> list[Path]:
 
 
 def _has_labels(images: Sequence[Path], root: Path) -> bool:
-    return any(find_labels([str(image) for image in images]).files) or any(
-        path is not None for path in _find_elsewhere(images, root)
-    )
+    return any(find_labels(images).files) or any(_find_elsewhere(images, root))
 
 
 def _find_elsewhere(images: Sequence[Path], root: Path) -> list[Path | None]:
@@ -184,7 +183,7 @@ def _class_names(
     if options.names:
         return read_name_file(options.names)
     ids = set()
-    for label_file in filter(None, find_labels([str(image) for found in images.values() for image in found]).files):
+    for label_file in filter(None, find_labels(itertools.chain(*images.values())).files):
         ids.update(parse_labels(read_text(label_file)).labels[:, 0].astype(int).tolist())
     raise InputError(
         f"{source}: expected class names (data.yaml, classes.txt, obj.names), found none; the labels have the class "
@@ -195,7 +194,7 @@ def _class_names(
 
 def read(part: ImageSet, options: ImportOptions, problems: Problems) -> Annotations:
     """Read the label files of a set; malformed lines and labels without image are added to `problems`."""
-    label_files = find_labels([str(image) for image in part.images]).files
+    label_files = find_labels(part.images).files
     if None in label_files:
         elsewhere = _find_elsewhere(part.images, part.root)
         label_files = [found or other for found, other in zip(label_files, elsewhere, strict=True)]

@@ -42,21 +42,17 @@ def contrast_brightness(rng: Generator) -> Change:
 
 def flip_colour(rng: Generator) -> Change:
     """Mirror with a probability of 0.5; mild contrast and brightness."""
-    return Change(mirrored=_draw_mirrored(rng), **_draw_mild_colour(rng))
+    return Change(mirrored=rng.random() < 0.5, **_draw_mild_colour(rng))
 
 
 def flip_zoom_colour(rng: Generator) -> Change:
     """As `flip_colour`, with a zoom in between."""
-    return Change(mirrored=_draw_mirrored(rng), **_draw_zoom(rng), **_draw_mild_colour(rng))
+    return Change(mirrored=rng.random() < 0.5, **_draw_zoom(rng), **_draw_mild_colour(rng))
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {
     function.__name__: function for function in (contrast_brightness, flip_colour, flip_zoom_colour)
 }
-
-
-def _draw_mirrored(rng: Generator) -> bool:
-    return rng.random() < 0.5
 
 
 def _draw_zoom(rng: Generator) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -51,11 +52,11 @@ class FoundLabels(NamedTuple):
     hidden: list[tuple[str, str]]  # (label file that is used, another one of the same image)
 
 
-def find_labels(images: Sequence[str]) -> FoundLabels:
+def find_labels(images: Iterable[str | Path]) -> FoundLabels:
     """Find for each image the first of its `label_candidates` that exists; the suffix may also be `.TXT`."""
     listings = {}  # image folder: (path prefix, names of the files) of each of its label folders
     labels, hidden = [], []
-    for image in images:
+    for image in map(os.fspath, images):
         folder, separator, name = image.rpartition(os.sep)
         if folder not in listings:
             listings[folder] = [(place + separator, _list_names(place)) for place in _label_folders(folder)]
