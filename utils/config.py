@@ -108,8 +108,11 @@ def read_config(path: Path | str) -> Config:
     return Config(path=path, class_names=class_names, **values)
 
 
-def read_names(path: Path | str) -> tuple[str, ...]:
-    """Read class names, one per line. Blank lines at the end are ignored. Warns about a name that occurs twice.
+def read_names(path: Path | str, warn_repeated: bool = True) -> tuple[str, ...]:
+    """Read class names, one per line. Blank lines at the end are ignored.
+
+    Args:
+        warn_repeated: warn about a name that occurs twice.
 
     Raises:
         InputError: no names, a blank line between names, or a very long name.
@@ -125,7 +128,7 @@ def read_names(path: Path | str) -> tuple[str, ...]:
                 f"{path}:{line}: expected a class name of at most {MAX_NAME} characters, got {shorten(name, _SHOWN)!r}"
             )
         first = first_lines.setdefault(name, line)
-        if first < line:
+        if first < line and warn_repeated:
             repeated += 1
             warn(f"{path}:{line}: class {line - 1} has the name of class {first - 1}, {name!r}", repeated)
     return tuple(names)

@@ -67,6 +67,13 @@ def test_many_names_take_no_time(tmp_path, names, capsys):
     assert capsys.readouterr().err.count("\n") <= 20
 
 
+def test_a_repeated_name_causes_one_warning(tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("cat\ndog\ncat\n", encoding="utf-8")
+    assert read_name_file(tmp_path / "classes.txt") == ("cat", "dog", "cat (2)")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "class 2" in line
+
+
 def test_names_that_are_not_text(tmp_path):
     (tmp_path / "classes.txt").write_text("a\n\0\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"classes\.txt:2: "):

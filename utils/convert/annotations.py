@@ -60,7 +60,7 @@ def distinct_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
     Raises:
         InputError: a name that cannot be a line of a UTF-8 file, for example with half of a surrogate pair.
     """
-    distinct, first_ids, counts, repeated = {}, {}, Counter(), 0
+    distinct, counts, repeated = {}, Counter(), 0
     for class_id, name in enumerate(names):
         if not is_line(name):
             raise InputError(f"{path}: expected class names in UTF-8, got {name!r:.80}")
@@ -70,9 +70,8 @@ def distinct_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
             new = f"{name} ({counts[name] + 1})"
         if new != name:
             repeated += 1
-            first = first_ids.get(name, distinct[name])
+            first = distinct[name]
             warn(f"{path}: class {class_id} has the name of class {first}, {name!r}; it becomes {new!r}", repeated)
-        first_ids.setdefault(name, class_id)
         distinct[new] = class_id
     return tuple(distinct)
 

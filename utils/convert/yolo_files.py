@@ -157,7 +157,7 @@ def read_name_file(path: Path) -> tuple[str, ...]:
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path}: expected categories with id and name, as Label Studio writes them") from error
     else:
-        names = read_names(path)
+        names = read_names(path, warn_repeated=False)  # `distinct_names` warns
     return distinct_names(names, path)
 
 
