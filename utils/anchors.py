@@ -25,7 +25,7 @@ RESTARTS = 10
 DECIMALS = 2  # of an anchor in a file
 
 _LARGEST = 1e7  # pixels; in hundredths of a pixel this still fits into 32 bits
-_PAIRS = 1 << 16  # pairs of boxes and anchors compared at once; these arrays stay in the processor's cache
+_PAIRS = 1 << 16  # pairs of boxes and anchors that are compared at once, so that the arrays fit into the CPU's cache
 _BLANKS = r"[^\S\r\n]*"
 # The anchors entry of a .data file. Groups: the text before the value, the value with the blanks after it, the comment.
 _ENTRY = re.compile(rf"((?:\A\ufeff?|(?<=[\r\n])){_BLANKS}anchors{_BLANKS}={_BLANKS})([^#\r\n]*)(#[^\r\n]*)?")
@@ -52,7 +52,7 @@ def fit(sizes: ArrayLike, anchors: ArrayLike) -> Fit:
     """Measure how well anchors [k, 2] fit boxes of sizes [n, 2].
 
     Raises:
-        InputError: there are no boxes, or a size is not above 0 or is absurdly large.
+        InputError: there are no boxes, or a size is not above 0 and below 1e7.
     """
     sizes = _check_sizes(sizes)
     anchors = np.asarray(anchors, dtype=np.float64).reshape(-1, 2)
@@ -91,8 +91,8 @@ def cluster(sizes: ArrayLike, clusters: int, seed: int = 0, restarts: int = REST
         [clusters, 2] anchors sorted by width, rounded to two decimals.
 
     Raises:
-        InputError: there are no boxes, there are fewer distinct sizes than clusters, or a size is not above 0 or is
-            absurdly large.
+        InputError: there are no boxes, there are fewer distinct sizes than clusters, or a size is not above 0 and
+            below 1e7.
     """
     distinct, counts = distinct_sizes(sizes)
     if len(distinct) < clusters:

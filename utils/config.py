@@ -18,13 +18,13 @@ from utils.errors import InputError, warn
 from utils.files import find_path, read_text
 from utils.text import shorten
 
-# Larger values are mistakes, and end in a lack of memory or an overflow.
+# Larger values are mistakes, and would exhaust the memory or overflow.
 MAX_COUNT = 1_000_000
 MAX_RATE = 1000.0  # learning rate
 MAX_NAME = 1000  # characters of a class name
 MAX_ANCHOR = 10 * MAX_SIZE  # pixels
 
-DEFAULT_CONF = 0.3  # score threshold of models that do not name their own
+DEFAULT_CONF = 0.3  # score threshold of models that do not contain their own
 DEFAULT_IOU = 0.4
 MAX_DETECTIONS = 300  # per image, as in the original
 EVAL_CONF = 0.01  # low, so that the precision-recall curves are complete
@@ -52,11 +52,11 @@ class Config:
     height: int
     anchor_num: int  # per scale
     anchors: tuple[tuple[tuple[float, float], ...], ...]  # [SCALES][anchor_num] (width, height) in input pixels
-    train: Path | None  # may not exist; then next to the .data file, where the synthetic set is created
+    train: Path | None  # if it does not exist: the path next to the .data file, where the synthetic set is drawn
     val: Path | None
     names: Path
     class_names: tuple[str, ...]
-    conf: float = DEFAULT_CONF  # not in .data files: the weights name it
+    conf: float = DEFAULT_CONF  # not in .data files: the weights contain it
 
 
 def read_config(path: Path | str) -> Config:

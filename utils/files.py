@@ -52,10 +52,10 @@ def read_text(path: Path | str) -> str:
 
 
 def parse_json(text: str, source: Path | str) -> object:
-    """Parse JSON from anywhere. A whole number of more than 18 digits becomes a float, which may be infinite.
+    """Parse JSON that is not trusted. A whole number of more than 18 digits becomes a float, which may be infinite.
 
     Args:
-        source: of the text, for messages.
+        source: where the text comes from, for messages.
 
     Raises:
         InputError: not JSON, or nested too deep.
@@ -115,10 +115,10 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
 
 
 def unfinished_files(folder: Path) -> list[tuple[Path, str]]:
-    """List the temporary files of `atomic_path` in a folder; a killed process leaves its own.
+    """List the temporary files of `atomic_path` in a folder. They remain if a process is killed.
 
     Returns:
-        (path, name of the file that it was to become). Of a long name only the first characters are known.
+        (path, name of the file that it would have replaced). Of a long name only the first characters are known.
     """
     found = []
     for path in folder.glob(".*"):
@@ -138,7 +138,7 @@ def _short_stem(target: Path) -> str:
 
 
 def check_writable(target: Path | str) -> None:
-    """Check before long work that `atomic_path(target)` will succeed. Nothing that it creates stays.
+    """Check, before work that takes long, that `atomic_path(target)` will succeed. Everything created is removed again.
 
     Raises:
         InputError: as `atomic_path`.

@@ -17,7 +17,7 @@ def align_columns(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -
     """Format rows of cells as lines with two spaces between columns and none at the end.
 
     Args:
-        rows: cells, equally many per row; a header is a row.
+        rows: cells, the same number in each row; a header is also a row.
         left: indices of the left-aligned columns; the others are right-aligned.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
@@ -50,7 +50,7 @@ def list_names(names: Collection[str], shown: int = 3) -> str:
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Return for example "1 image" or "1,868 images"; `plural` is for nouns whose plural does not end in -s."""
+    """Return for example "1 image" or "1,868 images"; `plural` is needed if it is not the noun with -s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 

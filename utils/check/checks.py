@@ -12,7 +12,7 @@ from utils.errors import InputError
 
 
 class Report(NamedTuple):
-    """The result of a check."""
+    """The result of `check_dataset`."""
 
     sets: dict[str, DatasetStatistics]
     findings: list[Finding]
@@ -26,7 +26,7 @@ def check_dataset(config: Config, workers: int | None = None) -> Report:
     """Read and decode a whole data set.
 
     Args:
-        workers: processes that decode, None means one per core.
+        workers: number of processes that decode; None: one per core.
 
     Raises:
         InputError: a list is missing or malformed, or the .data file has none.

@@ -22,7 +22,7 @@ from utils.errors import InputError, RunError
 
 CHUNK = 16  # images that a process gets at a time
 
-# Decoder messages about unusual files whose pixels are complete.
+# Words in messages of decoders about unusual files whose pixels are complete.
 _HARMLESS = ("extraneous bytes", "warning")
 
 
@@ -37,7 +37,10 @@ class DecodedImage(NamedTuple):
 
 
 def decode_images(images: Sequence[str | Path], workers: int | None = None) -> list[DecodedImage]:
-    """Decode images in parallel processes; `workers` None means one per core.
+    """Decode images in parallel processes.
+
+    Args:
+        workers: number of processes; None: one per core.
 
     Raises:
         RunError: a process was killed.

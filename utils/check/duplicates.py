@@ -22,7 +22,7 @@ class Copy(NamedTuple):
 
 
 def find_identical(sets: dict[str, DatasetStatistics], decoded: dict[str, list[DecodedImage]]) -> list[Finding]:
-    """Find images with equal pixels: an error if they are in both sets, a warning if they are in one."""
+    """Find images with equal pixels: an error if one is in train and one in val, a warning if both are in one set."""
     places = defaultdict(lambda: defaultdict(list))  # digest → set → positions
     for key, images in decoded.items():
         for position, image in enumerate(images):
@@ -57,7 +57,7 @@ def _describe_identical(sets: dict[str, DatasetStatistics], places: Sequence[tup
 
 
 def find_similar(sets: dict[str, DatasetStatistics], decoded: dict[str, list[DecodedImage]]) -> Finding:
-    """Find val images that are similar, but not identical, to a train image, also if rotated or mirrored."""
+    """Find val images that look like a train image, also if it is rotated or mirrored, but are not identical to it."""
     identical = {image.digest for image in decoded["train"]}
     positions = [
         position for position, image in enumerate(decoded["val"]) if image.digest and image.digest not in identical

@@ -9,7 +9,7 @@ from utils.config import Config
 from utils.dataset.statistics import ERROR, MIN_VISIBLE, WARNING, DatasetStatistics
 from utils.text import align_columns, printable
 
-SHOWN = 10  # lines per finding in the text; JSON has all
+SHOWN = 10  # items per finding in the text; the JSON has all of them
 BAR_LENGTH = 40  # characters of the longest bar of a histogram
 
 # Bins of a histogram, with their names in the report. Boxes are measured in pixels at input size.

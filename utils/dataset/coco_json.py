@@ -59,7 +59,7 @@ def _numbers_in_names(paths: Iterable[str | Path]) -> list[int] | None:
 
 
 def describe_ids(paths: Iterable[str | Path], class_names: Sequence[str]) -> str:
-    """Which ids `image_ids` and `category_ids` give, for messages."""
+    """Describe in one line, for messages, which ids `image_ids` and `category_ids` return."""
     images = "the numbers in the file names" if _numbers_in_names(paths) else "1, 2, 3, … in the order of the list"
     is_coco = category_ids(class_names) == COCO_CATEGORY_IDS
     categories = "those of COCO (1…90 with gaps)" if is_coco else "class ids + 1"

@@ -1,4 +1,4 @@
-"""A data set as training and evaluation read it: images at input size with their labels, in batches."""
+"""The PyTorch dataset of training and evaluation: images at input size with their labels, and their batches."""
 
 import itertools
 import signal
@@ -21,14 +21,14 @@ class DetectionDataset(Dataset):
     """Images at input size with their labels.
 
     An item consists of:
-        image: [3, height, width] uint8, BGR (a view of height × width × 3 memory).
+        image: [3, height, width] uint8, BGR (a view of an array [height, width, 3]).
         labels: [n, 5] float32, (class, cx, cy, w, h), boxes as fractions of the image.
 
     Args:
         width, height: input size in pixels.
         cache: "ram" or "disk" keeps the decoded images, see `utils.dataset.pixel_cache`; None does not.
         augment: augmentation of the items; None does not augment.
-        seed: seed of the augmentation, which depends on seed, epoch and image index only, not on the worker.
+        seed: the augmentation of an item depends on this seed, the epoch and the image index only, not on the worker.
         replace_corrupt: use the next image instead of an image that cannot be decoded. False: use a black image, whose
             objects count as false negatives. Each such image causes one warning.
         ending: (epoch, augmentation) to use instead of `augment` from that epoch on.
@@ -47,7 +47,7 @@ class DetectionDataset(Dataset):
     ) -> None:
         self.index, self.width, self.height = index, width, height
         self.augment, self.ending, self.seed, self.replace_corrupt = augment, ending, seed, replace_corrupt
-        # Shared with the workers: persistent workers get the new epoch, and each corrupt image is reported once.
+        # In shared memory, so that persistent workers see the new epoch, and each corrupt image is reported once.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._reported = torch.zeros(len(index), dtype=torch.bool).share_memory_()
         self.cache = PixelCache(index, width, height, cache, self.decode) if cache else None
@@ -121,7 +121,7 @@ def make_targets(labels: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 class _Loader(DataLoader):
-    """A DataLoader that raises the InputErrors of its workers without the worker's traceback in the message."""
+    """A DataLoader. If a worker raises an InputError, its message does not contain the worker's traceback."""
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         try:

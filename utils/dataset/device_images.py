@@ -18,7 +18,7 @@ from utils.dataset.dataset import DetectionDataset, make_targets
 from utils.dataset.pixel_cache import decode_all
 from utils.dataset.prefetch import prefetch_map
 
-PREPARED_BATCHES = 2  # whose labels are computed in advance
+PREPARED_BATCHES = 2  # batches whose labels are computed in advance
 
 
 class _Prepared(NamedTuple):
@@ -50,7 +50,7 @@ class DeviceBatches:
         shape = (len(dataset), dataset.height, dataset.width, 3)
         self.images = torch.empty(shape, dtype=torch.uint8, device=device)  # BGR
         for position, image in enumerate(decode_all(shape, dataset.decode)):
-            if not image.any():  # perhaps it could not be decoded
+            if not image.any():  # black: it may be one that could not be decoded
                 image, self.labels[position] = dataset.load(position)
             self.images[position] = torch.from_numpy(image)
 
@@ -107,7 +107,7 @@ def change_images(images: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
         ),
         3,
     )
-    # Outside the image grid_sample finds 0, which must be gray.
+    # grid_sample fills the area outside the image with 0. Gray is subtracted before and added afterwards.
     pixels = images.permute(0, 3, 1, 2).float() - GRAY
     pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     pixels = pixels.add_(GRAY).round_()
@@ -117,7 +117,7 @@ def change_images(images: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
 
 
 def _source_positions(size: int, factor: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """Return the [N, size] positions in the image, in pixels, that each pixel of the frame shows along one axis."""
+    """Return the [N, size] positions, in pixels of the image along one axis, that the pixels of the frame show."""
     pixels = torch.arange(size, device=factor.device, dtype=torch.float64)
     return (pixels - offset * size) / factor
 

@@ -40,12 +40,12 @@ TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _SUFFIXES = tuple(IMAGE_SUFFIXES)
 _EXIF_ORIENTATION = 0x0112
 _ORIENTATIONS = range(1, 9)
-_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # codes of cv2.flip, after that exchange
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # EXIF orientation: code of cv2.flip, applied after that exchange
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of PIL, with 8 bits per channel or less
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
-# PIL only reads headers here; its limit on the number of pixels would reject large photographs.
+# PIL's own limit on the number of pixels would reject large photographs; `check_size` has another limit.
 Image.MAX_IMAGE_PIXELS = None
 # The caller reports damaged files; the libraries must not report them a second time.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

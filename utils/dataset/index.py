@@ -24,13 +24,13 @@ from utils.dataset.lists import list_entries, list_images, list_path
 from utils.errors import InputError, warn
 from utils.files import read_text
 
-MAX_COMPARED = 1000  # images with two label files
+MAX_COMPARED = 1000  # pairs of label files of one image
 MIN_IMAGES_PER_PROCESS = 500  # fewer are read faster than another process starts
 
 
 @dataclass(frozen=True)
 class DatasetIndex:
-    """Everything known about a data set without decoding its images, in the order of the list."""
+    """What is known about a data set without decoding its images. All fields are in the order of the list."""
 
     source: Path  # list file, folder, glob or image
     images: list[str]  # paths; creating 100,000 Path objects takes half a second

@@ -63,8 +63,8 @@ def absolute_paths(paths: Sequence[str]) -> list[str]:
 def _file_states(paths: Sequence[str | None]) -> np.ndarray:
     """[3·N] int64: size in bytes, modification and change time in ns of each file; -1 for missing files.
 
-    The change time tells apart files that were replaced by others of the same size and modification time, for example
-    from an archive.
+    The change time shows that a file was replaced by one with the same size and modification time, for example from an
+    archive.
     """
     states = []
     for path in paths:
@@ -78,7 +78,7 @@ def _file_states(paths: Sequence[str | None]) -> np.ndarray:
 
 
 def write_cache(path: Path, index: DatasetIndex, key: str) -> None:
-    """Write the cache, or nothing if the folder is read-only; then the next run reads all files again."""
+    """Write the cache. In a read-only folder nothing is written, and the next run reads all files again."""
     arrays = {
         "version": np.array(CACHE_VERSION, np.int64),
         "key": np.array(key),

@@ -3,7 +3,7 @@
 Both layouts are rows of numbers in 0…1, so one line can be read in either way. All lines of a file are decided
 together: lines with keypoints have equally many values, and of two layouts that fit all lines, the one with the smaller
 boxes is chosen. Up to six keypoints without visibility may be read as a polygon, especially in a file with a single
-long line: random keypoints are in 17 % of such files with 4 keypoints, and in 3 % with 6.
+long line. With random keypoints this happens in 17 % of such files for 4 keypoints, and in 3 % for 6.
 """
 
 import math
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 MAX_OVERHANG = 1e-3
 NEAR = 0.25  # how far a keypoint may be outside its box, as a fraction of the box
 MAX_KEYPOINTS = 140  # more points are a polygon
-CROSSING_WEIGHT = 3.0  # of one crossing of two sides, compared with the logarithm of the ratio of the areas
+CROSSING_WEIGHT = 3.0  # what one crossing of two sides adds to the logarithm of the likelihood ratio
 
 
 def choose_layout(rows: Sequence[Sequence[float]]) -> Layout | None:
@@ -87,10 +87,10 @@ def _points(row: Sequence[float]) -> list[Point]:
 
 
 def _evidence_of_keypoints(row: Sequence[float]) -> float:
-    """Compute how much likelier a row is a box with keypoints than a polygon, as a logarithm.
+    """Compute the logarithm of the likelihood ratio of "box with keypoints" to "polygon" for a row.
 
     n random points in a box have the likelihood 1 / areaⁿ, so the layout with the smaller box is likelier. If the first
-    two points of a small polygon are read as a box, it is much larger than the polygon. Polygons do not cross
+    two points of a small polygon are read as a box, this box is much larger than the polygon. Polygons do not cross
     themselves, but lines between keypoints often cross.
     """
     points = _points(row)

@@ -68,7 +68,7 @@ def find_labels(images: Iterable[str | Path]) -> FoundLabels:
             if name in names
         ]
         if not found:
-            # Missing, or different case on a file system that ignores case.
+            # The label file is missing, or has another case on a file system that ignores case.
             found = list(filter(os.path.exists, label_candidates(image)))
         labels.append(found[0] if found else None)
         if len(found) > 1:
@@ -184,7 +184,7 @@ def _polygon_to_box(coordinates: list[float]) -> tuple[float, ...]:
 
 
 def _clip_box(cx: float, cy: float, width: float, height: float) -> tuple[tuple[float, ...], float]:
-    """Clip a box to the image; return it and how far it extended beyond, as a fraction of the image.
+    """Clip a box to the image; return it and by how much it extended beyond the image, as a fraction.
 
     Objects at the border are often labeled with a box that extends beyond it. But a center outside, or a side longer
     than the image, is probably not "cx cy w h" as fractions, so it is an error, as is a box without area.

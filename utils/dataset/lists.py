@@ -29,8 +29,8 @@ def list_images(source: str | Path) -> list[str]:
     """List the images of `source`, in order. The synthetic data set is drawn if `source` is its list and missing.
 
     Args:
-        source: a list file (see `_read_list`), a folder (searched with its subfolders, also behind links, names
-            sorted, hidden ones skipped), a glob (`**` matches subfolders), or one image.
+        source: a list file (see `_read_list`); a folder, searched with its subfolders and links to folders, sorted by
+            name, without hidden files; a glob, where `**` matches subfolders; or one image.
 
     Returns:
         Paths of the images. Those from a list file may be missing.
@@ -106,7 +106,7 @@ def _read_list(path: Path) -> list[str]:
                 images.append(prefix + name)
                 break
         else:
-            # Missing, or different case on a file system that ignores case.
+            # The image is missing, or has another case on a file system that ignores case.
             images.append(os.fspath(find_path(line, bases)))
     if not images:
         raise InputError(f"{path}: expected paths of images, one per line, found none")

@@ -96,7 +96,11 @@ def available_memory() -> int | None:
 
 
 def _check_space(shape: tuple[int, ...], free: int | None, where: str) -> None:
-    """Fail if an array of bytes takes more than _MAX_SHARE of the free bytes; `where` ends the error message."""
+    """Raise InputError if an array of bytes needs more than _MAX_SHARE of the free bytes.
+
+    Args:
+        where: end of the error message.
+    """
     need = int(np.prod(shape, dtype=np.int64))
     if free is not None and need > _MAX_SHARE * free:
         raise InputError(
@@ -151,12 +155,12 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
 def _remove_outdated(path: Path) -> None:
     """Remove outdated files of the same list and size, and unfinished files of killed processes.
 
-    A file with a recent write is kept, because another process may be writing it.
+    An unfinished file that was written to recently is kept, because another process may be writing it.
     """
-    for left, name in unfinished_files(path.parent):
+    for unfinished, name in unfinished_files(path.parent):
         with contextlib.suppress(FileNotFoundError):  # the other process has finished it
-            if name == unfinished_name(path) and time.time() - left.stat().st_mtime > _ABANDONED:
-                left.unlink()
+            if name == unfinished_name(path) and time.time() - unfinished.stat().st_mtime > _ABANDONED:
+                unfinished.unlink()
     prefix = path.name.rpartition("-")[0]
     for outdated in path.parent.glob(f"{glob.escape(prefix)}-{'[0-9a-f]' * 16}.npy"):
         outdated.unlink(missing_ok=True)

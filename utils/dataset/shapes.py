@@ -232,7 +232,7 @@ def _contrasting_color(rng: Generator, under: np.ndarray) -> np.ndarray:
 
 
 def _photograph(rng: Generator, image: np.ndarray) -> np.ndarray:
-    """The image as a camera takes it: contrast, brightness, sharpness and noise vary."""
+    """Change contrast, brightness and sharpness and add noise, as a camera does."""
     mean = image.mean()
     image = (image - mean) * rng.uniform(0.5, 1.1) + mean + rng.uniform(-30, 30)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.2, 0.9))

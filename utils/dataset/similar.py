@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 
 THUMBNAIL = 16  # pixels per side
-FLAT = 1.0  # gray levels; a thumbnail with a smaller standard deviation has nothing to compare
-BATCH = 32  # thumbnails that are compared with all others at a time
+FLAT = 1.0  # gray levels; a thumbnail with a smaller standard deviation is flat and matches no other
+BATCH = 32  # thumbnails per call of `correlate`
 # Correlation of thumbnails above which images count as copies. COCO images that are halved, rotated and saved as JPEG
 # of quality 50 keep 0.9989 or more with the original; different images reach 0.79, photos of one scene up to 0.99.
 MIN_CORRELATION = 0.995
@@ -32,7 +32,7 @@ def correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Correlate thumbnails, in eight orientations, with others.
 
     Args:
-        first: [n, THUMBNAIL²] float32 from `make_thumbnail`, for example BATCH of them.
+        first: [n, THUMBNAIL²] float32 from `make_thumbnail`, at most BATCH to limit memory use.
         second: [m, THUMBNAIL²] float32 from `make_thumbnail`.
 
     Returns:

@@ -76,7 +76,7 @@ def _bincount(arrays: list[np.ndarray], length: int) -> np.ndarray:
 
 
 def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> list[Finding]:
-    """Find valid data that is often a mistake.
+    """Find data that is valid, but probably a mistake.
 
     Args:
         key: "train" or "val".
@@ -95,7 +95,7 @@ def find_mistakes(key: str, statistics: DatasetStatistics, config: Config) -> li
         for path, labels in zip(index.images, index.labels, strict=True)
         if (extra := len(labels) - len(np.unique(labels, axis=0)))
     ]
-    # The anchors belong to the training set.
+    # Anchors are computed from the training set, so new ones are suggested for this set only.
     unmatched = statistics.unmatched.mean() if boxes else 0
     better = key == "train" and unmatched > NOTABLE_SHARE and _has_better_anchors(statistics, config)
     advice = "; genanchors.py computes new anchors that match more" if better else ""
