@@ -1,4 +1,4 @@
-"""Annotations as all readers return them, and the choice of the class names."""
+"""The annotations that all readers return, the problems of an import, and the choice of the class names."""
 
 import itertools
 from collections import Counter
@@ -38,12 +38,12 @@ class Annotations(NamedTuple):
 
 @dataclass
 class Problems:
-    """Entries that an import drops, changes or skips, and what it had to decide."""
+    """Entries that an import drops, changes or skips, and decisions that it makes."""
 
     dropped: list[str] = field(default_factory=list)  # one line per broken entry
-    changed: list[str] = field(default_factory=list)  # one line per box or image that is not taken as it is
+    changed: list[str] = field(default_factory=list)  # one line per box or image that is changed
     notes: list[str] = field(default_factory=list)  # one line per decision about a whole set
-    skipped: Counter[str] = field(default_factory=Counter)  # {kind of entry that the options exclude: count}
+    skipped: Counter[str] = field(default_factory=Counter)  # {kind of entries that the options exclude: count}
 
     @property
     def reasons(self) -> str:
@@ -58,7 +58,7 @@ def distinct_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
     """Make class names unique: a name that occurs again gets a number, with a warning.
 
     Raises:
-        InputError: a name that cannot be a line of a UTF-8 file, for example with half of a surrogate pair.
+        InputError: a name that cannot be a line of a UTF-8 file, see `is_line`.
     """
     distinct, counts, repeated = {}, Counter(), 0
     for class_id, name in enumerate(names):
@@ -77,7 +77,7 @@ def distinct_names(names: Sequence[str], path: Path) -> tuple[str, ...]:
 
 
 def is_line(text: str) -> bool:
-    """Return whether a text can be a line of a UTF-8 file; a lone surrogate cannot."""
+    """Return whether a text can be a line of a UTF-8 file: it has no line break, no NUL and no lone surrogate."""
     return text == text.encode("utf-8", "ignore").decode() and not {"\n", "\r", "\0"}.intersection(text)
 
 

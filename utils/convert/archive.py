@@ -1,4 +1,4 @@
-"""Extract a zip file of a data set without trusting it."""
+"""Extract the zip file of a data set, which is not trusted."""
 
 import shutil
 import stat
@@ -10,7 +10,7 @@ from tqdm import tqdm
 from utils.errors import InputError, RunError
 
 MAX_RATIO = 200  # extracted bytes per byte of the archive; labels reach 10, and images with large flat areas 100
-MIN_ENTRY = 76  # bytes of an archive that each file in it needs at least: two headers
+MIN_ENTRY = 76  # bytes that each file needs at least in an archive: two headers
 _IGNORED = ("__MACOSX", ".DS_Store")
 
 
@@ -23,8 +23,8 @@ def extract(source: Path, target: Path) -> None:
     """Extract a zip file into a new folder.
 
     Raises:
-        InputError: not a zip file, a damaged or encrypted one, names outside `target`, links, or a file that is far
-            larger after extraction than archives of images are.
+        InputError: not a zip file, a damaged or encrypted one, names outside `target`, links, or much more extracted
+            data than an archive of images has.
         RunError: not enough space on the disk.
     """
     try:
@@ -47,7 +47,7 @@ def extract(source: Path, target: Path) -> None:
 
 
 def _check_entry(source: Path, entry: zipfile.ZipInfo) -> None:
-    # ZipInfo.filename ends at a NUL; orig_filename has the whole name.
+    # ZipInfo.filename ends at the first NUL; orig_filename is the whole name.
     name = entry.orig_filename
     windows = PureWindowsPath(name)
     if ".." in windows.parts or windows.drive or windows.root or PurePosixPath(name).is_absolute() or "\0" in name:

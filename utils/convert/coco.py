@@ -18,8 +18,8 @@ from utils.text import list_names
 TITLE = "a COCO JSON file"
 
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
-_LAYOUT_SAMPLE = 10_000  # boxes that show whether they are given by two corners
-_ROUNDING = 1.01  # factor for areas, and pixels for borders
+_LAYOUT_SAMPLE = 10_000  # boxes that are used to find out whether boxes are written as two corners
+_ROUNDING = 1.01  # tolerance: a factor of areas, and pixels at the borders
 
 
 def recognize(source: Path) -> bool:
@@ -68,7 +68,7 @@ def read(part: SetSource, options: ImportOptions, problems: Problems) -> Annotat
     The classes are all categories in the order of their ids, which need not be contiguous.
 
     Raises:
-        InputError: not JSON, not the structure of COCO, a broken category, or boxes that are given by two corners.
+        InputError: not JSON, not the structure of COCO, a broken category, or boxes that are written as two corners.
     """
     path = part.source
     content = parse(path)
@@ -146,9 +146,13 @@ def _parts(name: str) -> list[str]:
 
 
 def _possible_names(name: str, ends: Counter[str]) -> tuple[str, ...]:
-    """Return the name, then its ends: many programs write the folders of the annotator's computer or of a server.
+    """Return the name, then the name without its first folder, without its first two folders, and so on.
 
-    Images whose last part is that of another image must be where the file says, or one could be taken for the other.
+    Many programs write the folders of the annotator's computer or of a server. If two images have the same name in
+    different folders, only the whole name is returned, because the shorter ones do not distinguish them.
+
+    Args:
+        ends: count of the images per last part of the name.
     """
     parts = _parts(name)
     if ends[parts[-1]] > 1 or len(name) > MAX_PATH:
@@ -170,7 +174,7 @@ def _fill_boxes(path: Path, content: dict, problems: Problems) -> None:
 
 
 def _possible_layouts(entry: dict, size: tuple[float, float]) -> tuple[bool, bool]:
-    """Return whether a bbox fits into its image as x, y, width, height, and whether it fits as x1, y1, x2, y2."""
+    """Return whether a bbox is inside its image if read as x, y, width, height, and if read as x1, y1, x2, y2."""
     a, b, c, d = entry["bbox"]
     right, bottom = (side + _ROUNDING for side in size)
     inside = min(a, b) >= -_ROUNDING
@@ -182,7 +186,11 @@ def _possible_layouts(entry: dict, size: tuple[float, float]) -> tuple[bool, boo
 
 
 def _check_layout(path: Path, layouts: Counter[tuple[bool, bool]]) -> None:
-    """Fail if most boxes leave their image as x, y, width, height, but nearly all fit as two corners."""
+    """Check that boxes are not written as two corners; the keys are those of `_possible_layouts`.
+
+    Raises:
+        InputError: most boxes extend beyond their image as x, y, width, height, but nearly all fit as two corners.
+    """
     total = layouts.total()
     as_corners = layouts[True, True] + layouts[False, True]
     outside = layouts[False, True] + layouts[False, False]
@@ -190,5 +198,5 @@ def _check_layout(path: Path, layouts: Counter[tuple[bool, bool]]) -> None:
         return
     expected = f"{path}: bbox: expected [x, y, width, height]"
     if outside > total / 2:
-        raise InputError(f"{expected}, got corners [x1, y1, x2, y2]: {as_corners} of {total} boxes fit only like that")
+        raise InputError(f"{expected}, got corners [x1, y1, x2, y2], as which {as_corners} of {total} boxes fit")
     warn(f"{expected}, but {as_corners} of {total} boxes would also fit as corners [x1, y1, x2, y2]; check the boxes")

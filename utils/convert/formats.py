@@ -7,7 +7,7 @@ Each format is a module of this package with its name from `options.FORMATS`. It
     read         (set, ImportOptions, Problems) → Annotations
     recognize    (path) → whether this can be the value of --val; not in `yolo`, whose --val may be any path
 
-A set is a `SetSource`, or another tuple with `source` and `image_folders` that only its format reads.
+A set is a `SetSource`, or another tuple with the fields `source` and `image_folders` that its format defines.
 """
 
 import os
@@ -63,7 +63,7 @@ def find_sets(source: Path, options: ImportOptions) -> tuple[ModuleType, Sets]:
 
 
 def _enter(source: Path) -> Path:
-    """Return the folder that has the data: archives and VOCdevkit often have one folder inside another."""
+    """Return the folder with the data. Archives and VOCdevkit often contain nothing but another folder."""
     while source.is_dir():
         entries = [entry for entry in source.iterdir() if entry.name[0] != "." and entry.name != "__MACOSX"]
         if len(entries) != 1 or not entries[0].is_dir() or entries[0].name in ("Annotations", "images"):

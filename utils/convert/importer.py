@@ -1,7 +1,7 @@
 """Import annotations of another format as a darknet data set.
 
-`import_dataset` is behind tools/import_dataset.py; `import_once` imports what --data names, a folder, data.yaml or
-obj.data, on first use.
+tools/import_dataset.py calls `import_dataset`. Scripts whose --data is a folder, data.yaml or obj.data call
+`import_once`, which imports the data set on first use.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def import_dataset(options: ImportOptions) -> int:
 def _extracted(options: ImportOptions) -> Iterator[Path]:
     """Yield the source; an archive is extracted to OUTPUT/source.
 
-    If the import fails, OUTPUT is removed, or empty again if it existed before.
+    If the import fails, OUTPUT is removed, or emptied if it existed before.
     """
     source, existed = options.source, options.output.exists()
     try:
@@ -118,7 +118,7 @@ def _add_val(sets: dict[str, list[LabeledImage]], options: ImportOptions) -> Non
 def _choose_place(
     sets: dict[str, list[LabeledImage]], classes: int, place: str, problems: Problems
 ) -> tuple[dict[str, list[LabeledImage]], str, set[Path]]:
-    """Replace "auto" by "in-place" or "link"; where label files are written, give each image its own.
+    """Replace "auto" by "in-place" or "link", and give each image its own label file if label files are written.
 
     Returns:
         (sets, place, images whose labels have to be written if they stay in place)

@@ -16,7 +16,7 @@ from utils.errors import InputError
 from utils.files import find_path
 from utils.text import list_names, printable, shorten
 
-EDGE_TOLERANCE = 1.0  # pixels a box may extend beyond its image without a message: annotators round
+EDGE_TOLERANCE = 1.0  # pixels by which a box may extend beyond its image without a message: rounding
 MIN_SIDE = 1e-6  # fraction of the image; boxes with a smaller side are dropped
 MAX_SHOWN = 300  # characters of a path in a message
 
@@ -47,7 +47,7 @@ def find_images(images: Sequence[AnnotatedImage], folders: Sequence[Path]) -> tu
 
 
 def _find_image(image: AnnotatedImage, folder: Path) -> Path:
-    """Return the first possible path that exists, else the first one; `..` is resolved in the text only."""
+    """Return the first possible path that exists, or else the first one; `..` is resolved without following links."""
     candidates = [Path(os.path.normpath(find_path(name, [folder]))) for name in image.file_names]
     # Unlike Path.is_file, os.path.isfile is False if a name is too long.
     return next(filter(os.path.isfile, candidates), candidates[0])

@@ -32,9 +32,9 @@ def name_of(folder: Path) -> str:
 
 
 def set_of(name: str) -> str | None:
-    """Return the set that a file or folder is named after: "train", "val" or "test"; None if there is no single one.
+    """Return the set that the name of a file or folder contains: "train", "val" or "test"; None for no or several sets.
 
-    `train2017`, `images_train`, `obj_valid_data` and `Validation` name a set; `trainval` and `train_or_test` do not.
+    `train2017`, `images_train`, `obj_valid_data` and `Validation` contain one; `trainval` and `train_or_test` do not.
     """
     words = re.split(r"[^a-z]+", name.lower())
     found = {SET_WORDS[word] for word in words if word in SET_WORDS}
@@ -66,7 +66,7 @@ class ImportOptions:
     """The options of tools/import_dataset.py.
 
     Raises:
-        InputError: options that contradict each other, a value that cannot be used, or an output folder with files.
+        InputError: options that contradict each other, a wrong value, or an output folder that contains files.
     """
 
     source: Path

@@ -1,4 +1,4 @@
-"""Boxes of images with an EXIF rotation: some tools annotate the displayed image, others the stored one."""
+"""Boxes of images with an EXIF rotation: some tools annotate the rotated image, others the image as it is stored."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ def fits(annotated: Size | None, size: tuple[int, int]) -> bool:
 def find_stored(
     images: Sequence[AnnotatedImage], headers: Sequence[ImageHeader | None]
 ) -> tuple[list[bool], str | None]:
-    """Decide for each image whether its boxes are those of the stored image; the annotated size shows it.
+    """Decide for each image whether its boxes are those of the stored image.
 
-    Where it does not, as for square images and for half a turn, the other images of the set decide. If there is none,
-    the displayed image is assumed.
+    The annotated size shows it, except for square images, rotations by 180° and images without annotated size. For
+    these the majority of the other images decides; without other images the displayed image is assumed.
 
     Args:
         headers: header of each; None for files that cannot be used.
@@ -43,8 +43,8 @@ def find_stored(
     if not known:
         return stored, None
     votes = Counter(known.values())
-    for position, shown in known.items():
-        stored[position] = votes[True] > votes[False] if shown is None else shown
+    for position, is_stored in known.items():
+        stored[position] = votes[True] > votes[False] if is_stored is None else is_stored
     turned, first = sum(stored), images[next(iter(known))].where
     return stored, (
         f"{len(known)} images have an EXIF rotation (first {first}): the boxes of {len(known) - turned} are taken "

@@ -25,12 +25,12 @@ _COPY_MARK = ".rf."  # Roboflow: a_jpg.rf.HASH.jpg are augmented copies of one i
 def split_images(
     images: Sequence[LabeledImage], fraction: float, seed: int
 ) -> tuple[list[LabeledImage], list[LabeledImage]]:
-    """Split a set into two; the result depends on the seed, the file names, the classes and the pixels only.
+    """Split a set in two. The result depends on the seed, the file names, the classes and the pixels only.
 
     Similar images (see `group_similar`) stay together, so the sizes can differ from the fraction.
 
     Args:
-        images: the set, at least two images for two parts that are not empty.
+        images: the set. Of two or more images, each part gets at least one.
         fraction: share of the first part, above 0 and below 1.
 
     Returns:
@@ -58,13 +58,13 @@ def split_images(
 def stratify(groups: Sequence[Sequence[int]], classes: Sequence[set[int]], count: int, seed: int) -> set[int]:
     """Choose whole groups so that the chosen part has its share of the images of each class.
 
-    Iterative stratification (Sechidis et al. 2011): the images of the rarest class first, each to the part that lacks
-    most images of this class.
+    Iterative stratification (Sechidis et al. 2011): images of the rarest class are distributed first, each to the part
+    that lacks the most images of this class.
 
     Args:
         groups: positions of the images of each group.
         classes: class ids of each image.
-        count: images to choose; whole groups may make it more or fewer.
+        count: images to choose; because groups are not divided, the result may have more or fewer.
 
     Returns:
         Positions of the chosen images.

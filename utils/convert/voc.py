@@ -46,7 +46,7 @@ def _is_annotation(path: Path) -> bool:
     """Return whether an XML file may be an annotation; projects have other XML files too."""
     try:
         with path.open("rb") as file:
-            start = file.read(1000).replace(b"\0", b"")  # also of UTF-16
+            start = file.read(1000).replace(b"\0", b"")  # UTF-16 has NULs between the letters
     except OSError:
         return False
     return b"<annotation" in start
@@ -58,7 +58,7 @@ def find_sets(source: Path, options: ImportOptions) -> dict[str, SetSource]:
         return {}
     annotated = [path.parent for path in source.rglob("Annotations") if path.is_dir() and any(path.glob("*.xml"))]
     if options.images is None and len(annotated) == 1:
-        (source,) = annotated  # a repository with more than the data set
+        (source,) = annotated  # `source` may be a repository that has other files too
     if options.val or options.train_list or options.images:
         return options.sets_of(source)
     lists = {set_of(path.stem): path for path in (source / _LISTS).glob("*.txt") if path.stem in SETS}
@@ -136,7 +136,7 @@ def _read_list(path: Path) -> list[str]:
 def _listed_names(entry: str) -> tuple[str, ...]:
     """Return the possible names of the XML file of an entry of a list.
 
-    Some lists name images or XML files; those of one class have a second column: -1, 0 or 1.
+    Some lists contain names of images or XML files. Lists of one class have a second column: -1, 0 or 1.
     """
     entry = entry.replace("\\", "/")
     name, _, mark = entry.rpartition(" ")
@@ -222,7 +222,7 @@ def _read_number(element: ElementTree.Element, key: str, default: str = "") -> f
 
 
 def _image_names(name: str, file_name: str | None) -> tuple[str, ...]:
-    """Return possible names of the image; a <filename> that differs from the XML file's name is outdated, so last."""
+    """Return possible names of the image. A <filename> unlike the XML file's name is outdated, so it comes last."""
     parent, stem = Path(name).parent, Path(name).name
     own = [f"{name}{suffix}" for lower in _SUFFIXES for suffix in (lower, lower.upper())]
     # Many programs write the folders of the annotator's computer into <filename>.

@@ -109,7 +109,7 @@ def images_to_label(sets: dict[str, list[LabeledImage]], classes: int) -> set[Pa
     These are all images if none has a label file, else those without label file that have objects.
 
     Raises:
-        InputError: a label file has other labels, or would be written elsewhere, or an image is in both sets.
+        InputError: a label file has other labels or would be written to another folder, or an image is in two sets.
     """
     set_of_image, unlabeled = {}, {}
     for key, images in sets.items():
@@ -132,7 +132,7 @@ def images_to_label(sets: dict[str, list[LabeledImage]], classes: int) -> set[Pa
 
 
 def _check_links(images: Sequence[str]) -> None:
-    """Check that no label file of these images lies elsewhere, behind a link of a file or folder."""
+    """Check that no label file of these images would be written through a link into another folder."""
     checked = set()  # (folder of images, folder of their labels)
     for image in images:
         label_file = label_candidates(image)[-1]

@@ -62,7 +62,7 @@ def find_sets(source: Path, options: ImportOptions) -> dict[str, ImageSet]:
             raise InputError(f"{source}: expected images ({SUFFIX_TEXT}), found only class names; use --images FOLDER")
         return {}
     paths = _described_paths(description) if description else {}
-    if not paths:  # no description, or one whose paths are those of another computer
+    if not paths:  # no description, or its paths do not exist on this computer
         paths = _folder_paths(root, options.images)
     if options.val:
         paths = {"train": list(itertools.chain(*paths.values())), "val": [options.val]}
@@ -149,7 +149,8 @@ def _list_all(paths: Sequence[Path], folders: Sequence[Path]) -> list[Path]:
                 image = find_moved(os.path.relpath(image, path.parent), [path.parent, *folders]) or image
             images[os.path.normpath(image)] = None
     inside = all(not os.path.isabs(image) and not image.startswith("..") for image in images)
-    return [Path(image if inside else os.path.abspath(image)) for image in images]  # so that they have a common folder
+    # All are relative or all are absolute, because os.path.commonpath does not accept both.
+    return [Path(image if inside else os.path.abspath(image)) for image in images]
 
 
 def _has_labels(images: Sequence[Path], root: Path) -> bool:

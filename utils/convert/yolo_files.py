@@ -19,7 +19,7 @@ from utils.files import MAX_PATH, find_path, parse_json, read_text
 from utils.text import list_names, shorten
 
 YAML_SUFFIXES = (".yaml", ".yml")
-_NULLS = ("", "~", "null", "Null", "NULL")  # of YAML, where values stay text
+_NULLS = ("", "~", "null", "Null", "NULL")  # YAML for no value; the loader does not convert them
 # Names of files with class names, in lower case, as labelImg, Roboflow, CVAT, Label Studio and darknet write them.
 _NAME_FILES = re.compile(r"classes\.txt|names\.txt|labels\.txt|predefined_classes\.txt|_darknet\.labels|.+\.names")
 _NOTES = "notes.json"  # Label Studio
@@ -32,7 +32,7 @@ class Description(NamedTuple):
     path: Path
     sets: dict[str, list[str]]  # {"train", "val" or "test": its folders or lists of images as they are written}
     class_names: tuple[str, ...] | None
-    folders: tuple[Path, ...]  # where relative paths may begin
+    folders: tuple[Path, ...]  # that paths may be relative to
 
 
 def read_description(path: Path) -> Description | None:
@@ -105,7 +105,7 @@ def _read_darknet(path: Path) -> Description | None:
     # The .data files of this project have more keys.
     if not entries.keys() & {"train", "names"} or entries.keys() - _DARKNET_KEYS - set(SET_WORDS):
         return None
-    folders = (path.parent, path.parent.parent)  # paths begin where darknet runs, often the parent folder
+    folders = (path.parent, path.parent.parent)  # paths are relative to where darknet runs, often the parent folder
     names = None
     if text := entries.get("names"):
         file = find_moved(text, folders)
@@ -120,7 +120,7 @@ def find_moved(text: str, folders: Sequence[Path]) -> Path | None:
     """Find a file or folder whose path was written on another computer or for another working directory.
 
     A path that begins with `../` is searched inside the folders first: Roboflow writes `../train/images` for
-    `train/images`. If the path does not exist, its longest end that does is taken: `data/obj_train_data/a.jpg` becomes
+    `train/images`. If the path does not exist, its longest end that does is used: `data/obj_train_data/a.jpg` becomes
     `obj_train_data/a.jpg`.
     """
     if len(text) > MAX_PATH:
@@ -177,4 +177,4 @@ def find_names(folder: Path) -> tuple[tuple[str, ...], Path] | None:
 
 
 def _shorten(value: object) -> str:
-    return shorten(reprlib.repr(value), 60)  # not json.dumps, which writes out what YAML's aliases repeat
+    return shorten(reprlib.repr(value), 60)  # json.dumps would expand YAML's aliases, of which a file can have billions
