@@ -1,12 +1,10 @@
-"""The training loop: one optimizer step, one epoch."""
+"""One optimizer step. The loop over the steps of an epoch is `utils.training.run.Run`."""
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 
-from utils.dataset.sampler import TrainBatches
 from utils.losses import Losses
 from utils.training.distributed import sum_over_processes, world_size
 from utils.training.ema import update_ema
@@ -59,35 +57,3 @@ def train_step(state: TrainingState, parts: list[Part], batch_images: int) -> to
     if state.ema is not None:
         update_ema(state.ema, state.model, state.ema_weight)
     return total
-
-
-def train_epoch(
-    state: TrainingState,
-    make_step: Step,
-    loader: Iterable[Part],
-    batches: TrainBatches,
-    learning_rate: Callable[[int], float],
-    first_step: int,
-    after_step: Callable[[int, torch.Tensor, float], bool],
-) -> None:
-    """Train for one epoch, or for the rest of an epoch.
-
-    Args:
-        make_step: makes a step on the parts of a batch, as `train_step` does.
-        loader: yields the parts of `batches` in order.
-        learning_rate: called with the index of the step in the epoch.
-        after_step: called with the index of the step, the losses [4] of the whole batch on the device, and the learning
-            rate. The epoch ends when it returns True.
-    """
-    state.network.train()
-    for module in state.frozen:
-        module.eval()
-    parts = iter(loader)
-    for step in range(first_step, batches.steps):
-        rate = learning_rate(step)
-        state.set_step(rate, batches.epoch * batches.steps + step + 1)
-        own_parts = list(itertools.islice(parts, batches.subdivisions))
-        batch_images = len(batches.batch_indices(batches.epoch, step))
-        losses = sum_over_processes(make_step(own_parts, batch_images))
-        if after_step(step, losses, rate):
-            return

@@ -28,7 +28,6 @@ from utils.text import counted, list_names
 from utils.training import distributed
 from utils.training.console import Console, describe_run, suggest_epochs
 from utils.training.data import load_data
-from utils.training.engine import train_epoch
 from utils.training.graph import GraphStep, build_step
 from utils.training.log import open_events, write_arguments, write_events, write_results
 from utils.training.optimizer import learning_rate_at
@@ -85,7 +84,6 @@ class Run:
         self.events = None  # TensorBoard writer
         self.best_evaluation: Evaluation | None = None  # None if the best epoch was before --resume
         self.warned_of_loss = False
-        self.pending: list[torch.Tensor] = []  # losses of the steps since the last check
         self.last_check = self.last_save = time.monotonic()
 
     def train(self) -> int:
@@ -148,21 +146,30 @@ class Run:
 
     def _train_epoch(self) -> None:
         """Train for one epoch, or for the rest of an epoch, or until the user stops the run."""
-        progress, data = self.progress, self.data
+        progress, data, state = self.progress, self.data, self.state
         data.batches.start(progress.epoch, progress.step)
         data.train.set_epoch(progress.epoch)
-        self.pending = []
+        state.network.train()
+        for module in state.frozen:
+            module.eval()
+        parts = iter(data.train_loader)
+        pending = []  # losses of the steps since the last check
         self.last_check = time.monotonic()
-        if progress.step < progress.steps:
-            train_epoch(
-                self.state,
-                self.make_step,
-                data.train_loader,
-                data.batches,
-                self._learning_rate,
-                progress.step,
-                self._after_step,
-            )
+        for step in range(progress.step, progress.steps):
+            rate = self._learning_rate(step)
+            state.set_step(rate, progress.epoch * progress.steps + step + 1)
+            own_parts = list(itertools.islice(parts, data.batches.subdivisions))
+            pending.append(distributed.sum_over_processes(self.make_step(own_parts, data.batches.batch_size)))
+            last = step + 1 == progress.steps
+            if self.device.type != "cpu" and len(pending) < CHECK_STEPS and not last:
+                continue
+            self._check_losses(pending)
+            pending.clear()
+            self.console.after_step(rate)
+            if self._is_stopped():
+                return
+            if not last and time.monotonic() - self.last_save > self.settings.save_interval:
+                self.save()
 
     def _learning_rate(self, step: int) -> float:
         """Return the learning rate of a step of this epoch."""
@@ -173,30 +180,15 @@ class Run:
             total_steps, settings.recipe, settings.learning_rate, milestones, progress.steps, settings.epochs
         )
 
-    def _after_step(self, step: int, losses: torch.Tensor, rate: float) -> bool:
-        """Record the losses of a step, check them, save if it is time; return True if the run must stop."""
-        self.pending.append(losses)
-        last = step + 1 == self.progress.steps
-        if self.device.type != "cpu" and len(self.pending) < CHECK_STEPS and not last:
-            return False
-        self._check_losses()
-        self.console.after_step(rate)
-        if self._is_stopped():
-            return True
-        if not last and time.monotonic() - self.last_save > self.settings.save_interval:
-            self.save()
-        return False
-
-    def _check_losses(self) -> None:
-        """Wait for the device, and add the pending losses to the progress; fail if one is not finite."""
-        for row in torch.stack(self.pending).double().cpu().tolist():
+    def _check_losses(self, losses: list[torch.Tensor]) -> None:
+        """Wait for the device, and add the losses of steps to the progress; fail if one is not finite."""
+        for row in torch.stack(losses).double().cpu().tolist():
             if not all(map(math.isfinite, row)):
                 values = ", ".join(f"{name} {value:g}" for name, value in zip(Losses._fields, row, strict=True))
                 self._fail(self.progress.step, f"the loss is not finite ({values})")
             if row[0] > ABSURD_LOSS:
                 self._warn_of_loss(row[0])
             self.progress.add(row)
-        self.pending = []
         now = time.monotonic()
         self.progress.seconds += now - self.last_check
         self.last_check = now
