@@ -65,43 +65,36 @@ class SimotaLoss:
             targets: [M, 6] (image, class id, cx, cy, w, h), normalized.
             image_size: (height, width) in pixels.
         """
+        # The dimensions of the tensors are M boxes, S scales, 4 cells, A anchors.
         height, width = image_size
+        grids = tuple((width // stride, height // stride) for stride in STRIDES)
+        cell_counts = [columns * rows for columns, rows in grids]
+        first_cells = tuple(itertools.accumulate(cell_counts[:-1], initial=0))
         size = constant((width, height), targets)
+        strides = constant(STRIDES, targets)[:, None, None]  # [S, 1, 1]
+        anchors = constant(self.anchors, targets)  # [S, A, 2]
+        neighbors = constant(tuple(itertools.product((-1, 0), repeat=2)), targets)  # [4, 2]
+        images = targets[:, :1].long()
+        grid = constant(grids, images)[:, None]  # [S, 1, 2]
+
         centers, sizes = targets[:, 2:4] * size, targets[:, 4:6] * size
-        grids = [(height // stride, width // stride) for stride in STRIDES]
-        cell_counts = [rows * columns for rows, columns in grids]
-        image_cells = targets[:, :1].long() * sum(cell_counts)  # [M, 1] index of the first cell of the image
-        neighbors = constant(tuple(itertools.product((-1, 0), repeat=2)), targets)
-        is_box = targets[:, 1:2] != PADDING
-        by_scale = []
-        for scale, (scale_anchors, stride, (rows, columns)) in enumerate(
-            zip(self.anchors, STRIDES, grids, strict=True)
-        ):
-            column, row = ((centers / stride + 0.5).floor()[:, None] + neighbors).unbind(2)  # [M, 4] each
-            inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-            column, row = column.clamp(0, columns - 1), row.clamp(0, rows - 1)
-            cell = image_cells + sum(cell_counts[:scale]) + (row * columns + column).long()
-            count = len(scale_anchors)
-            by_scale.append(
-                (
-                    _repeat_each(inside & is_box, count),
-                    (cell[..., None] * count + torch.arange(count, device=targets.device)).flatten(1),
-                    _repeat_each(cell, count),
-                    _repeat_each(torch.stack((column, row), 2), count),
-                    torch.full((1, 4 * count, 1), float(stride), device=targets.device),
-                    constant(scale_anchors, targets).repeat(4, 1)[None],
-                )
-            )
-        inside, anchor, cell, positions, strides, anchor_sizes = (
-            torch.cat(parts, 1) for parts in zip(*by_scale, strict=True)
-        )
+        positions = (centers[:, None, None] / strides + 0.5).floor() + neighbors  # [M, S, 4, 2]
+        inside = ((positions >= 0) & (positions < grid)).all(3)  # [M, S, 4]
+        inside = inside & (targets[:, 1] != PADDING)[:, None, None]
+        positions = positions.clamp(min=0).minimum(grid - 1)
+        column, row = positions.long().unbind(3)
+        first = images * sum(cell_counts) + constant(first_cells, images)  # [M, S]
+        cells = first[:, :, None] + row * grid[..., 0] + column  # [M, S, 4]
+
+        shape = (*cells.shape, anchors.shape[1])  # [M, S, 4, A]
+        anchor_sizes = anchors[:, None].expand(-1, 4, -1, -1).flatten(0, 2)
         return PossibleMatches(
-            allowed=_allowed(inside, sizes, anchor_sizes[0]),
-            anchor=anchor,
-            cell=cell,
-            positions=positions,
-            strides=strides[0],
-            anchor_sizes=anchor_sizes[0],
+            allowed=_allowed(inside[..., None].expand(shape).flatten(1), sizes, anchor_sizes),
+            anchor=(cells[..., None] * shape[3] + torch.arange(shape[3], device=targets.device)).flatten(1),
+            cell=cells[..., None].expand(shape).flatten(1),
+            positions=positions[..., None, :].expand(*shape, 2).flatten(1, 3),
+            strides=strides.expand(shape[1:]).reshape(-1, 1),
+            anchor_sizes=anchor_sizes,
             boxes=torch.cat((centers, sizes), 1),
             class_ids=targets[:, 1].long(),
         )
@@ -143,11 +136,6 @@ class SimotaLoss:
             objectness * (recipe.objectness_weight / count),
             classes * (recipe.class_weight / count),
         )
-
-
-def _repeat_each(values: torch.Tensor, count: int) -> torch.Tensor:
-    """Repeat each value along dimension 1. Some versions of repeat_interleave wait for a CUDA device."""
-    return values.unsqueeze(2).expand(-1, -1, count, *values.shape[2:]).flatten(1, 2)
 
 
 def _allowed(inside: torch.Tensor, sizes: torch.Tensor, anchor_sizes: torch.Tensor) -> torch.Tensor:
