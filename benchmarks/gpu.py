@@ -112,7 +112,7 @@ def measure(options, batch_size, form, device):
     data = load_data(settings, device)
     state = build_state(new_detector(settings.config), settings, device)
     state.model.train()
-    steps = Steps(state, build_step(state, settings), data)
+    steps = Steps(state, build_step(state, settings, data.batches.batch_size), data)
     cuda = device.type == "cuda"
     stored = torch.cuda.memory_allocated(device) if cuda else 0
     if cuda:
@@ -152,7 +152,7 @@ class Steps:
         for parts in itertools.islice(batches or self.batches, steps):
             self.count += 1
             self.state.set_step(1e-3, self.count)
-            self.make_step(parts, self.size)
+            self.make_step(parts)
 
     def rate(self, steps, batches=None):
         """Return the images/s of a number of steps."""

@@ -11,7 +11,7 @@ from utils.training.ema import update_ema
 from utils.training.state import TrainingState
 
 Part = tuple[torch.Tensor, torch.Tensor]  # images [N, 3, H, W] uint8, targets [M, 6]
-Step = Callable[[list[Part], int], torch.Tensor]  # `train_step` of a state
+Step = Callable[[list[Part]], torch.Tensor]  # `train_step` of a state and a batch size
 
 
 def train_step(state: TrainingState, parts: list[Part], batch_images: int) -> torch.Tensor:

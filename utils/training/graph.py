@@ -55,32 +55,32 @@ class CudaRecorder:
 class GraphStep:
     """Makes training steps by repeating a recorded one.
 
-    The first steps run without a graph, as do batches of another size than the recorded one. A batch with more targets
-    than the recording has room for is recorded again. The first repetition is compared with the same step without a
-    graph; if they differ, or a step cannot be recorded, all steps run without a graph.
+    The first steps run without a graph. A batch with more targets than the recording has room for is recorded again.
+    The first repetition is compared with the same step without a graph; if they differ, or a step cannot be recorded,
+    all steps run without a graph.
+
+    Args:
+        step: makes a step without a graph. The images of all batches have the same shapes.
     """
 
-    def __init__(self, state: TrainingState, recorder: CudaRecorder) -> None:
-        self.state, self.recorder = state, recorder
+    def __init__(self, state: TrainingState, step: Step, recorder: CudaRecorder) -> None:
+        self.state, self.step, self.recorder = state, step, recorder
         self.warm_up_steps = WARM_UP_STEPS
         self.usable = True
         self.checked = False
         self.parts: list[Part] = []  # the tensors that the recording reads
-        self.batch_images = 0
         self.replay: Callable[[], None] | None = None
         self.losses: torch.Tensor | None = None  # the tensor that the recording writes
 
-    def __call__(self, parts: list[Part], batch_images: int) -> torch.Tensor:
+    def __call__(self, parts: list[Part]) -> torch.Tensor:
         """Make one optimizer step, see `train_step`."""
         if self.warm_up_steps:
             self.warm_up_steps -= 1
-            return self.recorder.warm_up(partial(train_step, self.state, parts, batch_images))
+            return self.recorder.warm_up(partial(self.step, parts))
         if not self.usable:
-            return train_step(self.state, parts, batch_images)
-        if self.replay is not None and (batch_images != self.batch_images or not self._same_images(parts)):
-            return train_step(self.state, parts, batch_images)
+            return self.step(parts)
         if self.replay is None or self._needs_room(parts):
-            return self._record(parts, batch_images)
+            return self._record(parts)
         self._fill(parts)
         if not self.checked:
             return self._check()
@@ -90,14 +90,10 @@ class GraphStep:
     def _needs_room(self, parts: list[Part]) -> bool:
         return any(len(targets) > len(own) for (_, targets), (_, own) in zip(parts, self.parts, strict=True))
 
-    def _same_images(self, parts: list[Part]) -> bool:
-        return all(images.shape == own.shape for (images, _), (own, _) in zip(parts, self.parts, strict=True))
-
-    def _record(self, parts: list[Part], batch_images: int) -> torch.Tensor:
+    def _record(self, parts: list[Part]) -> torch.Tensor:
         """Record a step on new tensors with room for the targets of this batch, and make it without a graph."""
         device = self.state.device
         self.replay = self.losses = None  # free the memory of the previous recording
-        self.batch_images = batch_images
         rows = max(len(targets) for _, targets in parts) * SPARE_TARGETS
         rows = 2 ** math.ceil(math.log2(max(rows, MIN_TARGETS)))
         self.parts = [
@@ -105,7 +101,7 @@ class GraphStep:
         ]
         self._fill(parts)
         try:
-            self.replay, self.losses = self.recorder.record(partial(train_step, self.state, self.parts, batch_images))
+            self.replay, self.losses = self.recorder.record(partial(self.step, self.parts))
         except RuntimeError as error:
             # If a step fails while it is recorded, ending the recording fails too. The first error names the cause.
             cause = error.__context__ or error
@@ -115,13 +111,13 @@ class GraphStep:
     def _make_unrecorded(self) -> torch.Tensor:
         """Make a step on the tensors of the recording without repeating it. Step and recording both need memory."""
         try:
-            return train_step(self.state, self.parts, self.batch_images)
+            return self.step(self.parts)
         except torch.cuda.OutOfMemoryError:
             if self.replay is None:
                 raise
             self._give_up("the GPU's memory is too small to compare it with a step without a graph")
             torch.cuda.empty_cache()
-            return train_step(self.state, self.parts, self.batch_images)
+            return self.step(self.parts)
 
     def _fill(self, parts: list[Part]) -> None:
         """Copy a batch into the tensors of the recording."""
@@ -178,9 +174,13 @@ def _distance(tensors: list[torch.Tensor], others: list[torch.Tensor]) -> float:
     return float(torch.stack(squares).sum().sqrt())
 
 
-def build_step(state: TrainingState, settings: Settings) -> Step:
-    """Return the function that makes the steps of a run; on CUDA as a graph, unless that is switched off."""
-    eager = partial(train_step, state)
+def build_step(state: TrainingState, settings: Settings, batch_images: int) -> Step:
+    """Return the function that makes the steps of a run; on CUDA as a graph, unless that is switched off.
+
+    Args:
+        batch_images: images per step, over all processes.
+    """
+    eager = partial(train_step, state, batch_images=batch_images)
     if state.device.type != "cuda" or not settings.graph:
         return eager
     obstacle = "several processes exchange gradients" if distributed.world_size() > 1 else ""
@@ -189,4 +189,4 @@ def build_step(state: TrainingState, settings: Settings) -> Step:
     if obstacle:
         warn(f"no CUDA graph, training will be slower: {obstacle}")
         return eager
-    return GraphStep(state, CudaRecorder(state.device))
+    return GraphStep(state, eager, CudaRecorder(state.device))

@@ -74,7 +74,7 @@ class Run:
             self.description["training"]["start"] = self.start
         self.progress.set_steps_per_epoch(self.data.batches.steps)
         join_processes(self.state, settings)
-        self.make_step = build_step(self.state, settings)
+        self.make_step = build_step(self.state, settings, self.data.batches.batch_size)
         with distributed.main_first():
             paths = _claim_paths(settings, saved)
         self.paths: RunPaths = distributed.from_main(paths)
@@ -159,7 +159,7 @@ class Run:
             rate = self._learning_rate(step)
             state.set_step(rate, progress.epoch * progress.steps + step + 1)
             own_parts = list(itertools.islice(parts, data.batches.subdivisions))
-            pending.append(distributed.sum_over_processes(self.make_step(own_parts, data.batches.batch_size)))
+            pending.append(distributed.sum_over_processes(self.make_step(own_parts)))
             last = step + 1 == progress.steps
             if self.device.type != "cpu" and len(pending) < CHECK_STEPS and not last:
                 continue
