@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.measured import FRAME, detections_of, labels_of, measured_sets
-from utils.evaluation.confusion import confusion_matrix, count_mistakes
+from utils.evaluation.confusion import confusion_matrix, worst_images
 
 BOX, FAR_BOX = (10, 10, 60, 60), (200, 200, 300, 260)
 
@@ -64,7 +64,7 @@ def test_perfect_detections_are_on_the_diagonal(released):
     assert np.trace(matrix) == matrix.sum() == 898
 
 
-def test_mistakes_per_image():
+def test_the_worst_images_come_first_and_correct_ones_are_left_out():
     """One hit, one miss, one wrong class, one false positive, one detection below the threshold."""
     labels = np.array([[0, 0.2, 0.2, 0.2, 0.2], [0, 0.5, 0.5, 0.2, 0.2], [1, 0.8, 0.8, 0.2, 0.2]], np.float32)
     found = np.array(
@@ -72,5 +72,5 @@ def test_mistakes_per_image():
         np.float32,
     )
     nothing = np.zeros((0, 6), np.float32)
-    mistakes = count_mistakes([found, nothing, nothing], [labels, labels, labels[:0]], (100, 100), 2)
-    assert mistakes.tolist() == [3, 3, 0]
+    detections, per_image = [nothing, nothing, found, nothing], [labels[:0], labels[:2], labels, labels]
+    assert worst_images(detections, per_image, (100, 100), 2) == [2, 3, 1]

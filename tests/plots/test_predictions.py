@@ -43,16 +43,14 @@ def test_predictions_are_next_to_the_labels_and_not_below_the_threshold(index, d
     assert np.array_equal(labels[60:], predictions[60:])
 
 
-def test_the_worst_images_come_first_and_correct_ones_are_left_out(index, drawn_tiles, tmp_path):
-    mistakes = np.zeros(21, int)
-    mistakes[[3, 7, 19]] = (1, 5, 9)  # 19 is damaged
-    plots.save_worst(tmp_path / "w.jpg", index, [detections_of()] * 21, (352, 352), LABELS, mistakes)
+def test_given_images_are_drawn_in_their_order_without_damaged_ones(index, drawn_tiles, tmp_path):
+    plots.save_predictions(tmp_path / "p.jpg", index, [detections_of()] * 21, (352, 352), LABELS, [19, 7, 3])
     images = [cv2.imread(index.images[number]) for number in (7, 3)]
     for tile, image in zip(drawn_tiles[1::2], images, strict=True):
         assert np.array_equal(tile.image, plots.fit_to_side(image, plots.TILE_SIDE))
 
 
-def test_without_mistakes_nothing_is_written(index, tmp_path):
-    path = tmp_path / "w.jpg"
-    plots.save_worst(path, index, [detections_of()] * 21, (352, 352), LABELS, np.zeros(21, int))
+def test_without_images_nothing_is_written(index, tmp_path):
+    path = tmp_path / "p.jpg"
+    plots.save_predictions(path, index, [detections_of()] * 21, (352, 352), LABELS, [])
     assert not path.exists()

@@ -42,18 +42,19 @@ def confusion_matrix(
     return matrix
 
 
-def count_mistakes(
+def worst_images(
     detections: Sequence[np.ndarray], labels: Sequence[np.ndarray], frame_size: tuple[int, int], classes: int
-) -> np.ndarray:
-    """Count the entries outside the diagonal of each image's confusion matrix.
+) -> list[int]:
+    """Return the indices of the images with mistakes, those with the most mistakes first.
 
-    Returns:
-        [N] counts of missed labels, labels detected as another class, and false positives.
+    The mistakes are missed labels, labels detected as another class, and false positives.
     """
     matrices = [
         confusion_matrix([rows], [boxes], frame_size, classes) for rows, boxes in zip(detections, labels, strict=True)
     ]
-    return np.array([matrix.sum() - matrix.trace() for matrix in matrices], int)
+    mistakes = np.array([matrix.sum() - matrix.trace() for matrix in matrices], int)
+    order = np.argsort(-mistakes, kind="stable")
+    return order[mistakes[order] > 0].tolist()
 
 
 def match_by_iou(overlap: np.ndarray, lowest: float) -> dict[int, int]:

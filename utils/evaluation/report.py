@@ -8,7 +8,7 @@ from pathlib import Path
 from utils.config import Config
 from utils.dataset.index import DatasetIndex
 from utils.evaluation.coco import COCO_MAX_DET, COCO_METRICS, CocoMetrics
-from utils.evaluation.confusion import confusion_matrix, count_mistakes
+from utils.evaluation.confusion import confusion_matrix, worst_images
 from utils.evaluation.evaluate import Evaluation
 from utils.plots.fonts import ClassLabel
 from utils.provenance import file_hash, git_state, versions
@@ -90,12 +90,12 @@ def write_plots(
         The paths written.
     """
     from utils.plots.evaluation import save_plots
-    from utils.plots.predictions import save_worst
+    from utils.plots.predictions import save_predictions
 
     frame_size = (config.width, config.height)
     matrix = confusion_matrix(evaluation.detections, index.labels, frame_size, config.classes)
     written = save_plots(folder, evaluation.coco, matrix, labels)
     worst = folder / "worst.jpg"
-    mistakes = count_mistakes(evaluation.detections, index.labels, frame_size, config.classes)
-    save_worst(worst, index, evaluation.detections, frame_size, labels, mistakes)
+    images = worst_images(evaluation.detections, index.labels, frame_size, config.classes)
+    save_predictions(worst, index, evaluation.detections, frame_size, labels, images)
     return [*written, worst] if worst.exists() else written

@@ -31,10 +31,10 @@ def save_predictions(
         path: JPEG to write; nothing is written if no image can be read.
         detections: one [n, 6] array per image, (x1, y1, x2, y2, score, class id) in input pixels.
         frame_size: (width, height) of the network's input in pixels.
-        image_indices: of the images to draw; by default images with labels, spread evenly over the list.
+        image_indices: the first COMPARED_IMAGES are drawn; None: images with labels, spread evenly over the list.
     """
     tiles = []
-    for image_index in _spread(index) if image_indices is None else image_indices:
+    for image_index in _spread(index) if image_indices is None else image_indices[:COMPARED_IMAGES]:
         try:
             image = fit_to_side(read_image(index.images[image_index]), TILE_SIDE)
         except InputError:
@@ -47,23 +47,6 @@ def save_predictions(
         tiles.append(Tile(draw_detections(image, rows, labels), f"predictions above {CONF:g}"))
     if tiles:
         save_mosaic(path, tiles, COLUMNS, TILE_SIDE)
-
-
-def save_worst(
-    path: Path,
-    index: DatasetIndex,
-    detections: Sequence[np.ndarray],
-    frame_size: tuple[int, int],
-    labels: Sequence[ClassLabel],
-    mistakes: np.ndarray,
-) -> None:
-    """Draw the images with the most mistakes, the worst first, as `save_predictions` does.
-
-    Nothing is written if there are no mistakes. `mistakes` [images] are counted by
-    `utils.evaluation.confusion.count_mistakes`.
-    """
-    worst = np.argsort(-mistakes, kind="stable")[:COMPARED_IMAGES]
-    save_predictions(path, index, detections, frame_size, labels, worst[mistakes[worst] > 0].tolist())
 
 
 def _spread(index: DatasetIndex) -> list[int]:
