@@ -81,7 +81,7 @@ def main(options):
     if not label_count:
         warn(f"{index.source}: no image has labels, so all metrics are undefined")
     detections = detect_images(runtime, index, config, **settings)
-    evaluation = compute_metrics(detections, index, (config.width, config.height), config.class_names)
+    evaluation = compute_metrics(detections, index, config)
     print(f"\n{metrics_text(evaluation)}", flush=True)
     print_busy_note(core_wait)
     if runtime.info is config:  # the model does not say what it was made for

@@ -196,7 +196,7 @@ def our_side(task, options):
         started = time.perf_counter()
         index = open_list(config, "val")
         detections = detect_images(runtime, index, config, defaults.batch_size, defaults.workers)
-        compute_metrics(detections, index, (config.width, config.height), config.class_names)
+        compute_metrics(detections, index, config)
         return {"seconds": time.perf_counter() - started}
     runtime = load_runtime(options.weights, config, "cpu")
     index = open_list(config, "val")

@@ -71,7 +71,7 @@ def time_evaluation(options):
     times.append(time.perf_counter())
     detections = detect_images(runtime, index, config, options.batch_size, options.workers)
     times.append(time.perf_counter())
-    compute_metrics(detections, index, (config.width, config.height), config.class_names)
+    compute_metrics(detections, index, config)
     times.append(time.perf_counter())
     names = ("weights", "labels", "images to boxes", "metrics")
     return {name: end - start for name, start, end in zip(names, times[:-1], times[1:], strict=True)}

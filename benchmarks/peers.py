@@ -75,7 +75,7 @@ def main(options):
     times = measure(runs, options.runs)
     rows = {}
     for name in runs:
-        summary = compute_metrics(detections[name], index, frame, config.class_names).coco.summary
+        summary = compute_metrics(detections[name], index, config).coco.summary
         milliseconds = statistics.median(times[name])
         rows[name] = {"AP50": summary["AP50"], "AP": summary["AP"], "ms": milliseconds}
         print("{:26} AP50 {AP50:.4f}  AP {AP:.4f}  {ms:6.2f} ms".format(name, **rows[name]))

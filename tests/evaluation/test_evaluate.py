@@ -1,5 +1,7 @@
 """utils.evaluation.evaluate: files that are not images."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -22,6 +24,7 @@ def test_objects_in_a_file_that_is_not_an_image_are_false_negatives(tmp_path, ca
         (tmp_path / f"{index}.txt").write_text(f"{index % 2} 0.5 0.5 0.4 0.4\n")
     (tmp_path / "val.txt").write_text("".join(f"{index}.png\n" for index in range(5)))
     config = read_config(write_data(tmp_path, train=None, val="val.txt"))
+    config = dataclasses.replace(config, width=FRAME[0], height=FRAME[1])
     complete = load_index(config.val, config.classes, cache=False)
     (tmp_path / "2.png").write_bytes(content)
     damaged = load_index(config.val, config.classes, cache=False)
@@ -32,10 +35,10 @@ def test_objects_in_a_file_that_is_not_an_image_are_false_negatives(tmp_path, ca
 
     detections = [detections_of((20, 13, 60, 50, 0.9, index % 2)) for index in range(5)]
     missed = [*detections[:2], detections_of(), *detections[3:]]
-    expected = compute_metrics(missed, complete, FRAME, config.class_names)
-    evaluation = compute_metrics(missed, damaged, FRAME, config.class_names)
+    expected = compute_metrics(missed, complete, config)
+    evaluation = compute_metrics(missed, damaged, config)
     assert evaluation.original == expected.original
     assert evaluation.coco.overall.labels == 5
     assert evaluation.coco.summary["AP50"] == expected.coco.summary["AP50"] < 1
     # Detections in such a file do not fail.
-    assert len(compute_metrics(detections, damaged, FRAME, config.class_names).results) == 5
+    assert len(compute_metrics(detections, damaged, config).results) == 5

@@ -26,7 +26,7 @@ def test_ap_of_the_released_checkpoint(shared, repo, tmp_path):
 
     def ap50(name):
         found = detect_images(load_runtime(tmp_path / name, config), index, config, 32, 2)
-        return compute_metrics(found, index, (config.width, config.height), config.class_names).coco.summary["AP50"]
+        return compute_metrics(found, index, config).coco.summary["AP50"]
 
     full = ap50("m.onnx")
     assert full == pytest.approx(0.3364, abs=5e-4)

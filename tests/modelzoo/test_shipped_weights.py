@@ -86,7 +86,7 @@ def check_metrics(name, val):
     index = load_index(config.val, config.classes)
     runtime = load_runtime(str(REPO / "modelzoo" / name), config, "cpu")
     detections = detect_images(runtime, index, config, batch_size=16, workers=2)
-    metrics = compute_metrics(detections, index, (config.width, config.height), config.class_names).coco.summary
+    metrics = compute_metrics(detections, index, config).coco.summary
     numbers = re.search(r"AP50, AP75, AP \| ([\d.]+), ([\d.]+), ([\d.]+)", card(name)).groups()
     # Rounding differs between processors.
     for found, expected in zip(("AP50", "AP75", "AP"), numbers, strict=True):

@@ -60,7 +60,7 @@ def test_evaluation_gives_the_same_metrics(folder, environment, run_script, mode
     config = read_config(folder / "small.data")
     index = open_list(config, "val")
     detections = detect_images(load_runtime(folder / model, config), index, config)
-    expected = compute_metrics(detections, index, (config.width, config.height), config.class_names)
+    expected = compute_metrics(detections, index, config)
     assert found["coco"] == metrics_content(expected, index, config, folder / model, "cpu", {})["coco"]
     assert "torch" not in found["made_with"]["versions"]
 

@@ -38,7 +38,7 @@ def compare_models(models: Sequence[str | Path], config: Config, index: DatasetI
     for model in models:
         runtime = load_runtime(model, config, "cpu")
         detections = detect_images(runtime, index, config, **detect_options)
-        summary = compute_metrics(detections, index, (config.width, config.height), config.class_names).coco.summary
+        summary = compute_metrics(detections, index, config).coco.summary
         latencies = [network_latency(runtime, config, threads) for threads in THREADS]
         use_threads(threads_before)
         size = sum(path.stat().st_size for path in model_files(model))

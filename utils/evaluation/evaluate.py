@@ -1,12 +1,12 @@
 """Compute the original repository's metrics and the COCO metrics from the same detections."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from utils.config import Config
 from utils.dataset.coco_json import category_ids, coco_content, image_ids
 from utils.dataset.index import DatasetIndex
 from utils.errors import warn
@@ -32,22 +32,21 @@ class Evaluation:
 def compute_metrics(
     detections: list[np.ndarray],
     index: DatasetIndex,
-    frame_size: tuple[int, int],
-    class_names: Sequence[str],
+    config: Config,
     by_size: bool = True,
 ) -> Evaluation:
     """Compute all metrics from the detections of a data set.
 
     Args:
         detections: from `detect_images` or `collect_detections`, in the order of the index.
-        frame_size: (width, height) of the network input.
         by_size: as for `coco_metrics`.
     """
+    frame_size = (config.width, config.height)
     # A file that is not an image has no size. Its labels still count, as false negatives.
     index = dataclasses.replace(index, sizes=np.where(index.sizes > 0, index.sizes, frame_size))
-    ids = image_ids(index.images), category_ids(class_names)
+    ids = image_ids(index.images), category_ids(config.class_names)
     results = coco_results(detections, *ids, frame_size, index.sizes)
-    truth = coco_content(index, class_names, index.source.parent)
+    truth = coco_content(index, config.class_names, index.source.parent)
     return Evaluation(
         detections=detections,
         results=results,

@@ -242,7 +242,7 @@ class Run:
         Returns:
             The evaluation, or None except in the main process; and whether the user has stopped the run.
         """
-        config, index = self.settings.config, self.data.val.index
+        config = self.settings.config
         distributed.broadcast_state(network)
         # A plain copy: the runtime uses a memory format in which results do not depend on the number of threads.
         detector = Detector(network.classes, network.anchor_num)
@@ -259,8 +259,7 @@ class Run:
         detections = distributed.gather_lists(detections)
         if detections is None:
             return None, False
-        size = config.width, config.height
-        return compute_metrics(detections, index, size, config.class_names, by_size=False), False
+        return compute_metrics(detections, self.data.val.index, config, by_size=False), False
 
     def _finish_epoch(self, evaluation: Evaluation | None) -> None:
         """Record an epoch with its metrics, and save."""
