@@ -157,7 +157,7 @@ def test_a_folder_that_cannot_be_created_is_one_error(shapes, tmp_path):
     )
     assert done.returncode != 0
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
-        "error: weights: cannot create this folder: File exists"
+        "error: weights: cannot create: File exists"
     ]
 
 

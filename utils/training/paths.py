@@ -56,32 +56,30 @@ def new_paths(output: str, model_name: str) -> RunPaths:
         InputError: the files cannot be created.
     """
     names = itertools.chain([model_name], (f"{model_name}-{count}" for count in itertools.count(2)))
-    for name in names:
-        paths = RunPaths(name, Path(output, name))
-        if _claim(paths):
-            return paths
+    try:
+        for parent in (WEIGHTS, Path(output)):
+            parent.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            paths = RunPaths(name, Path(output, name))
+            if _claim(paths):
+                return paths
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot create: {error.strerror}") from error
 
 
 def _claim(paths: RunPaths) -> bool:
     """Create the checkpoint and the folder of a run; return False, and create none, if one of them exists."""
-    for parent in (paths.last.parent, paths.folder.parent):
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{parent}: cannot create this folder: {error.strerror}") from error
     try:
         paths.last.touch(exist_ok=False)
     except FileExistsError:
         return False
-    except OSError as error:
-        raise InputError(f"{paths.last}: cannot write there: {error.strerror}") from error
     try:
         paths.folder.mkdir()
     except OSError as error:
         paths.last.unlink()
         if isinstance(error, FileExistsError):
             return False
-        raise InputError(f"{paths.folder}: cannot create this folder: {error.strerror}") from error
+        raise
     return True
 
 
