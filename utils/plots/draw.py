@@ -154,10 +154,11 @@ def place_tag(
         *((x1, y2), (right, y2), (x1, bottom), (right, bottom)),  # below, inside at the bottom
         *((x2, y1), (x1 - width, y1), (x2, bottom), (x1 - width, bottom)),  # next to the box
     )
+    low, high = obstacles[:, :2], obstacles[:, 2:]
     for left, top in corners:
         left, top = max(0, min(left, image_size[0] - width)), max(0, min(top, image_size[1] - height))
         place = (left, top, left + width, top + height)
-        if not _overlaps(place, obstacles).any():
+        if not ((low < place[2:]) & (high > place[:2])).all(1).any():
             return place
     return None
 
@@ -166,12 +167,6 @@ def small_boxes(boxes: np.ndarray, tag_size: tuple[int, int]) -> np.ndarray:
     """Select the boxes [n, 4] (x1, y1, x2, y2) of which a tag of (width, height) would hide a large part."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     return boxes[areas < _SMALL_BOX * tag_size[0] * tag_size[1]]
-
-
-def _overlaps(place: Box, boxes: np.ndarray) -> np.ndarray:
-    """Return for each box [n, 4] whether it has an area in common with `place`."""
-    x1, y1, x2, y2 = place
-    return (boxes[:, 0] < x2) & (boxes[:, 2] > x1) & (boxes[:, 1] < y2) & (boxes[:, 3] > y1)
 
 
 def _place_tags(

@@ -8,12 +8,14 @@ import time
 import torch
 from tqdm import tqdm
 
+from model.detector import Detector
 from utils.config import Config
 from utils.losses import Losses
 from utils.machine import CoreWait
 from utils.runtimes.device import describe_device
 from utils.text import counted
 from utils.training.data import RunData
+from utils.training.distributed import world_size
 from utils.training.plan import plan
 from utils.training.progress import Progress
 from utils.training.settings import Settings
@@ -27,8 +29,6 @@ def model_size(config: Config) -> tuple[int, float | None]:
 
     The second is None if the package thop is missing.
     """
-    from model.detector import Detector
-
     # A separate network, because thop adds counters to it.
     detector = Detector(config.classes, config.anchor_num).eval()
     parameters = sum(weight.numel() for weight in detector.parameters())
@@ -40,15 +40,14 @@ def model_size(config: Config) -> tuple[int, float | None]:
     return parameters, macs
 
 
-def describe_run(
-    settings: Settings, data: RunData, state: TrainingState, start: str, processes: int, graph: bool
-) -> list[str]:
+def describe_run(settings: Settings, data: RunData, state: TrainingState, start: str, graph: bool) -> list[str]:
     """Return the lines that describe a run before it starts.
 
     Args:
         start: one line that says which weights the run starts from.
+        graph: whether the steps are recorded as a CUDA graph.
     """
-    config, batches = settings.config, data.batches
+    config, batches, processes = settings.config, data.batches, world_size()
     lines = []
     for key, index in data.indices.items():
         images, boxes = counted(len(index), "image"), counted(sum(map(len, index.labels)), "box", "boxes")

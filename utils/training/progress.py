@@ -20,11 +20,6 @@ class Progress:
     history: list[dict] = field(default_factory=list)  # rows of results.csv, one per epoch
 
     @property
-    def fresh(self) -> bool:
-        """Whether the run has made no step yet."""
-        return self.epoch == self.step == 0
-
-    @property
     def total_steps(self) -> int:
         """Finished steps of the whole run."""
         return self.epoch * self.steps + self.step

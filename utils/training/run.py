@@ -131,15 +131,14 @@ class Run:
         if progress.epoch >= settings.epochs:
             print(f"finished {counted(settings.epochs, 'epoch')} of this run; --epochs N with a larger N trains longer")
         graph = isinstance(self.make_step, GraphStep)
-        processes = distributed.world_size()
-        print(*describe_run(settings, self.data, self.state, self.start, processes, graph), sep="\n")
+        print(*describe_run(settings, self.data, self.state, self.start, graph), sep="\n")
         if self.options.epochs is None and (hint := suggest_epochs(settings, self.data)):
             print(hint)
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
         write_arguments(paths.folder, settings, progress)
         self.events = open_events(paths.folder, progress.history)
         remove_unfinished(paths)
-        if progress.fresh:
+        if not progress.total_steps:
             save_first_batches(paths.folder, self.data.train, self.data.batches, self.class_labels)
         if progress.history:
             write_results(paths.folder, progress.history)

@@ -12,7 +12,7 @@ from model import MAX_SIZE, SCALES, SIZE_MULTIPLE, STRIDES
 from utils.config import DEFAULT_CONF, MAX_ANCHOR, MAX_COUNT, MAX_NAME, Config
 from utils.errors import InputError, warn
 from utils.postprocess import Anchors
-from utils.text import list_names
+from utils.text import counted, list_names
 
 if TYPE_CHECKING:
     from typing import Self
@@ -139,7 +139,7 @@ class ModelDescription:
         """Describe the differences because of which this model cannot be used with a .data file, one text for each."""
         found = []
         if self.classes != config.classes:
-            found.append(f"{self.classes} class{'es' if self.classes > 1 else ''}, {config.path} has {config.classes}")
+            found.append(f"{counted(self.classes, 'class', 'classes')}, {config.path} has {config.classes}")
         names, others = self.class_names, config.class_names
         if not found and {*names}.isdisjoint(others):
             found.append(f"the classes {list_names(names)}, {config.path} has {list_names(others)}")

@@ -9,7 +9,7 @@ from torch import nn
 from model.detector import Detector
 from utils.errors import RunError, warn
 from utils.files import find_path
-from utils.text import list_names
+from utils.text import counted, list_names
 from utils.weights import download
 from utils.weights.checkpoint import load_matching
 
@@ -63,8 +63,7 @@ def _load_released(detector: Detector, names: Sequence[str]) -> str:
 def _describe_skipped(names: Sequence[str]) -> str:
     if not names:
         return ""
-    tensors = "tensor that does" if len(names) == 1 else "tensors that do"
-    return f"; skipped {len(names)} {tensors} not fit: {list_names(names, shown=4)}"
+    return f"; skipped {counted(len(names), 'tensor')} of another shape or name: {list_names(names, shown=4)}"
 
 
 def set_objectness_prior(detector: Detector, prior: float) -> None:
