@@ -107,8 +107,8 @@ def main(options):
 
 
 def print_busy_note(core_wait):
-    if core_wait.note():
-        print(f"\n{core_wait.note()}")
+    if note := core_wait.note():
+        print(f"\n{note}")
 
 
 def check_options(options, model_name):

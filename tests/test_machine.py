@@ -111,14 +111,14 @@ if os.fork():
     end = time.process_time() + 0.5
     while time.process_time() < end:
         pass
-    print(core_wait.share() > 0.25, bool(core_wait.note()))
+    print(core_wait.note())
 else:
     end = time.monotonic() + 3
     while time.monotonic() < end:
         pass
 """
     result = subprocess.run([sys.executable, "-c", script], cwd=repo, capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["True", "True"]
+    assert result.stdout.startswith("the machine is busy")
 
 
 def test_waiting_is_unknown_without_the_statistics_of_linux(monkeypatch):
@@ -126,5 +126,4 @@ def test_waiting_is_unknown_without_the_statistics_of_linux(monkeypatch):
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(machine.Path, "read_text", missing)
-    assert machine.CoreWait().share() == 0
     assert machine.CoreWait().note() == ""

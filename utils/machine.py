@@ -87,14 +87,10 @@ class CoreWait:
     def __init__(self) -> None:
         self._start = _run_and_wait()
 
-    def share(self) -> float:
-        """Return the part of the time that the thread wanted to run in which it waited; 0 if this is unknown."""
-        ran, waited = (now - then for now, then in zip(_run_and_wait(), self._start, strict=True))
-        return waited / (ran + waited) if waited else 0.0
-
     def note(self) -> str:
         """Return a text for the user if the machine is busy with other programs, else an empty text."""
-        share = self.share()
+        ran, waited = (now - then for now, then in zip(_run_and_wait(), self._start, strict=True))
+        share = waited / (ran + waited) if waited else 0.0
         return f"the machine is busy: waited {share:.0%} of the time for a free core" if share > _BUSY_SHARE else ""
 
 
