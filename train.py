@@ -15,7 +15,7 @@ from utils.training.recipe import DEFAULT, RECIPES
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options that are not given are None: then --resume keeps the run's value, and TrainOptions has the default."""
+    """Options that are not given are None: --resume keeps the values of the run, and TrainOptions has the defaults."""
     parser = cli.parser(__doc__)
     add = parser.add_argument
     add("--data", metavar="FILE", help=".data file with lists, class names, anchors, epochs, batch size, learning rate")

@@ -195,7 +195,7 @@ def _place_tags(
 
 
 def _draw_box(image: np.ndarray, box: Sequence[float], color: Color, line_width: int) -> None:
-    """Draw the outline of a box onto `image`; the line lies inside the box, a thin rim around it."""
+    """Draw a box onto `image`: a line inside the box, and a thin rim of a contrasting color around the line."""
     x1, y1 = math.floor(box[0]), math.floor(box[1])
     x2, y2 = max(math.ceil(box[2]) - 1, x1), max(math.ceil(box[3]) - 1, y1)
     # A wide line would fill a small box.

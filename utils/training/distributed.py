@@ -20,6 +20,7 @@ from utils.errors import InputError, RunError
 
 # The other processes wait while the main process works alone, for example indexes a large data set.
 TIMEOUT = datetime.timedelta(hours=2)
+# In the messages of the errors that PyTorch raises when another process of the group has ended.
 _LOST = re.compile(r"gloo|nccl|peer|connection", re.IGNORECASE)
 
 T = TypeVar("T")
@@ -62,8 +63,8 @@ def is_lost_process(error: RuntimeError) -> bool:
 def main_first() -> Iterator[None]:
     """Run the block in the main process first, then silently in the others. If it fails, the others exit.
 
-    Thus each message is printed once, and the others find the files that the block writes (caches, downloads). The
-    block must not call the functions below that communicate.
+    So each message is printed once, and the other processes find the files that the block writes (caches, downloads).
+    The block must not call the functions below that communicate.
     """
     if is_main():
         try:
@@ -96,7 +97,7 @@ def is_main() -> bool:
 
 
 def process_device(name: str) -> str:
-    """Return the device of this process for a value of --device: of several GPUs, the one with its local rank."""
+    """Return the device of this process for a value of --device: if the run is on GPUs, the one of its local rank."""
     gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     return gpu if name in ("auto", "cuda") and torch.cuda.is_available() else name
 

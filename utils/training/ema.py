@@ -22,7 +22,7 @@ def build_ema(model: nn.Module) -> nn.Module:
 def ema_weight(step: int) -> float:
     """Return the share of the current weights in the EMA after an optimizer step.
 
-    It is 1 − DECAY · (1 − exp(−step / WARMUP_STEPS)), so that the initial weights are soon forgotten.
+    It is 1 − DECAY · (1 − exp(−step / WARMUP_STEPS)), so that the initial weights soon have no effect.
 
     Args:
         step: optimizer steps so far, 1 or more.

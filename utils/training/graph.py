@@ -23,8 +23,9 @@ from utils.training.state import TrainingState
 WARM_UP_STEPS = 3  # before the recording: PyTorch chooses algorithms, and creates the optimizer's state
 MIN_TARGETS = 64  # a recording has room for at least this many
 SPARE_TARGETS = 1.5  # room for targets in a recording, relative to the batch it is made with
-LOSS_TOLERANCE = 1e-2  # relative difference of a recorded step's losses from those of the same step without a graph
-CHANGE_TOLERANCE = 0.05  # the same for the norm of its change of the weights; a GPU does not add in a fixed order
+# A GPU does not add in a fixed order, so a recorded step differs a little from the same step without a graph.
+LOSS_TOLERANCE = 1e-2  # of the losses, relative
+CHANGE_TOLERANCE = 0.05  # of the weights, relative to their change in the step
 
 
 class CudaRecorder:
@@ -44,7 +45,11 @@ class CudaRecorder:
         return result
 
     def record(self, function: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        """Record a function as a CUDA graph; return what repeats it, and the tensor that then holds its result."""
+        """Record a function as a CUDA graph.
+
+        Returns:
+            A function that repeats it, and the tensor that each repetition writes the result to.
+        """
         graph = torch.cuda.CUDAGraph()
         # Other threads, which pin memory for the next batches, may call CUDA in the meantime.
         with torch.cuda.device(self.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -109,13 +114,13 @@ class GraphStep:
         return self._make_unrecorded()
 
     def _make_unrecorded(self) -> torch.Tensor:
-        """Make a step on the tensors of the recording without repeating it. Step and recording both need memory."""
+        """Make a step without a graph, on the tensors of the recording; if memory is too small for both, give up."""
         try:
             return self.step(self.parts)
         except torch.cuda.OutOfMemoryError:
             if self.replay is None:
                 raise
-            self._give_up("the GPU's memory is too small to compare it with a step without a graph")
+            self._give_up("the GPU has too little memory for the recorded step and the same step without a graph")
             torch.cuda.empty_cache()
             return self.step(self.parts)
 
@@ -139,7 +144,7 @@ class GraphStep:
         self.checked = True
         torch.cuda.empty_cache()  # of the step without the recording
         if not torch.allclose(losses, expected, rtol=LOSS_TOLERANCE) or difference > CHANGE_TOLERANCE * change:
-            self._give_up(f"a step that moves the weights by {change:.3g} is off by {difference:.3g} when recorded")
+            self._give_up(f"a recorded step is wrong by {difference:.3g}; the weights change by {change:.3g}")
         return expected
 
     def _state_tensors(self) -> list[torch.Tensor]:
@@ -175,7 +180,7 @@ def _distance(tensors: list[torch.Tensor], others: list[torch.Tensor]) -> float:
 
 
 def build_step(state: TrainingState, settings: Settings, batch_images: int) -> Step:
-    """Return the function that makes the steps of a run; on CUDA as a graph, unless that is switched off.
+    """Return the function that makes the steps of a run: a CUDA graph, if the run is on CUDA and does not forbid it.
 
     Args:
         batch_images: images per step, over all processes.

@@ -26,7 +26,7 @@ def write_arguments(folder: Path, settings: Settings, progress: Progress) -> Non
     """Write args.json: the settings, and the data, code and package versions that the run uses.
 
     Args:
-        progress: its epoch and step are the first with these settings.
+        progress: of the run at this moment; its next step is the first one with these settings.
     """
     lists = {
         name: file_hash(path)
@@ -54,7 +54,7 @@ def write_results(folder: Path, history: list[dict]) -> None:
 
 
 def open_events(folder: Path, history: list[dict]) -> SummaryWriter | None:
-    """Open a TensorBoard writer, and write the epochs of the run so far; what earlier processes wrote is hidden.
+    """Open a TensorBoard writer, and write the epochs of the run so far. TensorBoard hides what was written before.
 
     Returns:
         The writer; None, with a warning, if tensorboard is not installed.

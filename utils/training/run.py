@@ -41,7 +41,7 @@ from utils.weights.checkpoint import load_weights, restore_training, save_traini
 from utils.weights.start_weights import set_objectness_prior, start_weights
 
 ABSURD_LOSS = 1e4  # a larger loss means that the training diverges; the first steps of both recipes are below 200
-SAVE_PAUSE = 5  # seconds without a checkpoint after which an epoch that is not evaluated is saved
+SAVE_PAUSE = 5  # seconds since the last checkpoint after which an epoch without evaluation is saved
 CHECK_STEPS = 20  # on a GPU, steps between two checks of the losses; each check waits for the device
 SHOWN_IMAGES = 8  # file names in an error about a batch
 
@@ -293,7 +293,7 @@ class Run:
         if metrics:  # drawing takes half a second, in which a GPU trains a small set for several epochs
             draw_results(paths.folder, progress.history)
         write_events(self.events, row)
-        # Last: a run that is killed before this repeats all of the above.
+        # The checkpoint is last: if the run is killed before this, the resumed run writes all of the above again.
         if metrics or time.monotonic() - self.last_save > SAVE_PAUSE:
             self.save()
 

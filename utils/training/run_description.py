@@ -15,20 +15,20 @@ from utils.provenance import git_state, versions
 from utils.training.settings import Settings
 from utils.weights.model_description import ModelDescription
 
-_ADDED = ("start", "class thresholds")  # entries of "training" that are known only during a run
-# Entries of the description that must not change in a run.
+_ADDED = ("start", "class thresholds")  # entries of "training" that a run adds after it has started
+# Entries of the description that --resume must not change.
 _FIXED = ("model_name", "names", "anchors", "width", "height", "recipe", "recipe values", "training images")
 
 
 def describe_model(settings: Settings, train: DatasetIndex) -> dict[str, Any]:
     """Describe the model of a run and how it is trained, as plain values, for its weights files."""
-    same = ("epochs", "batch_size", "learning_rate", "weights", "seed", "amp", "ema", "freeze_backbone")
+    copied = ("epochs", "batch_size", "learning_rate", "weights", "seed", "amp", "ema", "freeze_backbone")
     training = {
         "recipe": settings.recipe_name,
         "recipe values": dataclasses.asdict(settings.recipe),
         "training images": _digest(train),
         "train": str(train.source),
-        **{name: getattr(settings, name) for name in same},
+        **{name: getattr(settings, name) for name in copied},
         "git": git_state(),
         "versions": versions(),
     }
@@ -54,7 +54,7 @@ def describe_thresholds(description: Mapping[str, Any], evaluation: Evaluation) 
 
 
 def keep_entries(description: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what earlier parts of a resumed run have added to the description of its checkpoint."""
+    """Copy the entries that the run has added so far from the description of its checkpoint."""
     before = getattr(saved["model"], "description", None) or {}
     training = {key: value for key, value in before.get("training", {}).items() if key in _ADDED}
     conf = {"conf": before["conf"]} if "conf" in before else {}

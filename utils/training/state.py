@@ -31,7 +31,7 @@ class TrainingState:
     """The objects that a training step uses and changes."""
 
     model: nn.Module  # the detector
-    network: Callable  # the model, or the model wrapped for several processes
+    network: Callable  # the model, or with several processes the DistributedDataParallel around it
     loss: OriginalLoss | SimotaLoss
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler  # does nothing unless `amp` is float16
@@ -39,7 +39,7 @@ class TrainingState:
     ema_weight: torch.Tensor  # scalar on the device, for the next step, see `utils.training.ema`
     clip_norm: float | None  # maximum norm of the gradient of a step
     device: torch.device
-    amp: torch.dtype | None  # of the operations that autocast does not keep in float32; None: no autocast
+    amp: torch.dtype | None  # of autocast; None: no autocast
     memory_format: torch.memory_format  # of the weights and images
     frozen: tuple[nn.Module, ...] = ()  # modules that keep their BatchNorm statistics
 

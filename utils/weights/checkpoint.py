@@ -260,7 +260,7 @@ def _check_archive(path: Path, content: bytes) -> None:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has values of ordinary numbers in memory: not sparse, quantized, complex or without data."""
+    """Return whether a tensor is dense, in memory, and of real numbers that are not quantized."""
     return tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_complex() or tensor.is_meta)
 
 
