@@ -124,10 +124,9 @@ def main(options: argparse.Namespace) -> int:
             values = {**saved["options"], **given} if saved else given
             if not values.get("data"):
                 raise InputError("--data: expected a .data file, for example --data data/coco.data")
-            train_options = TrainOptions.from_dict(values)
-            settings = read_settings(train_options)
-            check_gpus(settings.device)
-        return Run(settings, train_options, saved).train()
+            settings = read_settings(TrainOptions.from_dict(values))
+            check_gpus(settings.options.device)
+        return Run(settings, saved).train()
 
 
 if __name__ == "__main__":

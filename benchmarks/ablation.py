@@ -125,7 +125,7 @@ def time_variants(data):
     states = {}
     for variant in VARIANTS:
         settings = variant_settings(data, variant)
-        device = select_device(settings.device)
+        device = select_device(settings.options.device)
         torch.manual_seed(0)
         states[variant] = build_state(Detector(settings.config.classes, settings.config.anchor_num), settings, device)
         states[variant].model.train()

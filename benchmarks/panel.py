@@ -134,7 +134,7 @@ def train(job, variant, options, deadline):
 
     from utils.training.run import Run
 
-    settings, train_options = job_settings(job, variant, options)
+    settings = job_settings(job, variant, options)
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{settings.config.model_name} {job['steps']} {job['variant']} {job['seed']}"
@@ -144,7 +144,8 @@ def train(job, variant, options, deadline):
         contextlib.redirect_stderr(log),
     ):
         try:
-            run = Run(dataclasses.replace(settings, output=str(folder / name)), train_options)
+            train_options = dataclasses.replace(settings.options, output=str(folder / name))
+            run = Run(dataclasses.replace(settings, options=train_options))
             _stopped = run.train() != 0
         except KeyboardInterrupt:
             _stopped = True
@@ -170,7 +171,7 @@ def train(job, variant, options, deadline):
 
 
 def job_settings(job, variant, options):
-    """Return Settings and TrainOptions of a training."""
+    """Return the Settings of a training."""
     from utils.dataset.index import open_list
     from utils.training.plan import milestones
     from utils.training.settings import TrainOptions, read_settings
@@ -178,8 +179,7 @@ def job_settings(job, variant, options):
     recipe_name, changes, weights = variant
     given = {"data": job["data"], "seed": job["seed"], "recipe": recipe_name, "weights": weights}
     on_cpu = {"workers": 0, "cache": "ram"} if not has_gpu() else {}
-    train_options = TrainOptions(**given, **on_cpu, threads=options.threads, epochs=1)
-    settings = read_settings(train_options)
+    settings = read_settings(TrainOptions(**given, **on_cpu, threads=options.threads, epochs=1))
     images = len(open_list(settings.config, "train"))
     epochs = -(-job["steps"] // max(1, images // settings.batch_size))
     recipe = dataclasses.replace(settings.recipe, **changes)
@@ -193,7 +193,7 @@ def job_settings(job, variant, options):
         ema=recipe.ema,
         epochs=epochs,
         eval_interval=epochs,
-    ), train_options
+    )
 
 
 def has_gpu():

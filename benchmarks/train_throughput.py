@@ -47,7 +47,7 @@ def main(options):
     names = ("data", "batch_size", "recipe", "device", "workers", "cache", "amp")
     settings = read_settings(TrainOptions(**{name: getattr(options, name) for name in names}))
     config = settings.config
-    device = select_device(settings.device)
+    device = select_device(settings.options.device)
     data = load_data(settings, device)
     state = build_state(new_detector(config), settings, device)
     join_processes(state, settings)

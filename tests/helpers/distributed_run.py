@@ -31,7 +31,7 @@ def frozen_step(run, settings):
     state.network.eval()
     run.data.batches.start(0)
     parts = iter(run.data.train_loader)
-    own_parts = [next(parts) for _ in range(settings.subdivisions)]
+    own_parts = [next(parts) for _ in range(settings.config.subdivisions)]
     train_step(state, own_parts, len(run.data.batches.batch_indices(0, 0)))
     return {name: weight.detach() - before[name] for name, weight in state.model.named_parameters()}
 
@@ -41,7 +41,7 @@ def main(data, result, recipe="default"):
     with process_group():
         with main_first():
             settings = read_settings(options)
-        run = Run(settings, options)
+        run = Run(settings)
         # So that untrained weights detect something.
         set_objectness_prior(run.state.model, 0.5)
         join_processes(run.state, settings)

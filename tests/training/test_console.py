@@ -18,7 +18,7 @@ def describe(tmp_path, monkeypatch):
 
     def lines(**given):
         options = TrainOptions(data=str(write_shapes(tmp_path)), workers=0, **given)
-        run = Run(read_settings(options), options)
+        run = Run(read_settings(options))
         return "\n".join(describe_run(run.settings, run.data, run.state, run.start, False))
 
     return lines

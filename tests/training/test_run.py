@@ -15,7 +15,7 @@ def run(tmp_path, monkeypatch):
     """A run that has not started."""
     monkeypatch.chdir(tmp_path)
     options = TrainOptions(data=str(write_shapes(tmp_path)), workers=0)
-    return Run(read_settings(options), options)
+    return Run(read_settings(options))
 
 
 @pytest.mark.parametrize(("amp", "advised"), [(None, False), (torch.float16, True)])

@@ -24,7 +24,7 @@ def change(data, old, new):
 
 def test_the_data_file_sets_what_the_command_line_does_not(tmp_path):
     found = settings(write_data(tmp_path))
-    assert (found.epochs, found.batch_size, found.subdivisions, found.learning_rate) == (2, 2, 1, 0.003)
+    assert (found.epochs, found.batch_size, found.learning_rate) == (2, 2, 0.003)
     assert (found.weights, found.recipe_name, found.ema, found.eval_interval) == (None, "default", False, 1)
 
 
@@ -35,16 +35,25 @@ def test_the_data_file_sets_what_the_command_line_does_not(tmp_path):
         (("--batch-size", "6"), "batch_size", 6),
         (("--lr", "0.5"), "learning_rate", 0.5),
         (("--weights", "scratch"), "weights", "scratch"),
+        (("--ema",), "ema", True),
+        (("--no-ema",), "ema", False),
+        (("--eval-interval", "4"), "eval_interval", 4),
+    ],
+)
+def test_the_command_line_overrides_data_file_and_recipe(tmp_path, arguments, name, value):
+    assert getattr(settings(write_data(tmp_path), *arguments), name) == value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
         (("--seed", "3"), "seed", 3),
         (("--workers", "0"), "workers", 0),
         (("--cache", "disk"), "cache", "disk"),
         (("--device", "cpu"), "device", "cpu"),
         (("--amp",), "amp", True),
         (("--no-amp",), "amp", False),
-        (("--ema",), "ema", True),
-        (("--no-ema",), "ema", False),
         (("--no-graph",), "graph", False),
-        (("--eval-interval", "4"), "eval_interval", 4),
         (("--patience", "9"), "patience", 9),
         (("--save-interval", "0"), "save_interval", 0),
         (("--output", "elsewhere"), "output", "elsewhere"),
@@ -52,8 +61,8 @@ def test_the_data_file_sets_what_the_command_line_does_not(tmp_path):
         (("--no-freeze-backbone",), "freeze_backbone", False),
     ],
 )
-def test_the_command_line_overrides_the_data_file(tmp_path, arguments, name, value):
-    assert getattr(settings(write_data(tmp_path), *arguments), name) == value
+def test_options_that_do_not_depend_on_the_data_file(tmp_path, arguments, name, value):
+    assert getattr(settings(write_data(tmp_path), *arguments).options, name) == value
 
 
 def test_options_of_another_version_in_a_checkpoint_are_ignored():

@@ -48,7 +48,7 @@ def test_steps_and_evaluations_keep_the_memory_format(tmp_path, monkeypatch, com
         get_kernels.cache_clear()
     options = TrainOptions(data=str(write_shapes(tmp_path)), workers=0)
     settings = read_settings(options)
-    run = Run(settings, options)
+    run = Run(settings)
     seen = []
     for module in run.state.model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -73,7 +73,7 @@ def test_a_large_gradient_is_clipped(tmp_path, monkeypatch, limit):
     monkeypatch.chdir(tmp_path)
     options = TrainOptions(data=str(write_shapes(tmp_path)), workers=0)
     settings = read_settings(options)
-    run = Run(settings, options)
+    run = Run(settings)
     lengths = []
 
     def step():

@@ -56,7 +56,7 @@ def describe_run(settings: Settings, data: RunData, state: TrainingState, start:
     operations = f", {macs / 1e6:.2f} MMAC at {config.width}x{config.height}" if macs else ""
     lines.append(f"model    {parameters:,} parameters{operations}")
     lines.append(f"start    {start}")
-    parts = f" in {settings.subdivisions} parts" if settings.subdivisions > 1 else ""
+    parts = f" in {config.subdivisions} parts" if config.subdivisions > 1 else ""
     shared = f" over {processes} processes" if processes > 1 else ""
     interval = f"{settings.eval_interval} epochs" if settings.eval_interval > 1 else "epoch"
     lines.append(
@@ -66,7 +66,7 @@ def describe_run(settings: Settings, data: RunData, state: TrainingState, start:
     )
     options = [
         f"learning rate {settings.learning_rate:g} ({settings.recipe.schedule})",
-        f"seed {settings.seed}",
+        f"seed {settings.options.seed}",
         f"device {describe_device(state.device)}",
         counted(data.workers, "worker"),
     ]
@@ -74,8 +74,8 @@ def describe_run(settings: Settings, data: RunData, state: TrainingState, start:
     options += ["amp"] if state.amp else []
     options += ["ema"] if state.ema else []
     options += ["CUDA graph"] if graph else []
-    options += ["backbone frozen"] if settings.freeze_backbone else []
-    options += [f"patience {settings.patience}"] if settings.patience else []
+    options += ["backbone frozen"] if settings.options.freeze_backbone else []
+    options += [f"patience {settings.options.patience}"] if settings.options.patience else []
     lines.append(f"         {', '.join(options)}")
     return lines
 

@@ -52,7 +52,7 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
         InputError: a list is missing or malformed, has no boxes, or has fewer images than a batch has parts; or the
             images do not fit in the cache.
     """
-    config, recipe = settings.config, settings.recipe
+    config, recipe, options = settings.config, settings.recipe, settings.options
     indices = {key: open_list(config, key) for key in ("train", "val")}
     if not any(map(len, indices["train"].labels)):
         raise InputError(
@@ -62,24 +62,24 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
         warn_about_dataset(key, index, config)
     size = (config.width, config.height)
     last_epochs = math.ceil(settings.epochs * (1 - recipe.last_share))
-    cache = choose_cache(settings.cache, device, sum(map(len, indices.values())) * math.prod(size) * 3)
+    cache = choose_cache(options.cache, device, sum(map(len, indices.values())) * math.prod(size) * 3)
     stored = cache if cache in CACHE_KINDS else None
     train = DetectionDataset(
         indices["train"],
         *size,
         stored,
         AUGMENTATIONS[recipe.augmentation],
-        settings.seed,
+        options.seed,
         replace_corrupt=True,
         ending=(last_epochs, AUGMENTATIONS[recipe.last_augmentation]),
     )
     val = DetectionDataset(indices["val"], *size, stored)
     processes = {"rank": distributed.rank(), "processes": distributed.world_size()}
-    batches = TrainBatches(len(train), settings.batch_size, settings.subdivisions, settings.seed, **processes)
+    batches = TrainBatches(len(train), settings.batch_size, config.subdivisions, options.seed, **processes)
     if batches.batch_size < settings.batch_size:
         warn(f"batch size {batches.batch_size} instead of {settings.batch_size}: there are only {len(train)} images")
     val_batches = evaluation_batches(len(val), EVAL_BATCH, **processes)
-    workers = 0 if cache == "gpu" else choose_workers(settings.workers, device)
+    workers = 0 if cache == "gpu" else choose_workers(options.workers, device)
     if cache == "gpu":
         loaders = [DeviceBatches(train, batches, device), DeviceBatches(val, val_batches, device)]
     else:

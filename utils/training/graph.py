@@ -186,7 +186,7 @@ def build_step(state: TrainingState, settings: Settings, batch_images: int) -> S
         batch_images: images per step, over all processes.
     """
     eager = partial(train_step, state, batch_images=batch_images)
-    if state.device.type != "cuda" or not settings.graph:
+    if state.device.type != "cuda" or not settings.options.graph:
         return eager
     obstacle = "several processes exchange gradients" if distributed.world_size() > 1 else ""
     if state.scaler.is_enabled():

@@ -34,7 +34,7 @@ from utils.training.optimizer import learning_rate_at
 from utils.training.paths import RunPaths, new_paths, remove_unfinished, resumable
 from utils.training.progress import Progress
 from utils.training.run_description import check_unchanged, describe_model, describe_thresholds, keep_entries
-from utils.training.settings import Settings, TrainOptions
+from utils.training.settings import Settings
 from utils.training.signals import StopRequest
 from utils.training.state import TrainingState, build_state, join_processes
 from utils.weights.checkpoint import load_weights, restore_training, save_training, save_weights
@@ -50,7 +50,6 @@ class Run:
     """A training run.
 
     Args:
-        options: saved in the checkpoints, so that --resume needs no options.
         saved: content of the `-last.pth` to resume from (`utils.weights.checkpoint.read_training`).
 
     Raises:
@@ -58,10 +57,10 @@ class Run:
         RunError: listed weights cannot be downloaded.
     """
 
-    def __init__(self, settings: Settings, options: TrainOptions, saved: dict | None = None) -> None:
-        self.settings, self.options = settings, options
-        use_threads(settings.threads)
-        self.device = select_device(distributed.process_device(settings.device))
+    def __init__(self, settings: Settings, saved: dict | None = None) -> None:
+        self.settings = settings
+        use_threads(settings.options.threads)
+        self.device = select_device(distributed.process_device(settings.options.device))
         with distributed.main_first():
             self.data = load_data(settings, self.device)
             self.description = describe_model(settings, self.data.train.index)
@@ -132,7 +131,7 @@ class Run:
             print(f"finished {counted(settings.epochs, 'epoch')} of this run; --epochs N with a larger N trains longer")
         graph = isinstance(self.make_step, GraphStep)
         print(*describe_run(settings, self.data, self.state, self.start, graph), sep="\n")
-        if self.options.epochs is None and (hint := suggest_epochs(settings, self.data)):
+        if settings.options.epochs is None and (hint := suggest_epochs(settings, self.data)):
             print(hint)
         print(f"output   {paths.folder}, {paths.last.parent}/{paths.name}-*.pth", flush=True)
         write_arguments(paths.folder, settings, progress)
@@ -167,7 +166,7 @@ class Run:
             self.console.after_step(rate)
             if self._is_stopped():
                 return
-            if not last and time.monotonic() - self.last_save > self.settings.save_interval:
+            if not last and time.monotonic() - self.last_save > self.settings.options.save_interval:
                 self.save()
 
     def _learning_rate(self, step: int) -> float:
@@ -226,7 +225,7 @@ class Run:
         return distributed.any_process(bool(self.stop), self.device)
 
     def _out_of_patience(self) -> bool:
-        patience, progress = self.settings.patience, self.progress
+        patience, progress = self.settings.options.patience, self.progress
         # Only an evaluated epoch can end the run.
         evaluated = bool(progress.history) and "AP50" in progress.history[-1] and progress.step == 0
         waited = progress.epoch - progress.best_epoch
@@ -306,7 +305,7 @@ class Run:
         content = {
             "name": self.paths.name,
             "folder": str(self.paths.folder),
-            "options": dataclasses.asdict(self.options),
+            "options": dataclasses.asdict(self.settings.options),
             "progress": dataclasses.asdict(self.progress),
         }
         save_training(self.paths.last, self.state, content, self.description)
@@ -359,7 +358,7 @@ class Run:
 def _build(settings: Settings, saved: dict | None, device: torch.device) -> tuple[TrainingState, Progress, str]:
     """Create or restore the training state and the progress; describe in one line where the weights come from."""
     config = settings.config
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(settings.options.seed)
     detector = Detector(config.classes, config.anchor_num)
     if settings.recipe.objectness_prior is not None:
         set_objectness_prior(detector, settings.recipe.objectness_prior)
@@ -384,7 +383,7 @@ def _claim_paths(settings: Settings, saved: dict | None) -> RunPaths | None:
         paths = RunPaths(saved["name"], Path(saved["folder"]))
         if os.path.realpath(saved["path"]) == os.path.realpath(paths.last):
             return paths
-    return new_paths(settings.output, settings.config.model_name)
+    return new_paths(settings.options.output, settings.config.model_name)
 
 
 def _metrics(evaluation: Evaluation | None) -> dict[str, float]:

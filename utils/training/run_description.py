@@ -23,12 +23,13 @@ _FIXED = ("model_name", "names", "anchors", "width", "height", "recipe", "recipe
 def describe_model(settings: Settings, train: DatasetIndex) -> dict[str, Any]:
     """Describe the model of a run and how it is trained, as plain values, for its weights files."""
     copied = ("epochs", "batch_size", "learning_rate", "weights", "seed", "amp", "ema", "freeze_backbone")
+    values = {**vars(settings.options), **vars(settings)}
     training = {
         "recipe": settings.recipe_name,
         "recipe values": dataclasses.asdict(settings.recipe),
         "training images": _digest(train),
         "train": str(train.source),
-        **{name: getattr(settings, name) for name in copied},
+        **{name: values[name] for name in copied},
         "git": git_state(),
         "versions": versions(),
     }

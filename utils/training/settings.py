@@ -27,18 +27,18 @@ class TrainOptions:
     batch_size: int | None = None
     lr: float | None = None
     device: str = "auto"
-    workers: int | None = None
-    threads: int | None = None
+    workers: int | None = None  # processes that read images; None: as suits the device
+    threads: int | None = None  # CPU threads; None: one per core
     seed: int = 0
-    cache: str | None = None
+    cache: str | None = None  # "ram", "disk", "gpu" or "none"; None: "gpu" if there is one with enough free memory
     amp: bool = False
     ema: bool | None = None
-    graph: bool = True
+    graph: bool = True  # on CUDA, run each step as one CUDA graph
     eval_interval: int | None = None
-    patience: int = 0
-    save_interval: int = 600
+    patience: int = 0  # epochs without a better AP50 after which the run ends; 0 for no limit
+    save_interval: int = 600  # seconds between checkpoints within an epoch
     freeze_backbone: bool = False
-    output: str = "runs/train"
+    output: str = "runs/train"  # parent folder of the run folder
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainOptions":
@@ -49,29 +49,18 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run."""
+    """The settings of a run: the options, and the values that also depend on the .data file and the recipe."""
 
+    options: TrainOptions
     config: Config
     recipe_name: str
     recipe: Recipe
     epochs: int
     batch_size: int  # images per optimizer step, over all processes and subdivisions
-    subdivisions: int
     learning_rate: float  # after the warm-up
     weights: str | None  # weights file to start from; None: `recipe.start`; "scratch": random weights
-    device: str
-    workers: int | None  # processes that read images; None: as suits the device
-    threads: int | None  # CPU threads; None: one per core
-    seed: int
-    cache: str | None  # "ram", "disk", "gpu" or "none"; None: "gpu" if there is one with enough free memory
-    amp: bool
     ema: bool
-    graph: bool  # on CUDA, run each step as one CUDA graph
     eval_interval: int  # epochs
-    patience: int  # epochs without a better AP50 after which the run ends; 0 for no limit
-    save_interval: int  # seconds between checkpoints within an epoch
-    freeze_backbone: bool
-    output: str  # parent folder of the run folder
 
 
 def read_settings(options: TrainOptions) -> Settings:
@@ -88,32 +77,28 @@ def read_settings(options: TrainOptions) -> Settings:
         raise InputError(
             f"--batch-size {batch_size}: expected a multiple of subdivisions ({config.subdivisions} in {config.path})"
         )
-    names = {field.name for field in dataclasses.fields(Settings)}
-    values = {name: value for name, value in vars(options).items() if name in names}
-    values.update(
+    return Settings(
+        options=options,
         config=config,
         recipe_name=options.recipe,
         recipe=recipe,
         epochs=epochs,
         batch_size=batch_size,
-        subdivisions=config.subdivisions,
         learning_rate=options.lr or config.learning_rate * recipe.rate_factor,
         weights=options.weights or config.pre_weights,
         ema=recipe.ema if options.ema is None else options.ema,
         eval_interval=options.eval_interval or max(1, epochs // EVALUATIONS),
     )
-    return Settings(**values)
 
 
 def describe(settings: Settings) -> dict[str, object]:
     """Return the settings as a flat dict of plain values, for args.json."""
     values = dataclasses.asdict(settings)
-    config = values.pop("config")
-    recipe = values.pop("recipe")
-    flat = {**config, **values, **{f"recipe.{key}": value for key, value in recipe.items()}}
+    options, config, recipe = (values.pop(name) for name in ("options", "config", "recipe"))
+    flat = {**options, **config, **values, **{f"recipe.{key}": value for key, value in recipe.items()}}
     plain = int | float | str | bool | list | tuple | None
     return {
         key: value if isinstance(value, plain) else str(value)
         for key, value in flat.items()
-        if key not in ("class_names", "conf")
+        if key not in ("class_names", "conf", "data", "lr", "recipe")
     }

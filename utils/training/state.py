@@ -81,9 +81,9 @@ def build_state(model: Detector, settings: Settings, device: torch.device) -> Tr
     keep_freed_memory()
     model.to(device)
     memory_format = prepare_layers(model, device)
-    if settings.freeze_backbone:
+    if settings.options.freeze_backbone:
         model.backbone.requires_grad_(False)
-    amp = _choose_amp(device) if settings.amp else None
+    amp = _choose_amp(device) if settings.options.amp else None
     return TrainingState(
         model=model,
         network=model,
@@ -96,7 +96,7 @@ def build_state(model: Detector, settings: Settings, device: torch.device) -> Tr
         device=device,
         amp=amp,
         memory_format=memory_format,
-        frozen=(model.backbone,) if settings.freeze_backbone else (),
+        frozen=(model.backbone,) if settings.options.freeze_backbone else (),
     )
 
 
@@ -138,6 +138,6 @@ def join_processes(state: TrainingState, settings: Settings) -> None:
                 distributed.broadcast_state(module)
         cuda = state.device.type == "cuda"
         # PyTorch has no SyncBatchNorm for CPUs.
-        if cuda and settings.batch_size // (processes * settings.subdivisions) < SMALL_PART:
+        if cuda and settings.batch_size // (processes * settings.config.subdivisions) < SMALL_PART:
             nn.SyncBatchNorm.convert_sync_batchnorm(state.model)
         state.network = nn.parallel.DistributedDataParallel(state.model, [state.device] if cuda else None)
