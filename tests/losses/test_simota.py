@@ -155,7 +155,8 @@ def test_the_target_of_objectness_is_the_iou():
     losses = loss_of(output, TARGETS)
     gradients = torch.autograd.grad(losses.objectness, [scale.objectness for scale in output])
     flat = torch.cat([maps.permute(0, 2, 3, 1).flatten(1) for maps in gradients], 1).flatten()
-    torch.testing.assert_close(flat, (objectness.sigmoid() - expected) * RECIPE.objectness_weight / len(TARGETS))
+    difference = objectness.sigmoid() - expected
+    torch.testing.assert_close(flat, difference * difference.abs() * RECIPE.objectness_weight / len(TARGETS))
 
 
 def test_each_weight_scales_its_loss():
@@ -198,7 +199,8 @@ def test_no_boxes():
     output = random_output()
     losses = loss_of(output, torch.zeros(0, 6))
     assert losses.box == losses.classes == 0
-    expected = sum(torch.nn.functional.softplus(scale.objectness).sum() for scale in output)
+    logits = [scale.objectness for scale in output]
+    expected = sum((each.sigmoid() * torch.nn.functional.softplus(each)).sum() for each in logits)
     assert losses.objectness.item() == pytest.approx(expected.item() * RECIPE.objectness_weight / 2, rel=1e-5)
     losses.total.backward()
     for scale in output:

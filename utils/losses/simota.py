@@ -47,7 +47,7 @@ class SimotaLoss:
     """CIoU, objectness and class loss per box.
 
     The box loss is the sum of 1 − CIoU over the matches; the class loss is the sum of the cross-entropy over them; the
-    objectness loss is the sum of the binary cross-entropy over all anchors of all cells, with the IoU as target at the
+    objectness loss is the sum of the quality focal loss over all anchors of all cells, with the IoU as target at the
     matches and 0 elsewhere. Each is divided by the count of boxes, or the count of images if that is larger.
     """
 
@@ -128,7 +128,7 @@ class SimotaLoss:
         classes = torch.where(matched, class_losses, 0).sum()
         target = torch.zeros_like(objectness)
         target.scatter_reduce_(0, prepared.anchor.flatten(), torch.where(matched, iou, 0).flatten(), "amax")
-        objectness = F.binary_cross_entropy_with_logits(objectness, target, reduction="sum")
+        objectness = quality_focal_loss(objectness, target).sum()
 
         recipe = self.recipe
         return weighted(
@@ -136,6 +136,19 @@ class SimotaLoss:
             objectness * (recipe.objectness_weight / count),
             classes * (recipe.class_weight / count),
         )
+
+
+def quality_focal_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Compute the binary cross-entropy, weighted by the difference between probability and target.
+
+    This is the quality focal loss (Li et al. 2020, arXiv:2006.04388) with β = 1, and with a weight that has no gradient.
+    The many predictions that are close to their target contribute little, so that boxes and classes learn faster.
+
+    Args:
+        logits, target: tensors of the same shape; targets are from 0 to 1.
+    """
+    weight = (logits.detach().sigmoid() - target).abs()
+    return weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 def _allowed(inside: torch.Tensor, sizes: torch.Tensor, anchor_sizes: torch.Tensor) -> torch.Tensor:
