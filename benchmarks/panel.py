@@ -40,7 +40,9 @@ HEAD = """# Recipes on a panel of data sets
 `python3 benchmarks/panel.py table` writes this file from `benchmarks/results/panel.csv`. The weights of the last epoch
 are evaluated on the val list with pycocotools (confidence 0.01, NMS 0.4): AP50 / AP. A variant that was trained several
 times on a data set, with different seeds or on different devices, has the mean. "default" starts from the released COCO
-detector and has the learning rate 0.003.
+detector and has the learning rate 0.003. Only "default" and "class loss weighted by IoU" have the quality focal loss for
+objectness; the other variants were trained with the binary cross-entropy, as "binary cross-entropy", which was the
+default before.
 
 The images were stored at 352x352 pixels (neu: 200x200) as WebP with quality 52. Train and val images: clothes 960 and
 240, 13 classes; helmet 1,868 and 467, 2 classes; lemons 212 and 62, 1 class; mask 610 and 152, 2 classes; neu 1,416 and
