@@ -215,6 +215,7 @@ def test_cache_with_other_shapes_is_rebuilt(source, scans, name):
         ("labels", np.zeros((3, 5), np.float64)),
         ("counts", np.array([2, 0, 1], np.int32)),
         ("counts", np.array([2.0, 0.0, 1.0])),
+        ("labels", np.asfortranarray(np.full((3, 5), 1, np.float32))),
         ("key", np.array("x" * 64)),
     ],
 )
@@ -233,17 +234,14 @@ def test_cache_with_odd_content_is_rebuilt(source, scans, capsys, name, value):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("boxes", "compression"),
-    [(10_000, zipfile.ZIP_DEFLATED), (2**40, zipfile.ZIP_DEFLATED), (2**50, zipfile.ZIP_STORED)],
-)
-def test_cache_does_not_fill_the_memory(source, scans, boxes, compression):
+@pytest.mark.parametrize("boxes", [10_000, 2**40])
+def test_cache_is_not_inflated_beyond_what_its_label_files_can_hold(source, scans, boxes):
     """Zeros are compressed a thousand times; a header may claim any shape."""
     first = load_index(source)
     with np.load(cache_path(source)) as file:
         arrays = dict(file)
     arrays["counts"][0] = boxes
-    with zipfile.ZipFile(cache_path(source), "w", compression) as file:
+    with zipfile.ZipFile(cache_path(source), "w", zipfile.ZIP_DEFLATED) as file:
         for name, array in arrays.items():
             with file.open(f"{name}.npy", "w") as entry:
                 shape = (int(arrays["counts"].sum()), 5) if name == "labels" else array.shape
@@ -253,11 +251,9 @@ def test_cache_does_not_fill_the_memory(source, scans, boxes, compression):
     tracemalloc.start()
     try:
         assert_same(first, load_index(source))
-        peak = tracemalloc.get_traced_memory()[1]
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
-    # NumPy reserves the size in a header without writing to it.
-    assert peak < 2_000_000 or compression == zipfile.ZIP_STORED
     assert len(scans) == 2
 
 

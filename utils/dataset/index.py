@@ -73,7 +73,7 @@ def load_index(source: str | Path, classes: int | None = None, cache: bool = Tru
     """
     files = _find_files(source)
     path = cache_path(source) if cache else None
-    cached = path and read_cache(path, files.keys.all, len(files.images))
+    cached = path and read_cache(path, files.keys, len(files.images))
     # The key does not contain the number of classes, so tools that do not know it share the cache.
     if cached and _max_class(cached["labels"]) < (classes or np.inf):
         index = DatasetIndex(files.source, files.images, files.label_files, image_key=files.keys.images, **cached)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import math
 import os
 import zipfile
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from utils.dataset.images import is_image_name
-from utils.dataset.labels import CHANGES, MAX_CLASSES
+from utils.dataset.labels import CHANGES, MAX_CLASSES, MIN_LINE_BYTES
 from utils.errors import InputError
 from utils.files import atomic_path
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from utils.dataset.index import DatasetIndex
 
 CACHE_VERSION = 5  # increase it when the content of an index, or the way label lines are parsed, changes
+_MAX_HEADER = 1024  # bytes before the values of an array
 
 
 def cache_path(source: str | Path) -> Path | None:
@@ -38,6 +41,7 @@ class FileKeys(NamedTuple):
 
     images: str  # digest of paths, sizes and times of the images
     all: str  # digest of the images and label files
+    label_bytes: int  # in all label files
 
 
 def file_keys(images: Sequence[str], labels: Sequence[str | None]) -> FileKeys:
@@ -45,8 +49,9 @@ def file_keys(images: Sequence[str], labels: Sequence[str | None]) -> FileKeys:
     digest = hashlib.sha256("\0".join(absolute_paths(images)).encode("utf-8", "surrogateescape"))
     digest.update(_file_states(images).tobytes())
     image_key = digest.hexdigest()
-    digest.update(_file_states(labels).tobytes())
-    return FileKeys(image_key, digest.hexdigest())
+    label_states = _file_states(labels)
+    digest.update(label_states.tobytes())
+    return FileKeys(image_key, digest.hexdigest(), int(label_states[::3].clip(0).sum()))
 
 
 def absolute_paths(paths: Sequence[str]) -> list[str]:
@@ -91,33 +96,36 @@ def write_cache(path: Path, index: DatasetIndex, key: str) -> None:
         np.savez(file, **arrays)
 
 
-def read_cache(path: Path, key: str, count: int) -> dict | None:
+def read_cache(path: Path, keys: FileKeys, count: int) -> dict | None:
     """Read a cache. Nothing in it is trusted: it may be damaged, or be part of a downloaded data set.
 
     Args:
-        key: `FileKeys.all` of the files that the cache must belong to.
+        keys: of the files that the cache must belong to.
         count: number of images.
 
     Returns:
         The fields `labels`, `sizes` and `changes` of a DatasetIndex; None if the cache is missing, outdated or damaged.
     """
     try:
-        with np.load(path) as file:
-            # Caches are not compressed. A compressed file could fill the memory with a thousand times its size.
-            is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in file.zip.infolist())
-            if is_compressed or file["version"].item() != CACHE_VERSION or file["key"].item() != key:
+        with zipfile.ZipFile(path) as file:
+            if _read_array(file, "version", "<i8", ()) != CACHE_VERSION:
                 return None
-            counts = _read_array(file, "counts", np.int64, (count,))
-            labels = _read_array(file, "labels", np.float32, (counts.sum(), 5))
-            sizes = _read_array(file, "sizes", np.int64, (count, 2))
-            changes = _read_array(file, "changes", np.int64, (len(CHANGES),))
+            if _read_array(file, "key", f"<U{len(keys.all)}", ()) != keys.all:
+                return None
+            counts = _read_array(file, "counts", "<i8", (count,))
+            boxes = int(counts.sum())
+            if counts.min(initial=0) < 0 or boxes > keys.label_bytes // MIN_LINE_BYTES:
+                return None
+            labels = _read_array(file, "labels", "<f4", (boxes, 5))
+            sizes = _read_array(file, "sizes", "<i8", (count, 2))
+            changes = _read_array(file, "changes", "<i8", (len(CHANGES),))
     except Exception:  # damaged files raise many types
         return None
     classes, values = labels[:, 0], labels[:, 1:]
     is_valid = (
         bool(((classes >= 0) & (classes < MAX_CLASSES) & (classes == np.floor(classes))).all())
         and bool(((values >= 0) & (values <= 1)).all() and (values[:, 2:] > 0).all())
-        and min(array.min(initial=0) for array in (counts, sizes, changes)) >= 0
+        and min(sizes.min(initial=0), changes.min()) >= 0
     )
     if not is_valid:
         return None
@@ -127,8 +135,19 @@ def read_cache(path: Path, key: str, count: int) -> dict | None:
     return {"labels": labels, "sizes": sizes, "changes": dict(zip(CHANGES, changes.tolist(), strict=True))}
 
 
-def _read_array(file: np.lib.npyio.NpzFile, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    array = file[name]
-    if array.dtype != dtype or array.shape != shape:
-        raise ValueError(f"expected {shape} {dtype}, got {array.shape} {array.dtype}")
-    return array
+def _read_array(file: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Read an array of an .npz file whose type and shape are known; no more bytes than it has are inflated.
+
+    Raises:
+        ValueError, KeyError or another error: the file has no such array.
+    """
+    entry = file.getinfo(f"{name}.npy")
+    array_bytes = np.dtype(dtype).itemsize * math.prod(shape)
+    if not array_bytes <= entry.file_size <= array_bytes + _MAX_HEADER:
+        raise ValueError(f"expected {array_bytes} bytes, got {entry.file_size}")
+    content = io.BytesIO(file.read(entry))
+    np.lib.format.read_magic(content)
+    found = np.lib.format.read_array_header_1_0(content)
+    if found != (shape, False, np.dtype(dtype)):
+        raise ValueError(f"expected {shape} {dtype}, got {found}")
+    return np.frombuffer(content.read(), dtype).reshape(shape).copy()

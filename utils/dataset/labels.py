@@ -12,6 +12,7 @@ from utils.dataset.label_layout import MAX_OVERHANG, Layout, choose_layout
 from utils.text import shorten
 
 MAX_CLASSES = 2**24  # float32, which holds the classes, has all whole numbers up to here
+MIN_LINE_BYTES = len("0 0 0 1 1")
 
 # The labels of an image under one of these folders may be under the folder `labels` next to it.
 IMAGE_FOLDERS = ("images", "JPEGImages")
