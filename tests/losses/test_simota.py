@@ -145,18 +145,19 @@ def test_exact_predictions_have_no_box_and_class_loss():
     assert losses.objectness.item() == pytest.approx(20 * others, rel=1e-3, abs=1e-3)
 
 
-def test_the_target_of_objectness_is_the_iou():
+@pytest.mark.parametrize("power", [0.0, RECIPE.focal_power])
+def test_the_target_of_objectness_is_the_iou(power):
     output = random_output(seed=3)
     candidates, overlap, class_costs, objectness = parts_of_choice(output, TARGETS)
     chosen = select_matches(candidates, overlap, class_costs, objectness)
     expected = torch.zeros_like(objectness)
     for box, k in chosen.nonzero().tolist():
         expected[candidates.anchor[box, k]] = overlap[box, k]
-    losses = loss_of(output, TARGETS)
+    losses = loss_of(output, TARGETS, focal_power=power)
     gradients = torch.autograd.grad(losses.objectness, [scale.objectness for scale in output])
     flat = torch.cat([maps.permute(0, 2, 3, 1).flatten(1) for maps in gradients], 1).flatten()
     difference = objectness.sigmoid() - expected
-    torch.testing.assert_close(flat, difference * difference.abs() * RECIPE.objectness_weight / len(TARGETS))
+    torch.testing.assert_close(flat, difference * difference.abs() ** power * RECIPE.objectness_weight / len(TARGETS))
 
 
 def test_each_weight_scales_its_loss():

@@ -1,5 +1,6 @@
 """What weights say about the run that made them."""
 
+import contextlib
 import copy
 import math
 from functools import partial
@@ -28,6 +29,18 @@ def test_the_thresholds_with_the_best_f1_are_described():
     assert found == {"conf": 0.41, "training": {"seed": 1, "class thresholds": {"cat": 0.2}}}
     # A detector that finds nothing has no threshold.
     assert describe_thresholds(description, evaluated(math.nan, cat=math.nan))["conf"] == 0.3
+
+
+@pytest.mark.parametrize(("recipe", "same"), [("original", True), ("default", False)])
+def test_values_that_recipes_did_not_have_yet_had_their_default(tmp_path, recipe, same):
+    settings = read_settings(TrainOptions(data=str(write_shapes(tmp_path)), recipe=recipe))
+    now = describe_model(settings, open_list(settings.config, "train"))
+    before = copy.deepcopy(now)
+    del before["training"]["recipe values"]["focal_power"]
+    saved = {"model": SimpleNamespace(description=before), "path": "weights/small-last.pth"}
+    refused = pytest.raises(InputError, match=r"focal_power was 0\.0 .* 1\.0 now")
+    with contextlib.nullcontext() if same else refused:
+        check_unchanged(saved, now)
 
 
 def test_values_that_recipes_no_longer_have_do_not_prevent_a_resume(tmp_path):

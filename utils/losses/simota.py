@@ -128,7 +128,7 @@ class SimotaLoss:
         classes = torch.where(matched, class_losses, 0).sum()
         target = torch.zeros_like(objectness)
         target.scatter_reduce_(0, prepared.anchor.flatten(), torch.where(matched, iou, 0).flatten(), "amax")
-        objectness = quality_focal_loss(objectness, target).sum()
+        objectness = quality_focal_loss(objectness, target, self.recipe.focal_power).sum()
 
         recipe = self.recipe
         return weighted(
@@ -138,16 +138,17 @@ class SimotaLoss:
         )
 
 
-def quality_focal_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Compute the binary cross-entropy, weighted by the difference between probability and target.
+def quality_focal_loss(logits: torch.Tensor, target: torch.Tensor, power: float) -> torch.Tensor:
+    """Compute the binary cross-entropy, weighted by a power of the difference between probability and target.
 
-    This is the quality focal loss (Li et al. 2020, arXiv:2006.04388) with β = 1, and with a weight that has no gradient.
-    The many predictions that are close to their target contribute little, so that boxes and classes learn faster.
+    This is the quality focal loss (Li et al. 2020, arXiv:2006.04388) with a weight that has no gradient. The many
+    predictions that are close to their target contribute little, so the other losses count more.
 
     Args:
         logits, target: tensors of the same shape; targets are from 0 to 1.
+        power: β in the paper; with 0 all weights are 1.
     """
-    weight = (logits.detach().sigmoid() - target).abs()
+    weight = (logits.detach().sigmoid() - target).abs() ** power
     return weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 

@@ -33,6 +33,7 @@ class Recipe:
     warmup_power: float = 1.0  # the learning rate grows with this power of the step
     scale_balance: tuple[float, float] = (1.0, 1.0)  # weight of the objectness loss per scale, in the loss "original"
     objectness_prior: float | None = None  # objectness of an untrained network; None leaves the random value
+    focal_power: float = 0.0  # β of the quality focal loss, in the loss "simota"; 0 is the binary cross-entropy
     ema: bool = False  # evaluate and save the EMA of the weights
 
 
@@ -58,6 +59,7 @@ RECIPES = {
         clip_norm=35.0,
         warmup_share=0.05,
         objectness_prior=0.02,
+        focal_power=1.0,
     ),
     "original": Recipe(
         loss="original",

@@ -12,6 +12,7 @@ from utils.dataset.index import DatasetIndex
 from utils.errors import InputError, warn
 from utils.evaluation.evaluate import Evaluation
 from utils.provenance import git_state, versions
+from utils.training.recipe import Recipe
 from utils.training.settings import Settings
 from utils.weights.model_description import ModelDescription
 
@@ -73,9 +74,12 @@ def check_unchanged(saved: Mapping[str, Any], description: Mapping[str, Any]) ->
         warn(f"{saved['path']}: does not say what it was trained with, so changes since then are not noticed")
         return
     flat_before, flat_now = ({**content, **content["training"]} for content in (before, description))
-    # Older checkpoints also have values that recipes no longer have, because they were the same in all of them.
+    # Older checkpoints have values that recipes no longer have, because they were the same in all of them. Values that
+    # they lack had the default.
     recipe = flat_before.get("recipe values", {})
-    flat_before["recipe values"] = {key: recipe.get(key) for key in flat_now["recipe values"]}
+    flat_before["recipe values"] = {
+        field.name: recipe.get(field.name, field.default) for field in dataclasses.fields(Recipe)
+    }
     for key in _FIXED:
         difference = _describe_difference(flat_before.get(key), flat_now[key])
         if difference:
