@@ -51,12 +51,12 @@ def test_only_zeros():
 
 def test_observe_uses_all_images():
     images = [np.array([1.0, -5.0]), np.array([3.0, 0.0])]
-    found = observe(lambda image: (image, image * 10), images, ["a", "b"])
-    assert (found["a"].lowest, found["a"].highest) == (-5, 3)
-    assert (found["b"].lowest, found["b"].highest) == (-50, 30)
-    assert found["a"].counts.sum() == found["b"].counts.sum() == 4
-    assert found["a"].counts[-1] == 1
-    assert len(found["a"].counts) == BINS
+    first, second = observe(lambda image: (image, image * 10), images)
+    assert (first.lowest, first.highest) == (-5, 3)
+    assert (second.lowest, second.highest) == (-50, 30)
+    assert first.counts.sum() == second.counts.sum() == 4
+    assert first.counts[-1] == 1
+    assert len(first.counts) == BINS
 
 
 def test_calibration_images_have_the_input_size(tmp_path):

@@ -81,29 +81,27 @@ class Histogram:
         costs = np.where(values > limits[:, None], clipped, slopes**2 * steps[:, None] ** 2 / 12)
         return float(limits[np.argmin(costs @ self.counts)])
 
+    def clip(self, limit: float) -> tuple[float, float]:
+        """Return the lowest and the highest value after clipping the absolute values at `limit`."""
+        return max(self.lowest, -limit), min(self.highest, limit)
+
     def _centers(self) -> np.ndarray:
         return (np.arange(BINS) + 0.5) / BINS * self.largest
 
 
-def observe(
-    run: Callable[[np.ndarray], Sequence[np.ndarray]], images: Sequence[np.ndarray], names: Sequence[str]
-) -> dict[str, Histogram]:
+def observe(run: Callable[[np.ndarray], Sequence[np.ndarray]], images: Sequence[np.ndarray]) -> list[Histogram]:
     """Collect the values of tensors over all images, in two passes: first the extremes, then the histograms.
 
     Args:
-        run: returns the tensors called `names`, in this order, for one image.
+        run: returns the tensors for one image, always in the same order.
 
     Returns:
-        One histogram per name.
+        One histogram per tensor.
     """
-    extremes = [(0.0, 0.0)] * len(names)
-    for image in images:
-        extremes = [
-            (min(low, float(values.min())), max(high, float(values.max())))
-            for (low, high), values in zip(extremes, run(image), strict=True)
-        ]
-    histograms = [Histogram(*pair) for pair in extremes]
+    extremes = np.array([[(values.min(), values.max()) for values in run(image)] for image in images], float)
+    lowest, highest = extremes[..., 0].min(0, initial=0), extremes[..., 1].max(0, initial=0)
+    histograms = [Histogram(*pair) for pair in zip(lowest.tolist(), highest.tolist(), strict=True)]
     for image in images:
         for histogram, values in zip(histograms, run(image), strict=True):
             histogram.add(values)
-    return dict(zip(names, histograms, strict=True))
+    return histograms

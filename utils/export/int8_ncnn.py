@@ -51,8 +51,8 @@ def quantize(
     """
     inputs = sorted({layer.inputs[0] for layer in layers if layer.weights is not None})
     with _temporary_net(layers) as net:
-        histograms = observe(lambda image: extract(net, to_planes(image), inputs, keep=True), images, inputs)
-    limits = {name: histogram.clip_limit() for name, histogram in histograms.items()}
+        histograms = observe(lambda image: extract(net, to_planes(image), inputs, keep=True), images)
+    limits = {name: histogram.clip_limit() for name, histogram in zip(inputs, histograms, strict=True)}
 
     first = first_convolutions(layers)
     sizes = {

@@ -76,12 +76,9 @@ def _activation_limits(model: onnx.ModelProto, pixels: Sequence[np.ndarray]) -> 
     outputs = {output.name for output in observed.graph.output}
     observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
     session = create_session(observed.SerializeToString())
-    histograms = observe(lambda image: session.run(names, {INPUT: image}), pixels, names)
-    limits = {INPUT: (0.0, 1.0)}
-    for name, histogram in histograms.items():
-        limit = histogram.clip_limit()
-        limits[name] = (max(histogram.lowest, -limit), min(histogram.highest, limit))
-    return limits
+    histograms = observe(lambda image: session.run(names, {INPUT: image}), pixels)
+    ranges = [histogram.clip(histogram.clip_limit()) for histogram in histograms]
+    return {INPUT: (0.0, 1.0), **dict(zip(names, ranges, strict=True))}
 
 
 def _simulate_int8(

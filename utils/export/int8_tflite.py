@@ -138,15 +138,13 @@ def _measure(model: bytes, groups: Sequence[Group], images: Sequence[np.ndarray]
         ]
 
     pixels = [image[None].astype(np.float32) / 255 for image in images]
-    histograms = observe(run, pixels, list(range(len(measured))))
     ranges = {}
-    for group, histogram in zip(measured, histograms.values(), strict=True):
+    for group, histogram in zip(measured, observe(run, pixels), strict=True):
         if group.feeds_sigmoid:
             limit = histogram.sigmoid_clip_limit()
         else:
             limit = histogram.clip_limit(ALL_LEVELS if histogram.lowest >= 0 else LEVELS)
-        low_high = (max(histogram.lowest, -limit), min(histogram.highest, limit))
-        ranges.update(dict.fromkeys(group.tensors, low_high))
+        ranges.update(dict.fromkeys(group.tensors, histogram.clip(limit)))
     for group in groups:
         if group.range is not None:
             ranges.update(dict.fromkeys(group.tensors, group.range))
