@@ -19,6 +19,7 @@ from utils.errors import InputError
 from utils.export.calibration import read_calibration
 from utils.export.graph import ActivatedDetector, EndToEndDetector
 from utils.export.int8_ncnn import quantize as quantize_ncnn
+from utils.export.int8_tflite import quantize as quantize_tflite
 from utils.export.ncnn_export import to_ncnn
 from utils.export.onnx_export import add_description, to_half, to_onnx
 from utils.export.rewrite import interleave_channels, slice_channels
@@ -104,29 +105,17 @@ def export(config: Config | None, options: ExportOptions) -> Iterator[ExportedMo
         InputError: the weights or the calibration images cannot be used, or the folder cannot be written to.
         RunError: a package is missing, a download failed, or a float32 model differs from PyTorch.
     """
-    # Before the first conversion, because some are used late. That of TFLite comes first and checks its own packages.
+    # Check now, because some packages are used only after a long conversion. `to_tflite` checks those of TFLite.
     for package in ("onnx", "onnxslim", "onnxruntime", *(("pnnx", "ncnn") if options.ncnn else ())):
         require(package, "exporting")
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         exporter = _Exporter(config, options, Path(folder))
-        # First, because its packages are often missing, and the conversion takes longest.
-        tflite_model = to_tflite(exporter.sliced, exporter.size) if options.tflite else None
-        yield exporter.onnx()
-        if options.ncnn:
-            layers = to_ncnn(interleave_channels(copy.deepcopy(exporter.detector)), exporter.size)
-            yield exporter.ncnn(layers)
-        if options.int8:
-            yield exporter.onnx_int8()
-            if options.ncnn:
-                yield exporter.ncnn_int8(layers)
-        if options.tflite == "fp32":
-            yield exporter.tflite(tflite_model)
-        if options.tflite and options.calibrates:
-            yield exporter.tflite_int8(tflite_model)
+        for exported in exporter.models():
+            yield exporter.publish(exported)
 
 
 class _Exporter:
-    """Creates, checks and writes the models of one weights file."""
+    """Creates and checks the models of one weights file in a temporary folder."""
 
     def __init__(self, config: Config | None, options: ExportOptions, folder: Path) -> None:
         self.options, self.folder = options, folder
@@ -154,51 +143,65 @@ class _Exporter:
         self.reference = make_reference(self.detector, self.info)
         self.sliced = slice_channels(copy.deepcopy(self.detector))
 
-    def onnx(self) -> ExportedModel:
+    def models(self) -> Iterator[ExportedModel]:
+        """Create and check each model that the options name."""
+        options = self.options
+        # TFLite is converted first, because its packages are often missing and its conversion takes longest.
+        tflite_model = to_tflite(self.sliced, self.size) if options.tflite else None
+        yield self._onnx()
+        if options.ncnn:
+            layers = to_ncnn(interleave_channels(copy.deepcopy(self.detector)), self.size)
+            yield self._ncnn(layers)
+        if options.int8:
+            yield self._onnx_int8()
+            if options.ncnn:
+                yield self._ncnn_int8(layers)
+        if options.tflite == "fp32":
+            yield self._write_tflite(tflite_model, "FP32")
+        if options.tflite and options.calibrates:
+            yield self._write_tflite(quantize_tflite(tflite_model, self.images), "INT8")
+
+    def publish(self, exported: ExportedModel) -> ExportedModel:
+        """Copy the files of a model to the output folder, each one atomically."""
+        targets = [self.output.parent / source.name for source in exported.files]
+        for source, target in zip(exported.files, targets, strict=True):
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+        return replace(exported, files=targets)
+
+    def _onnx(self) -> ExportedModel:
         """Export to ONNX in float32 or float16."""
-        info, module = self.info, ActivatedDetector(self.sliced)
-        if self.options.end2end:
-            module = EndToEndDetector(self.sliced, info)
+        end2end = self.options.end2end
+        module = EndToEndDetector(self.sliced, self.info) if end2end else ActivatedDetector(self.sliced)
         model = self._trace(module, self.options.opset)
         exported = self._write_onnx(model, "FP32")
         if self.options.half:
             exported = self._write_onnx(to_half(model), "FP16", [f"in float32: {note}" for note in exported.notes])
-        return self._publish(exported)
+        return exported
 
-    def onnx_int8(self) -> ExportedModel:
+    def _onnx_int8(self) -> ExportedModel:
         """Export to ONNX in int8, without NMS."""
         # Imported here because it needs the optional package onnx.
         from utils.export.int8_onnx import INT8_MIN_OPSET, quantize
 
         model = self._trace(ActivatedDetector(self.sliced), max(self.options.opset, INT8_MIN_OPSET))
         quantized, kept = quantize(model, self.info.anchors, self.images)
-        return self._publish(self._write_onnx(quantized, "INT8", [_float_layers_note(kept)]))
+        return self._write_onnx(quantized, "INT8", [_float_layers_note(kept)])
 
-    def ncnn(self, layers: list[Layer]) -> ExportedModel:
+    def _ncnn(self, layers: list[Layer]) -> ExportedModel:
         """Export to NCNN in float32 or float16."""
         counts = Counter(layer.type for layer in layers).most_common()
         notes = ["layers: " + ", ".join(f"{count} {layer_type}" for layer_type, count in counts)]
         exported = self._write_ncnn(layers, "FP32", notes)
         if self.options.ncnn == "fp16":
             exported = self._write_ncnn(as_float16(layers), "FP16", notes)
-        return self._publish(exported)
+        return exported
 
-    def ncnn_int8(self, layers: list[Layer]) -> ExportedModel:
+    def _ncnn_int8(self, layers: list[Layer]) -> ExportedModel:
         """Export to NCNN in int8."""
         quantized, kept = quantize_ncnn(layers, self.info.anchors, self.images)
         note = _float_layers_note(kept, always=["the first and all depthwise convolutions"])
-        return self._publish(self._write_ncnn(quantized, "INT8", [note]))
-
-    def tflite(self, model: bytes) -> ExportedModel:
-        """Export to TFLite in float32."""
-        return self._publish(self._write_tflite(model, "FP32"))
-
-    def tflite_int8(self, model: bytes) -> ExportedModel:
-        """Export to TFLite in int8."""
-        # Imported here because it needs the optional package ai-edge-quantizer.
-        from utils.export.int8_tflite import quantize
-
-        return self._publish(self._write_tflite(quantize(model, self.images), "INT8"))
+        return self._write_ncnn(quantized, "INT8", [note])
 
     def _trace(self, module: ActivatedDetector | EndToEndDetector, opset: int) -> onnx.ModelProto:
         return to_onnx(module, self.size, opset, self.options.dynamic_batch, self.options.dynamic_size)
@@ -229,14 +232,6 @@ class _Exporter:
     def _compared(self, files: list[Path], precision: str, notes: Sequence[str]) -> ExportedModel:
         results = compare_with_pytorch(files[0], precision, self.reference, self.sample, self.info)
         return ExportedModel(files, precision, [*results, *notes])
-
-    def _publish(self, exported: ExportedModel) -> ExportedModel:
-        """Copy the files from the temporary folder to the output folder, each one atomically."""
-        targets = [self.output.parent / source.name for source in exported.files]
-        for source, target in zip(exported.files, targets, strict=True):
-            with atomic_path(target) as temporary:
-                shutil.copyfile(source, temporary)
-        return replace(exported, files=targets)
 
 
 def _float_layers_note(kept: dict[str, float], always: Sequence[str] = ()) -> str:
