@@ -13,6 +13,11 @@
 
 #include "images.h"
 
+#if WITH_OPENCV
+#include <opencv2/core/utils/logger.hpp>
+#include <opencv2/videoio.hpp>
+#endif
+
 namespace fs = std::filesystem;
 using namespace yolo_fastest;
 using nlohmann::ordered_json;
@@ -197,13 +202,17 @@ class Demo {
         if (options_.bench > 0) {
             throw InputError("--bench: expected an image, got " + title);
         }
-        Camera camera;
-        if (!camera.open(index)) {
+#if WITH_OPENCV
+        cv::VideoCapture camera(index);
+        if (!camera.isOpened()) {
             throw InputError(title + ": cannot be opened; is it connected, and not used by another program?");
         }
         std::signal(SIGINT, [](int) { interrupted = 1; });
         std::size_t frames = 0;
-        for (cv::Mat image; !interrupted && camera.read_bgr(image); ++frames) {
+        for (cv::Mat image; !interrupted && camera.read(image) && !image.empty(); ++frames) {
+            if (image.channels() == 1) {  // from some drivers
+                cv::cvtColor(image, image, cv::COLOR_GRAY2BGR);
+            }
             process(image, {{"file", name}, {"frame", frames}}, options_.output / (name + ".jpg"));
         }
         if (frames == 0 && !interrupted) {
@@ -212,6 +221,9 @@ class Demo {
         std::cerr << counted(objects_, "object") << " in " << counted(frames, "frame") << ", the last one drawn in "
                   << result_.string() << '\n';
         return 0;
+#else
+        throw InputError(title + ": this demo was built without OpenCV, which reads cameras");
+#endif
     }
 
     // Prints the detections of one image after the keys of `line`, and writes the image with the detections drawn.
@@ -272,6 +284,9 @@ class Demo {
 }  // namespace
 
 int main(int count, char** words) {
+#if WITH_OPENCV
+    cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
+#endif
     try {
         const Options options = parse_options(count, words);
         if (options.help) {

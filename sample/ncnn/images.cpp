@@ -10,7 +10,6 @@
 
 #if WITH_OPENCV
 #include <fstream>
-#include <opencv2/core/utils/logger.hpp>
 #include <opencv2/imgcodecs.hpp>
 #endif
 
@@ -18,13 +17,11 @@ namespace yolo_fastest {
 
 namespace fs = std::filesystem;
 
-#if WITH_OPENCV
-
 namespace {
 
-const std::string kImageSuffixes = ".bmp .jpeg .jpg .png .tif .tiff .webp";
+#if WITH_OPENCV
 
-void silence_log() { cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT); }
+const std::string kImageSuffixes = ".bmp .jpeg .jpg .png .tif .tiff .webp";
 
 // Writes the format of the path's suffix. Throws RunError. cv::imwrite does not support Unicode paths on Windows.
 void encode(const fs::path& path, const cv::Mat& image) {
@@ -51,30 +48,9 @@ void draw_text(cv::Mat& image, const std::string& text, cv::Point left_bottom, d
     cv::putText(image, text, left_bottom, cv::FONT_HERSHEY_SIMPLEX, scale, color, thickness, cv::LINE_AA);
 }
 
-}  // namespace
-
-bool Camera::open(int index) {
-    silence_log();
-    return capture_.open(index);
-}
-
-bool Camera::read_bgr(cv::Mat& image) {
-    if (!capture_.read(image) || image.empty()) {
-        return false;
-    }
-    if (image.channels() == 1) {  // from some drivers
-        cv::cvtColor(image, image, cv::COLOR_GRAY2BGR);
-    }
-    return true;
-}
-
 #else
 
-namespace {
-
 const std::string kImageSuffixes = ".bmp .jpeg .jpg .png";
-
-void silence_log() {}
 
 void encode(const fs::path& path, const cv::Mat& image) {
     if (!cv::imwrite(path.string(), image)) {
@@ -87,17 +63,7 @@ void draw_text(cv::Mat& image, const std::string& text, cv::Point left_bottom, d
     cv::putText(image, text, left_bottom, cv::FONT_HERSHEY_SIMPLEX, scale, color, thickness);
 }
 
-}  // namespace
-
-bool Camera::open(int index) {
-    throw InputError("camera " + std::to_string(index) + ": this demo was built without OpenCV, which reads cameras");
-}
-
-bool Camera::read_bgr(cv::Mat&) { return false; }
-
 #endif
-
-namespace {
 
 // Relative to the square root of the image area.
 constexpr double kLineWidth = 0.004, kTextScale = 0.001;
@@ -215,7 +181,6 @@ cv::Mat read_image(const fs::path& path) {
     const std::string expected = "an image (" + kImageSuffixes + ")";
     require(!bytes.empty(), path.string(), expected, "an empty file");
     require(!is_truncated_jpeg(bytes), path.string(), expected, "a truncated JPEG file");
-    silence_log();
     cv::Mat image;
     try {
         image = cv::imdecode(std::vector<unsigned char>(bytes.begin(), bytes.end()), cv::IMREAD_COLOR);

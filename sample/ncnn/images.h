@@ -11,7 +11,6 @@
 
 #if WITH_OPENCV
 #include <opencv2/imgproc.hpp>
-#include <opencv2/videoio.hpp>
 #else
 #include <simpleocv.h>
 #if !NCNN_SIMPLEOCV
@@ -20,19 +19,6 @@
 #endif
 
 namespace yolo_fastest {
-
-class Camera {
-  public:
-    // Returns whether the camera can be used. Throws InputError: the demo was built without OpenCV.
-    bool open(int index);
-    // Reads the next frame. Returns false after the last one.
-    bool read_bgr(cv::Mat& image);
-
-#if WITH_OPENCV
-  private:
-    cv::VideoCapture capture_;
-#endif
-};
 
 // Returns an image file, or all image files in a folder and its subfolders, sorted. Hidden files and folders, linked
 // folders and the folder `output` are skipped.
