@@ -28,8 +28,10 @@ struct Anchor {
 // One output of the network.
 struct Scale {
     std::string blob;  // name of the output in the .param file
-    int stride;        // input pixels per cell
+    int stride = 0;    // input pixels per cell
     std::vector<Anchor> anchors;
+    int rows = 0, columns = 0;  // cells
+    int values = 0;             // per cell
 };
 
 // The content of NAME.json.
@@ -57,13 +59,6 @@ struct LayerWeights {
 // Checks a .param file, given as text, for the input size and outputs of the .json file. Returns the weights that the
 // .bin file must contain, in this order. Throws InputError.
 std::vector<LayerWeights> check_param(const ModelFile& model, const std::string& param);
-
-struct OutputShape {
-    int rows, columns;  // cells
-    int values;         // per cell
-};
-
-OutputShape output_shape(const ModelFile& model, const Scale& scale);
 
 // Loads and checks the .param and .bin files.
 // Throws InputError: a file is missing, truncated or does not match the .json file.

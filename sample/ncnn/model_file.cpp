@@ -107,10 +107,12 @@ std::vector<Scale> read_scales(const Field& root) {
     const std::vector<Field> anchors = root["anchors"].list("lists of anchors, one per stride", strides.size());
     std::vector<Scale> scales;
     for (std::size_t i = 0; i < strides.size(); ++i) {
-        scales.push_back({blobs[i].text(), strides[i].integer(kMaxSide), {}});
+        Scale& scale = scales.emplace_back();
+        scale.blob = blobs[i].text();
+        scale.stride = strides[i].integer(kMaxSide);
         for (const Field& anchor : anchors[i].list("anchors")) {
             const std::vector<Field> sides = anchor.list("numbers: width, height", 2);
-            scales.back().anchors.push_back({sides[0].positive(), sides[1].positive()});
+            scale.anchors.push_back({sides[0].positive(), sides[1].positive()});
         }
     }
     return scales;
@@ -146,6 +148,11 @@ ModelFile read_model_file(const fs::path& given) {
     model.input.blob = input["name"].text();
     model.input.width = read_side(root["width"], model.scales);
     model.input.height = read_side(root["height"], model.scales);
+    for (Scale& scale : model.scales) {
+        scale.rows = model.input.height / scale.stride;
+        scale.columns = model.input.width / scale.stride;
+        scale.values = static_cast<int>(5 * scale.anchors.size() + model.class_names.size());
+    }
     model.input.scale = input["scale"].positive();
     const std::vector<Field> mean = input["mean"].list("numbers: blue, green, red", 3);
     for (std::size_t i = 0; i < mean.size(); ++i) {

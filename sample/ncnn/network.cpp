@@ -99,21 +99,15 @@ void load_network(ncnn::Net& net, const ModelFile& model) {
     }
 }
 
-OutputShape output_shape(const ModelFile& model, const Scale& scale) {
-    return {model.input.height / scale.stride, model.input.width / scale.stride,
-            static_cast<int>(5 * scale.anchors.size() + model.class_names.size())};
-}
-
 std::vector<ncnn::Mat> run_network(const ncnn::Net& net, const ModelFile& model, const ncnn::Mat& input) {
     ncnn::Extractor extractor = net.create_extractor();
     extractor.input(model.input.blob.c_str(), input);
     std::vector<ncnn::Mat> outputs;
     for (const Scale& scale : model.scales) {
         ncnn::Mat& output = outputs.emplace_back();
-        const int status = extractor.extract(scale.blob.c_str(), output);
-        const OutputShape expected = output_shape(model, scale);
-        if (status != 0 || output.dims != 3 || output.elemsize != sizeof(float) || output.c != expected.rows ||
-            output.h != expected.columns || output.w != expected.values) {
+        if (extractor.extract(scale.blob.c_str(), output) != 0 || output.dims != 3 ||
+            output.elemsize != sizeof(float) || output.c != scale.rows || output.h != scale.columns ||
+            output.w != scale.values) {
             throw RunError("NCNN cannot compute the output " + scale.blob);
         }
     }

@@ -325,8 +325,7 @@ class ShapeChecker {
             const std::string name = "the output " + scale.blob + " of " + model_.path.string();
             require(output != blobs_.end(), model_.param.string(), name, "none");
             require(!output->second.has_reader, model_.param.string(), name, "a blob that another layer reads");
-            const OutputShape expected = output_shape(model_, scale);
-            const Blob wanted{expected.rows, expected.columns, expected.values};
+            const Blob wanted{scale.rows, scale.columns, scale.values};
             require(shape(output->second) == shape(wanted) && !output->second.is_int8,
                     model_.path.string() + ": output " + scale.blob,
                     shape(wanted) + " (rows, columns, 5 values per anchor and 1 per class name)",
