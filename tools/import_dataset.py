@@ -45,7 +45,7 @@ if __name__ == "__main__":
     add(
         "--split",
         type=cli.fraction,
-        help="share of the images for train, the same for each class; the rest is for val; 1: no val set; default: "
+        help="share of the images for train, the same for each class; the others are for val; 1: no val set; default: "
         "0.8 if SOURCE has no val set",
     )
     add("--keep-crowds", action="store_true", help="COCO: keep boxes around crowds")
@@ -54,8 +54,8 @@ if __name__ == "__main__":
         "--origin",
         type=int,
         choices=(0, 1),
-        help="VOC: 1 if corners are pixels in the box, counted from 1; 0 if they are coordinates from 0; default: 0 if "
-        "a corner is 0 or boxes have fractions, else 1",
+        help="VOC: 1 if corners are the first and last pixels of the box, counted from 1; 0 if they are coordinates "
+        "from 0; default: 0 if a corner is 0 or boxes have fractions, or else 1",
     )
     add(
         "--names",
@@ -68,8 +68,8 @@ if __name__ == "__main__":
         choices=PLACES,
         default="link",
         help="link: symbolic links to the images; copy: copies; in-place: the images stay, the labels are written next "
-        "to them (under labels/ if they are under images/ or JPEGImages/) unless they are there; auto: in-place if all "
-        "labels are there, else link",
+        "to them (under labels/ if they are under images/ or JPEGImages/) unless they exist there; auto: in-place if "
+        "all labels exist there, or else link",
     )
     add("--seed", type=cli.natural_int, default=0, help="seed of the split and of the anchors")
     add("--width", type=cli.positive_int, default=352, help="input width of the network, in pixels")
