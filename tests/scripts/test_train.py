@@ -317,6 +317,11 @@ def test_resume_and_weights_exclude_each_other(run, copy):
         run("--resume", "--weights", "weights/small-last.pth")
 
 
+def test_a_resumed_run_stays_in_its_folder(run, copy):
+    with pytest.raises(InputError, match=r"--output elsewhere: .*runs/train/small"):
+        run("--resume", "--output", "elsewhere", "--epochs", 2)
+
+
 def test_a_copied_checkpoint_overwrites_no_other_run(run, copy, tmp_path):
     """A run of the same name is in weights/; the resumed copy gets its own files."""
     shutil.copyfile(tmp_path / "weights/small-last.pth", tmp_path / "backup.pth")

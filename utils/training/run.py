@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from model.detector import Detector
-from utils.errors import RunError
+from utils.errors import InputError, RunError
 from utils.evaluation.detect import EVAL_THRESHOLDS, collect_detections
 from utils.evaluation.evaluate import Evaluation, compute_metrics
 from utils.evaluation.report import write_plots
@@ -376,14 +376,20 @@ def _claim_paths(settings: Settings, saved: dict | None) -> RunPaths | None:
     """Return the files of the run, in the main process; None in the others.
 
     A resumed run gets new files if its checkpoint is not where the run wrote it: another run may have its name here.
+
+    Raises:
+        InputError: --output names another folder than that of the resumed run.
     """
+    output = settings.options.output
     if not distributed.is_main():
         return None
     if saved:
         paths = RunPaths(saved["name"], Path(saved["folder"]))
         if os.path.realpath(saved["path"]) == os.path.realpath(paths.last):
+            if paths.folder.parent != Path(output):
+                raise InputError(f"--output {output}: expected no --output: the run continues in {paths.folder}")
             return paths
-    return new_paths(settings.options.output, settings.config.model_name)
+    return new_paths(output, settings.config.model_name)
 
 
 def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
