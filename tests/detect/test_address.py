@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from utils.dataset.images import decode_image
 from utils.detect import address
 from utils.detect.address import download_image, parse_address
-from utils.detect.results import VideoFile
+from utils.detect.results import open_video
 from utils.detect.sources import open_source
 from utils.errors import InputError, RunError
 
@@ -150,7 +150,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path):
     """The address of a server of images and videos on this machine: http://127.0.0.1:PORT."""
-    with VideoFile(tmp_path / "street", 12.5) as file:
+    with open_video(tmp_path / "street", 12.5, (64, 48)) as file:
         for index in range(9):
             file.write(np.full((48, 64, 3), index * 20, np.uint8))
     png = cv2.imencode(".png", IMAGE)[1].tobytes()
@@ -160,7 +160,7 @@ def server(tmp_path):
         "/text.jpg": b"text",
         "/cut.jpg": jpeg[: len(jpeg) // 2],
         "/empty.png": b"",
-        "/street.mp4": file.path.read_bytes(),
+        "/street.mp4": (tmp_path / "street.mp4").read_bytes(),
         "/page": b"<html>",
         "drop after": None,
     }

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,10 +17,10 @@ from utils.detect import results
 from utils.detect.results import (
     OutputOptions,
     ResultWriter,
-    VideoFile,
     crop,
     folder_name,
     label_lines,
+    open_video,
     result_folder,
     write_image,
 )
@@ -58,11 +59,10 @@ def test_an_image_that_its_format_cannot_hold_becomes_png(tmp_path, name, width)
 @pytest.mark.parametrize("size", [(64, 48), (65, 49), (16, 640)])
 @pytest.mark.parametrize("fps", [5, 23.976, 60])
 def test_a_video_has_the_same_rate_and_all_frames(tmp_path, size, fps):
-    with VideoFile(tmp_path / "sub" / "a.b", fps) as video:
+    with open_video(tmp_path / "sub" / "a.b", fps, size) as video:
         for index in range(9):
             video.write(np.full((size[1], size[0], 3), index * 25, np.uint8))
-    frames, read_fps, length = read_video(video.path)
-    assert video.path.name == "a.b.mp4"
+    frames, read_fps, length = read_video(tmp_path / "sub" / "a.b.mp4")
     assert len(frames) == length == 9
     assert read_fps == pytest.approx(fps, rel=1e-3)
     # The codec only supports even sizes.
@@ -71,23 +71,24 @@ def test_a_video_has_the_same_rate_and_all_frames(tmp_path, size, fps):
 
 
 def test_a_size_that_the_first_codec_does_not_support_is_written_with_the_second(tmp_path):
-    with VideoFile(tmp_path / "a", 25) as video:
+    with open_video(tmp_path / "a", 25, (1, 1)) as video:
         video.write(np.zeros((1, 1, 3), np.uint8))
-    assert video.path.name == "a.avi"
-    assert len(read_video(video.path)[0]) == 1
-    assert list(tmp_path.iterdir()) == [video.path]
+    assert len(read_video(tmp_path / "a.avi")[0]) == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.avi"]
 
 
 def test_a_frame_of_another_size_is_resized(tmp_path):
-    with VideoFile(tmp_path / "a", 25) as video:
+    source = SimpleNamespace(fps=25.0, name="a")
+    with ResultWriter(OutputOptions(folder=str(tmp_path / "out")), source, ("a",)) as writer:
         for side in (64, 32):
-            video.write(np.zeros((side, side, 3), np.uint8))
-    assert [frame.shape for frame in read_video(video.path)[0]] == [(64, 64, 3)] * 2
+            image = np.zeros((side, side, 3), np.uint8)
+            writer.write(Frame("a.mp4", 0, "a-000000", image, 0.0), np.empty((0, 6)), image)
+    assert [frame.shape for frame in read_video(tmp_path / "out" / "a.mp4")[0]] == [(64, 64, 3)] * 2
 
 
 def test_an_interrupted_video_leaves_no_file(tmp_path):
     def interrupted_run():
-        with VideoFile(tmp_path / "a", 25) as video:
+        with open_video(tmp_path / "a", 25, (32, 32)) as video:
             video.write(np.zeros((32, 32, 3), np.uint8))
             raise KeyboardInterrupt
 
@@ -106,24 +107,22 @@ def test_a_video_that_cannot_be_read_again_is_an_error(tmp_path, monkeypatch):
         def isOpened(self):
             return True
 
-        def write(self, image):
-            pass
-
         def release(self):
             self.path.write_bytes(b"the beginning of a video")
 
     monkeypatch.setattr(cv2, "VideoWriter", FullDisk)
-    video = VideoFile(tmp_path / "a", 25)
-    video.write(np.zeros((48, 64, 3), np.uint8))
-    with pytest.raises(RunError, match=r"a\.mp4: .*disk"):
-        video.close()
+    with pytest.raises(RunError, match=r"a\.mp4: .*disk"), open_video(tmp_path / "a", 25, (64, 48)):
+        pass
     assert not list(tmp_path.iterdir())
 
 
 def test_a_video_that_no_codec_can_write_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_CODECS", (("????", ".mp4"),))
-    with pytest.raises(RunError, match="cannot write a video of 32x32 pixels"), VideoFile(tmp_path / "a", 25) as video:
-        video.write(np.zeros((32, 32, 3), np.uint8))
+    with (
+        pytest.raises(RunError, match="cannot write a video of 32x32 pixels"),
+        open_video(tmp_path / "a", 25, (32, 32)),
+    ):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 

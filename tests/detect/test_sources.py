@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.detect.test_video import FakeCapture
 from utils.detect import sources
-from utils.detect.results import VideoFile
+from utils.detect.results import open_video
 from utils.detect.sources import open_source, source_name, unique_stems
 from utils.errors import InputError
 
@@ -34,10 +34,10 @@ def folder(tmp_path):
 @pytest.fixture
 def video(tmp_path):
     """12 frames of 64x48, each brighter than the one before it."""
-    with VideoFile(tmp_path / "street", 23.976) as file:
+    with open_video(tmp_path / "street", 23.976, (64, 48)) as file:
         for index in range(12):
             file.write(gray_image(64, 48, index * 20))
-    return file.path
+    return tmp_path / "street.mp4"
 
 
 def test_one_image(folder):

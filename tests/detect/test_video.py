@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from utils.detect import video
-from utils.detect.results import VideoFile
+from utils.detect.results import OutputOptions, ResultWriter
 from utils.detect.sources import open_source
 from utils.detect.video import LiveSource, VideoSource
 from utils.errors import InputError
@@ -167,11 +167,13 @@ def test_a_rotated_video_is_upright(cases):
 
 @pytest.mark.parametrize(("name", "fps"), [("f105.avi", 105.611), ("f2397.mp4", 23.976), ("fps1000.avi", 1000)])
 def test_rates_are_kept(cases, tmp_path, name, fps):
-    with open_source(str(cases / name)) as source, VideoFile(tmp_path / "written", source.fps) as file:
+    options = OutputOptions(folder=str(tmp_path / "out"))
+    with open_source(str(cases / name)) as source, ResultWriter(options, source, ()) as writer:
         for frame in source:
-            file.write(frame.image)
+            writer.write(frame, np.empty((0, 6)), frame.image)
     assert source.fps == pytest.approx(fps, abs=0.01)
-    with open_source(str(file.path)) as written:
+    (path,) = (tmp_path / "out").iterdir()
+    with open_source(str(path)) as written:
         assert written.fps == pytest.approx(fps, abs=0.01)
         assert len(list(written)) == source.length
 

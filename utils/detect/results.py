@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +54,8 @@ class ResultWriter(contextlib.ExitStack):
         # Checked now: later, an empty folder may be that of another run.
         self._is_given = options.folder is not None and os.path.isdir(options.folder) and not os.listdir(options.folder)
         self._folder: Path | None = None
-        self._video: VideoFile | None = None
+        self._video: cv2.VideoWriter | None = None
+        self._video_size: tuple[int, int] | None = None  # that of the first frame
 
     @property
     def folder(self) -> Path:
@@ -68,9 +68,7 @@ class ResultWriter(contextlib.ExitStack):
     def write(self, frame: Frame, detections: np.ndarray, drawn: np.ndarray) -> None:
         """Write one frame's detections and `drawn`, the image with boxes."""
         if self.source.fps is not None:
-            if self._video is None:
-                self._video = self.enter_context(VideoFile(self.folder / self.source.name, self.source.fps))
-            self._video.write(drawn)
+            self._write_frame(drawn)
         elif self.source.single and self.options.folder is None:
             self.written.append(write_image(SINGLE_RESULT, drawn))
         else:
@@ -84,6 +82,16 @@ class ResultWriter(contextlib.ExitStack):
                 write_image(folder / f"{frame.stem}-{rank}.png", crop(frame.image, box))
         if self.options.json:
             self.records.append(frame_record(frame, detections, self.class_names))
+
+    def _write_frame(self, image: np.ndarray) -> None:
+        """Add a frame to the video; it is resized if its size differs from that of the first frame."""
+        if self._video is None:
+            self._video_size = image.shape[1::-1]
+            stem = self.folder / self.source.name
+            self._video = self.enter_context(open_video(stem, self.source.fps, self._video_size))
+        if image.shape[1::-1] != self._video_size:
+            image = cv2.resize(image, self._video_size)
+        self._video.write(image)
 
     def write_json(self, settings: Mapping[str, object]) -> None:
         """Write the JSON file: the settings, the images that were skipped, and one record per frame."""
@@ -126,49 +134,33 @@ def write_image(path: str | Path, image: np.ndarray) -> Path:
     raise RunError(f"{path}: OpenCV cannot write an image of {image.shape[1]}x{image.shape[0]} pixels")
 
 
-class VideoFile(contextlib.ExitStack):
-    """A video file that is written frame by frame, and gets its final name when it is closed.
+@contextlib.contextmanager
+def open_video(stem: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.VideoWriter]:
+    """Open a video file for writing. It gets its final name when the block ends without an error.
 
     Args:
         stem: path of the file without its suffix, which depends on the codec.
+        size: (width, height) of the frames in pixels.
+
+    Raises:
+        InputError: the folder cannot be written to.
+        RunError: OpenCV cannot write the video.
     """
-
-    def __init__(self, stem: str | Path, fps: float) -> None:
-        super().__init__()
-        self.stem, self.fps = Path(stem), fps
-        # Known after the first frame:
-        self.path: Path | None = None
-        self._writer: cv2.VideoWriter | None = None
-        self._size: tuple[int, int] | None = None
-
-    def write(self, image: np.ndarray) -> None:
-        """Add a frame [H, W, 3] uint8, BGR; it is resized if its size differs from that of the first frame."""
-        if self._writer is None:
-            self._open(image.shape[1::-1])
-        if image.shape[1::-1] != self._size:
-            image = cv2.resize(image, self._size)
-        self._writer.write(image)
-
-    def _open(self, size: tuple[int, int]) -> None:
-        self._size = size
-        for codec, suffix in _CODECS:
-            path = self.stem.with_name(self.stem.name + suffix)
-            with contextlib.suppress(_CodecError), contextlib.ExitStack() as resources:
-                temporary = resources.enter_context(atomic_path(path))
-                writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*codec), self.fps, size)
-                resources.push(functools.partial(self._finish, writer, temporary))
-                if not writer.isOpened():
-                    raise _CodecError
-                self._writer, self.path = writer, path
-                self.push(resources.pop_all())
-                return
-        raise RunError(f"{self.stem}: OpenCV cannot write a video of {size[0]}x{size[1]} pixels on this machine")
-
-    def _finish(self, writer: cv2.VideoWriter, path: Path, error_type: type | None, *_: object) -> None:
-        """Close the file. OpenCV does not report failed writes, so read the first frame."""
-        writer.release()
-        if error_type is None and not cv2.VideoCapture(str(path)).grab():
-            raise RunError(f"{self.path}: the video could not be written; is the disk full?")
+    for codec, suffix in _CODECS:
+        path = stem.with_name(stem.name + suffix)
+        with contextlib.suppress(_CodecError), atomic_path(path) as temporary:
+            writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*codec), fps, size)
+            if not writer.isOpened():
+                raise _CodecError
+            try:
+                yield writer
+            finally:
+                writer.release()
+            # OpenCV does not report failed writes, so read the first frame.
+            if not cv2.VideoCapture(str(temporary)).grab():
+                raise RunError(f"{path}: the video could not be written; is the disk full?")
+            return
+    raise RunError(f"{stem}: OpenCV cannot write a video of {size[0]}x{size[1]} pixels on this machine")
 
 
 class _CodecError(Exception):
