@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from utils.dataset.images import is_image_name
+from utils.dataset.images import IMAGE_SUFFIXES
 from utils.detect.video import VIDEO_SUFFIXES
 from utils.errors import InputError, RunError
 
@@ -40,20 +40,8 @@ class Address:
     url: str = field(repr=False)  # as given; it may contain a password
     shown: str  # for messages and files: without user name, password and query
     name: str  # for the names of files and folders
-
-    @property
-    def is_image(self) -> bool:
-        """Whether it is one image: an http(s) address whose path ends with a suffix of an image."""
-        return self._is_web and is_image_name(self.shown)
-
-    @property
-    def is_video_file(self) -> bool:
-        """Whether the suffix is that of a video file, which has a last frame."""
-        return self._is_web and PurePosixPath(self.shown).suffix.lower() in VIDEO_SUFFIXES - _LIVE_SUFFIXES
-
-    @property
-    def _is_web(self) -> bool:
-        return self.shown.startswith(tuple(f"{scheme}://" for scheme in _WEB))
+    is_image: bool  # an http(s) address whose path ends with the suffix of an image
+    is_video_file: bool  # an http(s) address whose path ends with the suffix of a video, which has a last frame
 
 
 def parse_address(text: str) -> Address | None:
@@ -80,10 +68,17 @@ def parse_address(text: str) -> Address | None:
             "optional; in a password, write %2F %3F %23 %40 for / ? # @"
         )
     shown = _without_secrets(rest.removeprefix("//"))
+    suffix = os.path.splitext(shown)[1].lower() if scheme in _WEB else ""
+    is_image, is_video = suffix in IMAGE_SUFFIXES, suffix in VIDEO_SUFFIXES
     path = PurePosixPath(unquote(shown))
-    is_file = scheme in _WEB and (is_image_name(path.name) or path.suffix.lower() in VIDEO_SUFFIXES)
-    name = re.sub(r"[^\w.-]+", "_", path.stem if is_file else str(path)).strip("_.-")[:_MAX_NAME_LENGTH]
-    return Address(f"{scheme}:{rest}", f"{scheme}://{shown}", name or "stream")
+    name = re.sub(r"[^\w.-]+", "_", path.stem if is_image or is_video else str(path)).strip("_.-")[:_MAX_NAME_LENGTH]
+    return Address(
+        url=f"{scheme}:{rest}",
+        shown=f"{scheme}://{shown}",
+        name=name or "stream",
+        is_image=is_image,
+        is_video_file=is_video and suffix not in _LIVE_SUFFIXES,
+    )
 
 
 def _without_secrets(rest: str) -> str:
