@@ -67,8 +67,17 @@ def read_config(path: Path | str) -> Config:
     """
     path = Path(path)
     entries = _read_entries(path)
-    values = {key: _parse(path, key, *entry) for key, entry in entries.items()}
-    values.setdefault("pre_weights", None)
+
+    def fail(key: str, expected: object) -> NoReturn:
+        line, text = entries[key]
+        raise InputError(f"{path}:{line}: {key}: expected {expected}, got {shorten(text, _SHOWN)!r}")
+
+    values = {"pre_weights": None}
+    for key, (_, text) in entries.items():
+        try:
+            values[key] = _PARSERS[key](text)
+        except ValueError as error:
+            fail(key, error)
     missing = [key for key in _PARSERS if key not in values]
     if values.keys() <= {"classes", "train", "names", "pre_weights"} and entries:
         raise InputError(
@@ -78,10 +87,6 @@ def read_config(path: Path | str) -> Config:
     if missing:
         hint = f"; {ANCHOR_HINT}" if "anchors" in missing else ""
         raise InputError(f"{path}: missing key {', '.join(repr(key) for key in missing)}{hint}")
-
-    def fail(key: str, expected: str) -> NoReturn:
-        line, text = entries[key]
-        raise InputError(f"{path}:{line}: {key}: expected {expected}, got {shorten(text, _SHOWN)!r}")
 
     for key in ("width", "height"):
         if values[key] % SIZE_MULTIPLE or values[key] > MAX_SIZE:
@@ -165,13 +170,6 @@ def _strip_comment(key: str, text: str) -> str:
     """Remove a comment. A path may contain '#', so in text values a comment starts only after a space."""
     mark = r"(?:^|\s)#" if _PARSERS[key] is _parse_optional_text else "#"
     return re.split(mark, text, maxsplit=1)[0]
-
-
-def _parse(path: Path, key: str, line: int, text: str) -> object:
-    try:
-        return _PARSERS[key](text)
-    except ValueError as error:
-        raise InputError(f"{path}:{line}: {key}: expected {error}, got {shorten(text, _SHOWN)!r}") from None
 
 
 # The message of a parser's ValueError completes "expected …".
