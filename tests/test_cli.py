@@ -144,10 +144,10 @@ def test_help_shows_defaults_and_examples(run):
     [
         ([], "the following arguments are required: action"),
         (["ok", "--conf", "1.5"], "argument --conf: expected a number from 0 to 1, got '1.5'"),
-        (["ok", "--conf", "half"], "argument --conf: expected a number, got 'half'"),
+        (["ok", "--conf", "half"], "argument --conf: expected a number from 0 to 1, got 'half'"),
         (["ok", "--batch-size", "0"], "argument --batch-size: expected a whole number from 1 to 1,000,000, got '0'"),
-        (["ok", "--batch-size", "x"], "argument --batch-size: expected a whole number, got 'x'"),
-        (["ok", "--workers", "1.5"], "argument --workers: expected a whole number, got '1.5'"),
+        (["ok", "--batch-size", "x"], "argument --batch-size: expected a whole number from 1 to 1,000,000, got 'x'"),
+        (["ok", "--workers", "1.5"], "argument --workers: expected a whole number from 0 to 4,294,967,295, got '1.5'"),
         (["ok", "--workers", "-1"], "argument --workers: expected a whole number from 0 to 4,294,967,295, got '-1'"),
         (["ok", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
     ],

@@ -1,7 +1,9 @@
 """The command line of all scripts: help format, argument types, error messages."""
 
 import argparse
+import contextlib
 import importlib.util
+import math
 import os
 import sys
 import traceback
@@ -127,26 +129,18 @@ def add_threads_option(arguments: argparse.ArgumentParser, default: str = "one p
 
 def fraction(text: str) -> float:
     """argparse type: a number from 0 to 1."""
-    value = _number(text, float)
-    if not 0 <= value <= 1:
-        raise _error("a number from 0 to 1", text)
-    return value
+    return _parse(text, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
 def positive_float(text: str) -> float:
     """argparse type: a number above 0, at most MAX_RATE."""
-    value = _number(text, float)
-    if not 0 < value <= MAX_RATE:
-        raise _error(f"a number above 0, at most {MAX_RATE:g}", text)
-    return value
+    return _parse(text, float, lambda value: 0 < value <= MAX_RATE, f"a number above 0, at most {MAX_RATE:g}")
 
 
 def _whole_number(text: str, lowest: int, highest: int) -> int:
     """argparse type, with a partial: a whole number from `lowest` to `highest`."""
-    value = _number(text, int)
-    if not lowest <= value <= highest:
-        raise _error(f"a whole number from {lowest} to {highest:,}", text)
-    return value
+    expected = f"a whole number from {lowest} to {highest:,}"
+    return _parse(text, int, lambda value: lowest <= value <= highest, expected)
 
 
 positive_int = partial(_whole_number, lowest=1, highest=MAX_COUNT)
@@ -155,12 +149,11 @@ worker_count = partial(_whole_number, lowest=0, highest=MAX_WORKERS)
 thread_count = partial(_whole_number, lowest=1, highest=MAX_WORKERS)
 
 
-def _number(text: str, kind: type) -> int | float:
-    try:
-        return kind(text)
-    except ValueError:
-        raise _error("a whole number" if kind is int else "a number", text) from None
-
-
-def _error(expected: str, text: str) -> argparse.ArgumentTypeError:
-    return argparse.ArgumentTypeError(f"expected {expected}, got {shorten(text, 80)!r}")
+def _parse(text: str, kind: type, is_valid: Callable[[float], bool], expected: str) -> int | float:
+    """Convert the text of an option to a number, and check it."""
+    value = math.nan  # not valid: every comparison with it is False
+    with contextlib.suppress(ValueError):
+        value = kind(text)
+    if not is_valid(value):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {shorten(text, 80)!r}")
+    return value

@@ -299,7 +299,7 @@ def test_the_scripts_run_exported_models(one, tmp_path, run_script):
         (("--output", "{folder}/w.pth/x.onnx"), "x.onnx: cannot write there"),
         (("--opset", "10"), "--opset: expected a version from 11 to 20, got 10"),
         (("--opset", "21"), "--opset: expected a version from 11 to 20, got 21"),
-        (("--opset", "x"), "argument --opset: expected a whole number, got 'x'"),
+        (("--opset", "x"), "argument --opset: expected a whole number from 1 to 1,000,000, got 'x'"),
         (("--end2end", "--dynamic-batch"), "--end2end: expected no --dynamic-batch"),
         (("--end2end", "--evaluate"), "--evaluate: expected no --end2end"),
         (("--evaluate",), "val: expected a list of images, got None"),

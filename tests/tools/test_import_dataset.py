@@ -170,7 +170,7 @@ def test_a_linked_folder_of_images_is_written_next_to_the_link(run_script, tmp_p
     ("arguments", "message"),
     [
         ((), "SOURCE, --output"),
-        (("all.json", "--output", "out", "--split", "many"), "expected a number, got 'many'"),
+        (("all.json", "--output", "out", "--split", "many"), "expected a number from 0 to 1, got 'many'"),
         (("all.json", "--output", "out", "--split", 0), "--split"),
         (("all.json", "--output", "out", "--names", "none.names"), "none.names: cannot read"),
         (("all.json", "--output", "out", "--place", "hide"), "'hide'"),
