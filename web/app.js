@@ -116,31 +116,34 @@ async function openImage(file) {
 }
 
 async function startCamera() {
-  let stream;
+  const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
+  element("camera").disabled = true; // a second click would open the camera twice
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    await video.play();
   } catch (error) {
     throw new Error(`The camera cannot be used: ${error.message}`);
+  } finally {
+    element("camera").disabled = false;
   }
-  const video = Object.assign(document.createElement("video"), { srcObject: stream, muted: true, playsInline: true });
-  await video.play();
-  state.camera = { stream, video };
+  state.camera = video;
   element("camera").textContent = "Stop camera";
-  requestAnimationFrame(nextFrame);
+  detectFrames(video);
 }
 
 function stopCamera() {
-  for (const track of state.camera.stream.getTracks()) track.stop();
+  for (const track of state.camera.srcObject.getTracks()) track.stop();
   state.camera = null;
   element("camera").textContent = "Start camera";
 }
 
-async function nextFrame() {
-  if (!state.camera) return;
-  const { video } = state.camera;
-  state.image = pixelsOf(video, video.videoWidth, video.videoHeight);
-  await attempt(detectImage);
-  requestAnimationFrame(nextFrame);
+/** Detect in the frames of a camera until it is stopped. */
+async function detectFrames(video) {
+  while (state.camera === video) {
+    state.image = pixelsOf(video, video.videoWidth, video.videoHeight);
+    await attempt(detectImage);
+    await new Promise(requestAnimationFrame);
+  }
 }
 
 function pixelsOf(source, width, height) {

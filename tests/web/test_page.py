@@ -140,6 +140,10 @@ def test_the_camera_is_used(shown):
     assert all(re.fullmatch(r"[\d.]+ ms \(network [\d.]+ ms\)", time) for time in content["times"])
 
 
+def test_a_double_click_opens_one_camera_and_stopping_closes_it(shown):
+    assert shown[0]["openCameras"] == 0
+
+
 def test_the_page_works_without_a_network_and_sends_nothing(shown, address, site):
     content, _ = shown
     assert_same(content["offline"], expected_of(site / "model.onnx", PHOTOS[0]))

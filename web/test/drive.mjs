@@ -45,8 +45,19 @@ try {
     result.otherModels.push(await detect(page, images[0]));
   }
 
-  await page.evaluate(() => { window.lastDetections = null; });
-  await page.click("#camera");
+  await page.evaluate(() => {
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    window.streams = [];
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+      const stream = await open(wanted);
+      window.streams.push(stream);
+      return stream;
+    };
+    window.lastDetections = null;
+    const button = document.querySelector("#camera");
+    button.click();
+    button.click(); // before the camera is open
+  });
   await page.waitForFunction(() => window.lastDetections);
   result.camera = await page.evaluate(() => ({ width: document.querySelector("#view").width }));
   result.times = [];
@@ -55,6 +66,7 @@ try {
     result.times.push(await text(page, "#time"));
   }
   await page.click("#camera");
+  result.openCameras = await page.evaluate(() => window.streams.filter((stream) => stream.active).length);
 
   await fetch(`${url}stop`); // the server ends
   await page.goto(url);
