@@ -188,7 +188,10 @@ def test_stems_keep_folders_and_names_that_differ_only_in_the_suffix_get_a_count
     assert unique_stems(["x/a.jpg", "x/a.png", "x/y/a.jpg", "x/v1.2.jpg"]) == ["a", "a-2", "y/a", "v1.2"]
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "--img: "), ("{folder}/IMG_1.HEIC", "IMG_1.HEIC: .*JPEG")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "--img: "), ("{folder}/IMG_1.HEIC", "IMG_1.HEIC: .*JPEG"), ("4294967296", "found nothing there")],
+)
 def test_what_cannot_be_a_source(tmp_path, text, words):
     (tmp_path / "IMG_1.HEIC").write_bytes(bytes(24) + b"\xff")
     with pytest.raises(InputError, match=words):

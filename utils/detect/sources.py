@@ -13,6 +13,7 @@ import functools
 import glob
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
@@ -86,7 +87,7 @@ def open_source(text: str) -> ImageSource | VideoSource:
     address = parse_address(text)
     if address is not None:
         return _open_address(address)
-    if text.isascii() and text.isdigit() and not path.exists():
+    if re.fullmatch("[0-9]{1,9}", text) and not path.exists():
         open_capture, name = functools.partial(cv2.VideoCapture, int(text)), f"camera{text}"
         capture = open_capture()
         if not capture.isOpened():
