@@ -1,7 +1,7 @@
-"""Box formulas, each one once: corners, IoU, CIoU, shapes, decoding, and conversion between coordinate frames.
+"""All box formulas: corners, IoU, CIoU, shapes, decoding, and conversion between coordinate frames.
 
 Boxes are (cx, cy, w, h) unless a name says `xyxy`, which is (x1, y1, x2, y2). The functions take PyTorch tensors or
-NumPy arrays and return the same kind, except where the annotation names one of them.
+NumPy arrays and return the same type, unless the annotation allows only one of them.
 """
 
 from __future__ import annotations

@@ -21,16 +21,13 @@ INTERRUPTED = 130  # exit status after Ctrl-C
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Create a parser whose help shows the docstring of a script, with its examples, and defaults.
-
-    `run` adds `--debug`.
-    """
+    """Create a parser whose help shows the docstring of a script unchanged, and the default of each option."""
     return argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        # "(default: None)" and "(default: False)" do not help.
+        # "(default: None)" and "(default: False)" tell the user nothing.
         if action.default is None or action.default is False:
             return action.help
         return super()._get_help_string(action)
@@ -45,7 +42,7 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = arguments.parse_args()
     limit_spinning()
-    # Escape characters of class and file names that the output's encoding lacks.
+    # Class and file names may have characters that the encoding of the terminal does not have.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if getattr(options, "data", None):
@@ -69,7 +66,7 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
 
 
 def _describe_unexpected(error: Exception, debug: bool) -> str:
-    """Describe an error that no other code handles: a missing package of requirements.txt, or a bug."""
+    """Describe an unexpected error: a package of requirements.txt is missing, or there is a bug."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if importlib.util.find_spec(package) is None:  # otherwise, a module in an installed package is missing
@@ -79,7 +76,7 @@ def _describe_unexpected(error: Exception, debug: bool) -> str:
 
 
 def _import_data(data: str | Path) -> str | Path:
-    """Return the .data file of a value of --data; a folder, data.yaml or obj.data is imported first."""
+    """Return the .data file that --data names. Import a folder, data.yaml, obj.data or zip file first."""
     path = Path(data)
     if path.suffix == ".data" and path.is_file():
         from utils.convert.yolo_files import read_description
@@ -102,10 +99,14 @@ def _report(error: BaseException, message: str, debug: bool, status: int) -> int
 
 
 def add_detection_options(arguments: argparse.ArgumentParser, conf: float | None) -> None:
-    """Add --conf, with this default or, if it is None, that of the weights, --iou, --max-det and --device."""
+    """Add --conf, --iou, --max-det and --device.
+
+    Args:
+        conf: default of --conf; None: the threshold stored with the weights.
+    """
     add = arguments.add_argument
-    own = f" (default: that of the weights, else {DEFAULT_CONF:g})" if conf is None else ""
-    add("--conf", type=fraction, default=conf, help=f"keep detections with a score above this{own}")
+    stored = f" (default: the threshold stored with the weights, or else {DEFAULT_CONF:g})" if conf is None else ""
+    add("--conf", type=fraction, default=conf, help=f"keep detections with a score above this{stored}")
     add(
         "--iou",
         type=fraction,
@@ -138,7 +139,7 @@ def positive_float(text: str) -> float:
 
 
 def _whole_number(text: str, lowest: int, highest: int) -> int:
-    """argparse type, with a partial: a whole number from `lowest` to `highest`."""
+    """Convert the text of an option to a whole number from `lowest` to `highest`."""
     expected = f"a whole number from {lowest} to {highest:,}"
     return _parse(text, int, lambda value: lowest <= value <= highest, expected)
 

@@ -18,7 +18,7 @@ from utils.errors import InputError, warn
 from utils.files import find_path, read_text
 from utils.text import shorten
 
-# Larger values are mistakes, and would exhaust the memory or overflow.
+# Larger values are mistakes; they would exhaust the memory or overflow.
 MAX_COUNT = 1_000_000
 MAX_RATE = 1000.0  # learning rate
 MAX_NAME = 1000  # characters of a class name
@@ -52,7 +52,7 @@ class Config:
     height: int
     anchor_num: int  # per scale
     anchors: tuple[tuple[tuple[float, float], ...], ...]  # [SCALES][anchor_num] (width, height) in input pixels
-    train: Path | None  # if it does not exist: the path next to the .data file, where the synthetic set is drawn
+    train: Path | None  # if it does not exist: a path relative to the .data file, where the synthetic set is drawn
     val: Path | None
     names: Path
     class_names: tuple[str, ...]
@@ -228,7 +228,7 @@ def _to_float(text: str) -> float:
         return math.nan
 
 
-_DARKNET_KEYS = ("valid", "backup", "eval", "results", "top")  # of darknet's .data files, not used here
+_DARKNET_KEYS = ("valid", "backup", "eval", "results", "top")  # in darknet's .data files; ignored
 
 _PARSERS: dict[str, Callable[[str], object]] = {
     "model_name": _parse_name,

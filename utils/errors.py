@@ -22,7 +22,7 @@ def warn(message: str, count: int = 1) -> None:
     """Print one `warning: …` line to standard error; standard output is for results.
 
     Args:
-        count: warnings of this kind so far, with this one. Only the first MAX_WARNINGS are printed.
+        count: number of warnings of this kind so far, including this one. Only the first MAX_WARNINGS are printed.
     """
     if count <= MAX_WARNINGS:
         more = " (more such warnings are not shown)" if count == MAX_WARNINGS else ""

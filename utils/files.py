@@ -13,9 +13,9 @@ from pathlib import Path
 from utils.errors import InputError
 
 _INT_DIGITS = 18  # Python refuses to convert thousands of digits
-_STEM_BYTES, _RANDOM_LENGTH = 230, 8  # of the names of temporary files; file systems allow 255 bytes in all
+_STEM_BYTES, _RANDOM_LENGTH = 230, 8  # parts of the names of temporary files; a name may have 255 bytes
 MAX_PATH = 4096  # characters; more are a mistake
-MAX_BYTES = 2**31  # of a file that is read as a whole
+MAX_BYTES = 2**31  # of a file that is read completely
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -159,7 +159,7 @@ def _create_temporary(target: Path) -> Path:
         raise InputError(f"{target}: expected a file to write, got a folder or a device")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Keep the suffix: image and plot writers choose their format by it.
+        # The suffix is kept, because image and plot writers choose the format by it.
         handle, name = tempfile.mkstemp(prefix=f".{_short_stem(target)}-", suffix=target.suffix, dir=target.parent)
     except FileExistsError as error:
         raise InputError(f"{target}: cannot write there: {error.filename} is a file") from error

@@ -10,8 +10,8 @@ from pathlib import Path
 
 # Parameters of mallopt, from glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
-_SPIN_COUNT = "3000"  # turns of a loop, some microseconds
-_BUSY_SHARE = 0.25  # of the time that a thread wants to run
+_SPIN_COUNT = "3000"  # iterations of the waiting loop, a few microseconds
+_BUSY_SHARE = 0.25  # a machine is busy if a thread waits for more than this share of the time
 _wanted_threads: int | None = None
 
 
@@ -34,7 +34,7 @@ def keep_freed_memory() -> None:
 
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
-    """Pause the garbage collector, which visits all of PyTorch's objects after ten thousand new small ones."""
+    """Pause Python's garbage collector, which often visits all objects while many small ones are created."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -48,8 +48,8 @@ def limit_spinning() -> None:
     """Let OpenMP's threads sleep after a few microseconds without work; call it before PyTorch or NCNN is imported.
 
     By default they keep a core busy while they wait for each other, which happens a thousand times per training step.
-    If another program has the core of the thread that they wait for, each wait takes milliseconds. Settings of the
-    user have priority. GNU OpenMP only, which PyTorch and NCNN use on Linux.
+    If another program uses the core of the thread that they wait for, each wait takes milliseconds. Environment
+    variables that the user has set have priority. Only GNU OpenMP reads this setting; PyTorch and NCNN use it on Linux.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
@@ -63,7 +63,7 @@ def use_threads(count: int | None) -> None:
 
 
 def apply_threads() -> None:
-    """Tell PyTorch the number of threads, if it is imported. Call it after an import that follows `use_threads`."""
+    """Set the number of threads of `use_threads` in PyTorch, if it is imported; call this after importing it."""
     torch = sys.modules.get("torch")
     if torch and _wanted_threads:
         torch.set_num_threads(_wanted_threads)
@@ -79,7 +79,7 @@ def thread_count() -> int:
 
 
 class CoreWait:
-    """How long the main thread has waited for a free core since this object was created.
+    """Measures how long the main thread has waited for a free core since this object was created.
 
     Linux counts this time (Documentation/scheduler/sched-stats.rst, /proc/PID/schedstat); elsewhere it is unknown.
     """
@@ -95,7 +95,7 @@ class CoreWait:
 
 
 def _run_and_wait() -> tuple[int, int]:
-    """Nanoseconds that the main thread has run, and has waited for a core although it could run."""
+    """Return the nanoseconds that the main thread has run, and has waited for a free core."""
     try:
         ran, waited, _ = Path("/proc/self/schedstat").read_text().split()
     except (OSError, ValueError):

@@ -24,14 +24,14 @@ Anchors = Sequence[Sequence[tuple[float, float]]]  # [2][A][2] widths and height
 class Thresholds:
     """Which detections are kept."""
 
-    conf: float | None = DEFAULT_CONF  # detections have a higher score; None: that of the weights, in utils.detect
+    conf: float | None = DEFAULT_CONF  # detections have a higher score; None (utils.detect only): as stored in weights
     iou: float = DEFAULT_IOU  # if two boxes of a class have a higher IoU, only the one with the higher score is kept
     max_det: int = MAX_DETECTIONS  # at most this many detections per image, the best ones
     classes: Sequence[int] | None = None  # class ids; None: all
 
 
 class Candidates(NamedTuple):
-    """The M predictions of a batch that can become detections."""
+    """The M predictions of a batch whose score is high enough, before NMS."""
 
     images: np.ndarray  # [M] index of the image in the batch
     boxes: np.ndarray  # [M, 4] float32 (x1, y1, x2, y2) in input pixels
@@ -77,7 +77,7 @@ def find_candidates(
 
 
 class _Cells(NamedTuple):
-    """The m cells of a batch in which the objectness of at least one anchor is high enough, with their outputs."""
+    """The outputs of the m cells of a batch in which the objectness of at least one anchor is high enough."""
 
     images: np.ndarray  # [m] index of the image in the batch
     scales: np.ndarray  # [m] index into STRIDES
@@ -157,8 +157,8 @@ def suppress(candidates: Candidates, count: int, thresholds: Thresholds) -> list
 
 def _nms(boxes: np.ndarray, scores: np.ndarray, iou: float) -> np.ndarray:
     """Return the indices of the [n, 4] boxes (x, y, width, height) that are kept, best first."""
-    # Boxes without area overlap nothing, but in OpenCV they all overlap each other. It drops boxes with a score of 0,
-    # which no detection has, and returns an empty tuple if there are no boxes.
+    # Boxes without area overlap nothing, but OpenCV treats them as if they all overlapped each other. OpenCV returns an
+    # empty tuple if there are no boxes. It drops boxes with a score of 0, which no detection has.
     solid = (boxes[:, 2:] > 0).all(1)
     kept = np.array(cv2.dnn.NMSBoxes(boxes[solid], scores[solid], 0.0, iou), int)
     kept = np.sort(np.concatenate((np.flatnonzero(solid)[kept], np.flatnonzero(~solid))))

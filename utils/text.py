@@ -44,13 +44,13 @@ def first_line(error: Exception) -> str:
 
 
 def list_names(names: Collection[str], shown: int = 3) -> str:
-    """Join the first names, followed by "and N more" if there are more."""
+    """Join the first `shown` names with commas, and add "and N more" if there are more."""
     rest = len(names) - shown
     return ", ".join(list(names)[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Return for example "1 image" or "1,868 images"; `plural` is needed if it is not the noun with -s."""
+    """Return for example "1 image" or "1,868 images". `plural` is for nouns whose plural is not formed with -s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 

@@ -1,4 +1,4 @@
-"""Network addresses of images and streams: checked, named without passwords, and downloaded if they are images."""
+"""Network addresses of images and streams: parse them, hide their passwords, download images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from utils.detect.video import VIDEO_SUFFIXES
 from utils.errors import InputError, RunError
 
 _WEB = ("http", "https")
-_LISTENING = ("udp", "rtp", "tcp", "srt")  # may have no host: then this machine waits for a sender
+_LISTENING = ("udp", "rtp", "tcp", "srt")  # the host is optional: without it, this machine waits for a sender
 SCHEMES = (*_WEB, "rtsp", "rtsps", "rtmp", "rtmps", *_LISTENING)
-_LIVE_SUFFIXES = frozenset({".flv", ".ts"})  # of files, but also of live streams over HTTP
+_LIVE_SUFFIXES = frozenset({".flv", ".ts"})  # of files and of live streams over HTTP
 # Some cameras have the password in the path.
 _SECRET = re.compile(r"((?:user|login|pass|pwd|token|key|auth|secret)\w*=)[^&/;]*", re.IGNORECASE)
 _MAX_NAME_LENGTH = 60  # characters
@@ -45,14 +45,14 @@ class Address:
 
 
 def parse_address(text: str) -> Address | None:
-    """Parse `scheme://user:password@host:port/path?query`; None if the text has no scheme, so that it is a path.
+    """Parse `scheme://user:password@host:port/path?query`; None if the text is a path.
 
     Raises:
         InputError: the scheme is unknown, or it is not an address. The message contains no password.
     """
     scheme, colon, rest = text.partition(":")
     scheme = scheme.lower()
-    # One letter is a drive of Windows.
+    # A single letter is a Windows drive.
     if not colon or len(scheme) == 1 or (not rest.startswith("//") and (scheme not in SCHEMES or os.path.exists(text))):
         return None
     if scheme not in SCHEMES:
@@ -84,7 +84,7 @@ def parse_address(text: str) -> Address | None:
 def _without_secrets(rest: str) -> str:
     """Remove user name, password, query and fragment from an address without its scheme."""
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    # A password may contain @ and /, so this does not rely on the position of the first one.
+    # A password may contain @ and /, so the credentials end at the last @.
     credentials, at, after = rest.rpartition("@")
     if at and (":" in credentials or "/" not in credentials):
         rest = after
@@ -118,7 +118,7 @@ def download_image(address: Address) -> bytes:
 
 
 def _request(parts: SplitResult) -> urllib.request.Request:
-    """Create a request. urllib rejects addresses with credentials, spaces or non-ASCII letters."""
+    """Create a request. urllib rejects credentials, spaces and non-ASCII letters in addresses."""
     host = parts.netloc.rpartition("@")[2]
     path, query = (quote(text, safe=string.punctuation) for text in (parts.path, parts.query))
     request = urllib.request.Request(
@@ -126,6 +126,6 @@ def _request(parts: SplitResult) -> urllib.request.Request:
     )
     if parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        # Not sent to another server that this one redirects to.
+        # Not sent to another server if this one redirects.
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(credentials.encode()).decode()}")
     return request

@@ -1,4 +1,4 @@
-"""The classes that --classes selects."""
+"""Parse the option --classes."""
 
 from __future__ import annotations
 

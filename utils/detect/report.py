@@ -46,7 +46,7 @@ def detection_table(detections: np.ndarray, class_names: Sequence[str]) -> str:
 
 
 def count_table(summary: Summary) -> str:
-    """Format per class the count of detections, and of images or frames that have any; `all` counts every image."""
+    """Format the counts of detections, and of the images that have any: one row per class, and one for all images."""
     rows = [["class", "found", "images" if summary.source.fps is None else "frames"]]
     for class_id, count in sorted(summary.detections.items(), key=lambda item: (-item[1], item[0])):
         rows.append([summary.class_names[class_id], str(count), str(summary.frames_with[class_id])])

@@ -19,7 +19,7 @@ from utils.detect.video import Frame, VideoSource
 from utils.errors import RunError
 from utils.files import atomic_path, new_folder, write_text
 
-SINGLE_RESULT = "test_result.png"  # result of one image, in the working directory, as in the original project
+SINGLE_RESULT = "test_result.png"  # for one image, in the working directory, as in the original project
 # Images keep these suffixes; all others become PNG, which has no size limit.
 _KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # the first one that OpenCV can use for the size of the frames
@@ -51,7 +51,7 @@ class ResultWriter(contextlib.ExitStack):
         self.options, self.source, self.class_names = options, source, class_names
         self.written: list[str | Path] = []
         self.records: list[dict] = []  # one per frame, for the JSON file
-        # Checked now: later, an empty folder may be that of another run.
+        # Checked now, because another run may create this folder later.
         self._is_given = options.folder is not None and os.path.isdir(options.folder) and not os.listdir(options.folder)
         self._folder: Path | None = None
         self._video: cv2.VideoWriter | None = None
@@ -106,7 +106,7 @@ def result_folder(path: Path) -> Path:
     Raises:
         InputError: the folder cannot be created.
     """
-    if path.name in ("", ".."):  # these paths have no name that `-2` can be added to
+    if path.name in ("", ".."):  # `-2` cannot be added to these paths
         path = path / "test"
     return new_folder(path.parent, path.name)
 

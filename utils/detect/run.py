@@ -31,7 +31,7 @@ from utils.runtimes.loading import check_weights_path, load_runtime
 from utils.text import counted
 
 TRIAL_FRAMES = 5
-WORTHWHILE = 0.9  # use more threads only if a frame then takes less than this share of the time
+WORTHWHILE = 0.9  # more threads are used only if a frame then takes less than this share of the time
 
 
 @dataclass
@@ -90,7 +90,7 @@ class FrameDetector:
         (detections,), timing = self.runtime.predict_timed(resized[None], self.thresholds)
         start = time.perf_counter()
         detections[:, :4] = frame_to_image(detections[:, :4], self.size, image.shape[1::-1])
-        # A box that lies outside the image has no area after clipping.
+        # Boxes outside the image have no area after clipping.
         detections = detections[(detections[:, 2] > detections[:, 0]) & (detections[:, 3] > detections[:, 1])]
         scale_seconds = time.perf_counter() - start
         return detections, {
@@ -101,7 +101,7 @@ class FrameDetector:
 
 
 def choose_threads(detector: FrameDetector, most: int) -> None:
-    """Choose the number of CPU threads, up to `most`, with which a frame takes the least time.
+    """Try numbers of CPU threads up to `most`, and use the fastest.
 
     The network is so small that threads often wait for each other longer than they compute, especially if other
     programs use the cores.
@@ -134,7 +134,7 @@ def _check_files(data: str | None, weights: str, options: OutputOptions) -> Conf
 
 
 def _complete(thresholds: Thresholds, runtime: Runtime) -> tuple[Thresholds, str]:
-    """Replace a `conf` of None by that of the weights; return the thresholds, and for messages which scores count."""
+    """Replace `conf=None` by the threshold stored with the weights; also return a text about it for the report."""
     origin = ""
     if thresholds.conf is None:
         thresholds = dataclasses.replace(thresholds, conf=runtime.info.conf)
@@ -158,8 +158,8 @@ def detect(
         image_source: as for `utils.detect.sources.open_source`.
         data: path of the .data file; None if the weights have a description.
         device: as for `utils.runtimes.device.select_device`.
-        thresholds: which detections to keep; `conf` is None for the threshold of the weights.
-        classes: as for `utils.detect.classes.select_classes`; None: those of `thresholds`.
+        thresholds: which detections to keep; if `conf` is None, the threshold stored with the weights is used.
+        classes: as for `utils.detect.classes.select_classes`; None: `thresholds.classes`.
         threads: CPU threads; None: the fastest number, or 1 for a single image.
 
     Raises:

@@ -32,7 +32,7 @@ class ImageSource:
     """Image files. A file that cannot be read is skipped with a warning, and listed in `failed`.
 
     Args:
-        name: of the folder for the results.
+        name: name of the folder for the results.
         single: whether the user gave the path of one image.
     """
 
@@ -100,7 +100,7 @@ def open_source(text: str) -> ImageSource | VideoSource:
         if not capture.isOpened():
             raise InputError(f"{path}: expected a video, got a file that OpenCV cannot open")
         return VideoSource(capture, text)
-    # The content identifies images with unusual suffixes, the suffix identifies damaged images.
+    # Images with unusual suffixes are recognized by their content, damaged images by their suffix.
     if path.is_file() and (is_image_name(path) or cv2.haveImageReader(str(path))):
         return ImageSource([path], source_name(path), single=True)
     return ImageSource(list_images(text), source_name(path))
@@ -108,7 +108,7 @@ def open_source(text: str) -> ImageSource | VideoSource:
 
 def _open_address(address: Address) -> ImageSource | VideoSource:
     if address.is_image:
-        content = download_image(address)  # now, so that an error comes before the network is loaded
+        content = download_image(address)  # now, so that an error is reported before the network is loaded
         return ImageSource([address.shown], address.name, single=True, read=functools.partial(decode_image, content))
     open_capture = functools.partial(cv2.VideoCapture, address.url)
     capture = open_capture()
@@ -120,7 +120,7 @@ def _open_address(address: Address) -> ImageSource | VideoSource:
 
 
 def source_name(path: str | Path) -> str:
-    """Name the results of a file, folder or glob: b for `a/b.txt`, for `a/b` and for `a/b/*.jpg`."""
+    """Return a name for the results of a file, folder or glob: b for `a/b.txt`, `a/b` and `a/b/*.jpg`."""
     path = Path(os.path.abspath(path))
     if path.is_file():
         return path.stem
@@ -130,7 +130,7 @@ def source_name(path: str | Path) -> str:
 
 
 def unique_stems(paths: Sequence[str | Path]) -> list[str]:
-    """Name the results of each image: its path below the common folder, with `/`, without the suffix.
+    """Return a name for the results of each image: its path below the common folder, with `/`, without the suffix.
 
     If an earlier image has the same name, `-2`, `-3`, … is added.
     """

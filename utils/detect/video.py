@@ -26,8 +26,8 @@ VIDEO_SUFFIXES = frozenset(
 _DEFAULT_FPS = 30.0  # for cameras that do not report their rate
 _MAX_FPS = 1000.0
 _MIN_COMPLETE = 0.9  # fraction of the frame count in the header; a video with fewer frames may be damaged
-_GIVE_UP = 60.0  # seconds without a frame until a camera or stream is given up
-_WAITS = (1.0, 10.0)  # seconds before the first attempt to open it again, and at most; the wait doubles
+_GIVE_UP = 60.0  # seconds without a frame after which a run with a camera or stream ends
+_WAITS = (1.0, 10.0)  # shortest and longest wait before it is opened again, in seconds; the wait doubles
 
 # Problems with a video are reported here, so FFmpeg does not have to log them.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -49,7 +49,7 @@ class VideoSource:
     Args:
         capture: an opened video.
         origin: path or address of the video.
-        name: of the results; None: the name of the file.
+        name: name of the results; None: the name of the file.
 
     Raises:
         InputError: its frames are too large.
@@ -58,7 +58,7 @@ class VideoSource:
     single = False
     endless = False
     failed = ()
-    incomplete = False  # True if a camera or stream has been given up
+    incomplete = False  # True if a camera or stream has stopped and could not be opened again
     drops = 0  # how often a camera or stream stopped and was opened again
 
     def __init__(self, capture: cv2.VideoCapture, origin: str, name: str | None = None) -> None:
@@ -90,7 +90,7 @@ class VideoSource:
             warn(f"{self.origin}: ends after {index} of {self.length} frames; it may be damaged")
 
     def _read(self) -> tuple[np.ndarray | None, float]:
-        """Return the next frame, None at the end, and the seconds that reading it took."""
+        """Return the next frame, or None at the end, and the seconds that reading it took."""
         start = time.perf_counter()
         decoded, image = self.capture.read()
         return image if decoded else None, time.perf_counter() - start
@@ -100,8 +100,8 @@ class LiveSource(VideoSource):
     """Frames of a camera or a network stream, which has no last frame. If it stops, it is opened again.
 
     Args:
-        origin: its name or address, for messages.
-        open_capture: opens it again.
+        origin: name or address, for messages.
+        open_capture: opens the camera or stream again.
     """
 
     endless = True
@@ -140,7 +140,7 @@ class LiveSource(VideoSource):
 
 
 def frame_count(capture: cv2.VideoCapture) -> int | None:
-    """Return the number of frames, an estimate in some formats; None if it is unknown."""
+    """Return the number of frames, which is an estimate in some formats; None if it is unknown."""
     length = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     return int(length) if math.isfinite(length) and length > 0 else None
 

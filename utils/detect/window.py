@@ -21,10 +21,11 @@ _PROBE = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
 
 def open_window(title: str) -> Window | None:
     """Open a window; None, with a warning, if this machine cannot open one."""
-    # Some builds of OpenCV name a folder of fonts that does not exist, and Qt prints many warnings about it.
+    # Some builds of OpenCV set this to a folder that does not exist, and Qt prints many warnings about it.
     if not Path(os.environ.get("QT_QPA_FONTDIR", ".")).is_dir():
         os.environ["QT_QPA_FONTDIR"] = str(Path(default_font()).parent)
-    # Tested in a subprocess, because Qt ends the process without a display. OpenCV may also be built without windows.
+    # Tried in a subprocess, because Qt ends the process if there is no display. OpenCV may also have no support for
+    # windows.
     try:
         probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=30, check=False)
         possible = probe.returncode == 0
@@ -44,7 +45,7 @@ class Window:
         cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
 
     def show(self, image: np.ndarray, wait: bool) -> bool:
-        """Show an image, made smaller if it does not fit a display.
+        """Show an image, reduced to _MAX_SIZE if it is larger.
 
         Args:
             image: [H, W, 3] uint8, BGR.

@@ -1,4 +1,4 @@
-"""A plot of box sizes and of the anchors for them."""
+"""A plot of box sizes and anchors."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _SMALLEST_FONT = 0.6  # of the font size of large boxes
 _SMALL_BOX = 8  # a box is small for a tag if its area is less than this many times that of the tag
 
 _PALETTE_LEVELS = 13  # per color channel
-_PALETTE_PART = 100  # colors that are chosen at once
+_PALETTE_PART = 100  # colors are chosen in parts of this size, which takes 2 ms each
 _RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 _LIGHTNESS = (42, 92)  # CIELAB, 0 to 100
 _MIN_CHROMA = 40  # CIELAB; colors with less look gray
@@ -45,8 +45,8 @@ def draw_detections(
 
     Args:
         image: [H, W, 3] uint8, BGR.
-        detections: [n, 6] (x1, y1, x2, y2, score, class id) in pixels, inside the image, best first. A score of NaN
-            is not drawn.
+        detections: [n, 6] (x1, y1, x2, y2, score, class id) in pixels, inside the image, best first. If a score is
+            NaN, the tag only has the class name.
         labels: one per class; None: no tags.
         line_width: in pixels; None: depends on the size of the image. The lines of small boxes are thinner.
 
@@ -75,9 +75,9 @@ def draw_labels(image: np.ndarray, rows: np.ndarray, labels: Sequence[ClassLabel
 
 
 def class_color(class_id: int) -> Color:
-    """Return the color of a class: always the same, and far from the colors of all smaller class ids.
+    """Return the color of a class, which is always the same and far from the colors of all smaller class ids.
 
-    There are about a thousand colors; then they repeat.
+    There are about a thousand colors; larger class ids repeat them.
     """
     position = class_id % len(_usable_colors()[0])
     palette_size = math.ceil((position + 1) / _PALETTE_PART) * _PALETTE_PART
@@ -111,7 +111,7 @@ def _usable_colors() -> tuple[np.ndarray, np.ndarray]:
 def _to_lab(colors: np.ndarray) -> np.ndarray:
     """Convert [n, 3] sRGB colors (blue, green, red) to CIELAB with the white point D65.
 
-    Formulas and constants: IEC 61966-2-1 (sRGB) and CIE 15. OpenCV's conversion needs 0.15 s for its tables.
+    Formulas and constants: IEC 61966-2-1 (sRGB) and CIE 15. OpenCV takes 0.15 s to compute tables for it.
     """
     linear = _linear(colors[:, ::-1] / 255)
     xyz = linear @ _RGB_TO_XYZ.T / _RGB_TO_XYZ.sum(1)  # relative to white
@@ -135,7 +135,7 @@ def contrast_color(color: Color) -> Color:
 def place_tag(
     box: Sequence[float], size: tuple[int, int], image_size: tuple[int, int], obstacles: np.ndarray
 ) -> Box | None:
-    """Choose the place of a tag: the first one at its box and inside the image that overlaps no obstacle.
+    """Choose the first place for a tag at its box, inside the image, that overlaps no obstacle.
 
     Args:
         box: (x1, y1, x2, y2) of the detection in pixels.
@@ -172,7 +172,7 @@ def small_boxes(boxes: np.ndarray, tag_size: tuple[int, int]) -> np.ndarray:
 def _place_tags(
     rows: np.ndarray, labels: Sequence[ClassLabel], font_size: int, image_size: tuple[int, int]
 ) -> list[tuple[_Tag, Box, Color]]:
-    """Choose layout and place of the tags of detections [n, 6], best first, in a large and then a small font."""
+    """Choose layout and place of the tags of detections [n, 6], best first; a second try uses a smaller font."""
     boxes = np.hstack((np.floor(rows[:, :2]), np.ceil(rows[:, 2:4])))
     smallest = max(_MIN_READABLE_SIZE, round(_SMALLEST_FONT * font_size))
     placed, taken = [], np.empty((len(rows), 4))
@@ -220,7 +220,7 @@ class _Tag(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def _render(tag: _Tag, color: Color) -> np.ndarray:
     """Render a tag: [height, width, 3] uint8, BGR."""
-    # Pillow only copies the channels, so BGR colors are fine.
+    # Pillow copies the channels in their order, so the colors stay BGR.
     image = Image.new("RGB", (tag.width, tag.height), color)
     draw = ImageDraw.Draw(image)
     for text, font, x in tag.parts:
@@ -248,7 +248,7 @@ def _layout(text: str, font: str, score: str, size: int) -> _Tag:
         loaded = load_font(path, size)
         parts.append((part, loaded, x))
         x += math.ceil(loaded.getlength(part))
-        # Measured on the text: some fonts reserve room for marks that the name does not have.
+        # The height of the text, not of the font: some fonts reserve room for marks that the name does not have.
         box = loaded.getbbox(part + "dp", anchor="ls")
         ascent, descent = max(ascent, -box[1]), max(descent, box[3])
     return _Tag(tuple(parts), x + padding, math.ceil(ascent + descent) + 2 * padding, math.ceil(ascent) + padding)

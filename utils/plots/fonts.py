@@ -1,4 +1,4 @@
-"""Texts and fonts of class names: DejaVu Sans, which matplotlib ships, or a font that the user gives.
+"""Texts and fonts of class names: DejaVu Sans, which is part of matplotlib, or a font that the user gives.
 
 Without matplotlib, Pillow's own font draws ASCII names.
 """
@@ -25,7 +25,7 @@ class ClassLabel(NamedTuple):
     """The text that is drawn for a class, and the font for it."""
 
     text: str
-    font: str  # path of a font that has every character of the text; see `default_font`
+    font: str  # path of a font that can draw the text; see `default_font`
 
 
 def class_labels(names: Sequence[str], font: str | Path | None = None) -> list[ClassLabel]:
@@ -89,7 +89,7 @@ def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
 @functools.cache
 def default_font() -> str:
     """Return the path of DejaVu Sans, or an empty text, which stands for Pillow's own font, without matplotlib."""
-    package = importlib.util.find_spec("matplotlib")  # importing it takes longer than detecting in an image
+    package = importlib.util.find_spec("matplotlib")  # not imported: that takes longer than detecting in an image
     if package is None:
         return ""
     font = Path("fonts", "ttf", "DejaVuSans.ttf")
@@ -109,7 +109,7 @@ def _clean(name: str) -> str:
 
 @functools.cache
 def _characters(path: str) -> frozenset[int]:
-    """Return the code points that a font has; of Pillow's own font only ASCII."""
+    """Return the code points of a font; for Pillow's own font only ASCII."""
     if not path:
         return frozenset(range(32, 127))
     check_font(path)
@@ -121,11 +121,11 @@ def _characters(path: str) -> frozenset[int]:
 
 
 def _needs_layout(character: str) -> bool:
-    """Whether the order or the shape of the text depends on the character: right-to-left scripts, combining marks."""
+    """Whether the character changes the order or shape of the text: right-to-left scripts, combining marks."""
     return unicodedata.bidirectional(character) in ("R", "AL") or unicodedata.category(character)[0] == "M"
 
 
 @functools.cache
 def _has_layout() -> bool:
-    """Whether Pillow can order and shape such text."""
+    """Whether Pillow can draw the characters of `_needs_layout`."""
     return bool(features.check("raqm") and features.check("fribidi"))

@@ -1,4 +1,4 @@
-"""Plots and images of a training run: losses and metrics, the first batches."""
+"""Plots of a training run: losses, metrics, and the images of the first batches."""
 
 import math
 from collections.abc import Mapping, Sequence
