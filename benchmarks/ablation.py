@@ -26,7 +26,7 @@ ROUNDS = 7  # each has one step of every variant
 
 
 def fields_of(recipe, *names):
-    """{name: value} of some fields of a recipe, to use them in another one."""
+    """Return {name: value} of some fields of a recipe, for use in another one."""
     return {name: getattr(RECIPES[recipe], name) for name in names}
 
 

@@ -33,7 +33,7 @@ def main(options):
     for name in parts[0]:
         print(f"  {name:17}{spread([seconds[name] for seconds in parts], 2)} s")
     print(f"end to end / alone {spread([b / w for b, w in zip(bare, whole, strict=True)], 2)}")
-    print("results were only printed")
+    print("no files were written")
 
 
 def read_all(config, options):

@@ -25,7 +25,7 @@ from utils import cli
 PROJECT = Path(__file__).resolve().parents[1]
 CORPUS = PROJECT / "tests" / "fuzz_corpus"
 MAX_SECONDS = 10
-MAX_BYTES = 2**30  # of memory, more than at the start
+MAX_BYTES = 2**30  # of memory, in addition to that at the start
 MAX_MESSAGE = 2000  # characters
 MAX_KEPT = 200_000  # bytes of a failing file
 TOKENS = (
@@ -101,9 +101,9 @@ def _read_in_child(read, path, inputs, outcome, bar):
             os.close(receiver)
             _run_child(read, path, inputs, sender)
         finally:
-            os._exit(1)  # an error here must not go on in the caller, of which this is a second process
+            os._exit(1)  # after an error, this copy of the process must not return to the caller
     os.close(sender)
-    # This process takes the same inputs, to know which one has failed.
+    # This process goes through the same inputs, to know which one has failed.
     with os.fdopen(receiver, encoding="utf-8") as lines:
         for line in lines:
             result, seconds, memory, problem = line.rstrip("\n").split("\t", 3)
@@ -157,7 +157,7 @@ def read_one(read, path, content):
             signal.alarm(MAX_SECONDS)
             read(path)
         finally:
-            signal.alarm(0)  # raises if the time ends here
+            signal.alarm(0)  # the alarm may still be raised here
     except (InputError, RunError) as error:
         if "\n" in str(error) or len(str(error)) > MAX_MESSAGE:
             return "failure", f"an error of several lines or more than {MAX_MESSAGE:,} characters"
@@ -168,7 +168,7 @@ def read_one(read, path, content):
 
 
 def _peak_memory():
-    """Largest resident memory of this process so far, in bytes."""
+    """Return the largest resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -4,10 +4,10 @@
 
     python3 benchmarks/gpu.py --data data/mask.data --runs 3 --batch-size
 
-A step alone repeats one batch that is already on the device. The busy share is the time in which a kernel runs, divided
-by the time of the steps, both with their data. `--runs` trains from start to finish as a user does, with and without
-mixed precision. It prints the seconds of the whole run with evaluation and plots, the images/s of the training steps,
-and AP50 and AP after the last epoch.
+"Step alone" repeats one batch that is already on the device. The busy share is the time in which a kernel runs, divided
+by the time of the steps, both measured with data loading. `--runs` trains from start to finish as a user does, with and
+without mixed precision. It prints the seconds of the whole run with evaluation and plots, the images/s of the training
+steps, and AP50 and AP after the last epoch.
 """
 
 import csv
@@ -138,7 +138,7 @@ def measure(options, batch_size, form, device):
 
 
 class Steps:
-    """Training steps on batches without end."""
+    """Training steps on an endless sequence of batches."""
 
     def __init__(self, state, make_step, data):
         from train_throughput import endless

@@ -1,4 +1,4 @@
-"""Kill training runs at random moments, resume them, and compare the result with that of a run that was left alone.
+"""Kill training runs at random moments, resume them, and compare the result with that of an uninterrupted run.
 
     python3 benchmarks/kill.py
     python3 benchmarks/kill.py --kills 8 --seed 3
@@ -33,7 +33,7 @@ CASES = {
 }
 # One thread, so that sums are always in the same order.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-EARLY = 0.15  # share of the kills before the run has printed where it writes
+EARLY = 0.15  # share of the kills that happen before the run has printed its output folder
 START_SECONDS = 5
 
 
@@ -145,7 +145,7 @@ def kill(process, generator, seconds):
 
 
 def age_unfinished(folder):
-    """Make unfinished caches old: the next run removes only those that no process can still be writing."""
+    """Set the time of unfinished caches to the past, because a run removes only old ones."""
     from utils.files import unfinished_files
 
     for path, _ in unfinished_files(folder):
@@ -159,7 +159,7 @@ def finish(process):
 
 
 def compare(whole, folder):
-    """Describe how the files of a killed run differ from those of a run that was left alone."""
+    """Describe how the files of a killed run differ from those of an uninterrupted run."""
     import torch
 
     from utils.files import unfinished_files
@@ -182,13 +182,13 @@ def compare(whole, folder):
 
 
 def files_of(folder):
-    """Paths in a run's folder, except data and the files of TensorBoard, of which each process writes its own."""
+    """Return the paths in a run's folder, without the data and the files of TensorBoard, which differ per process."""
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     return {path for path in paths if path.parts[0] != "data" and not path.name.startswith("events")}
 
 
 def without_times(path):
-    """Rows of results.csv without the speed."""
+    """Return the rows of results.csv without the speed."""
     import csv
 
     with path.open(encoding="utf-8", newline="") as file:

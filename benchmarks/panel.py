@@ -3,8 +3,8 @@
     python3 benchmarks/panel.py run --sets data/mask.data data/helmet.data --variants default original --steps 1500
     python3 benchmarks/panel.py table
 
-`run` trains each variant on each data set, for about the same count of steps, and adds AP50 and AP of the last epoch to
-benchmarks/results/panel.csv as soon as a training ends. Trainings that are in the file are skipped, so the command can
+`run` trains each variant on each data set, for about the same number of steps. At the end of a training it adds AP50
+and AP of the last epoch to benchmarks/results/panel.csv. Trainings that are in the file are skipped, so the command can
 be interrupted and repeated. `table` compares the variants per data set and on average.
 """
 
@@ -81,7 +81,7 @@ def main(options):
 
 
 def train_all(options):
-    """Make the trainings that are not in the results; return the exit status."""
+    """Run the trainings that are not in the results; return the exit status."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
@@ -130,11 +130,11 @@ def model_name(data):
     return read_config(data).model_name
 
 
-_stopped = False  # a signal has stopped a training of this process, to which the pool has already given the next one
+_stopped = False  # whether a signal has stopped a training in this process; the pool may have queued another one
 
 
 def train(job, variant, options, deadline):
-    """Make one training; return its line of the results, or None after the deadline or a signal."""
+    """Run one training; return its line of the results, or None after the deadline or a signal."""
     global _stopped
     if _stopped or time.time() > deadline:
         return None

@@ -15,7 +15,7 @@ import time
 
 from utils import cli
 
-WARM_UP = 4  # steps before the clock starts
+WARM_UP = 4  # steps that are not measured
 MATRIX = 2048  # rows and columns of the matrices that measure the peak
 MULTIPLICATIONS = 6
 
