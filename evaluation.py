@@ -32,8 +32,8 @@ def build_parser():
         "--workers",
         type=cli.worker_count,
         metavar="N",
-        help="threads that read images (default: 2; with a GPU one per core); ignored on a CPU with several threads, "
-        "where each thread reads its own images",
+        help="threads that read images (default: 2; with a GPU one per core); not used on a CPU with several threads: "
+        "there each thread reads its own images",
     )
     cli.add_threads_option(parser)
     parser.add_argument("--json", metavar="FILE", help="write all metrics and the settings to this file")
@@ -84,7 +84,7 @@ def main(options):
     evaluation = compute_metrics(detections, index, config)
     print(f"\n{metrics_text(evaluation)}", flush=True)
     print_busy_note(core_wait)
-    if runtime.info is config:  # the model does not say what it was made for
+    if runtime.info is config:  # the model has no description
         warn_about_mismatch(evaluation, index, weights, config.path)
 
     written = []

@@ -23,7 +23,7 @@ MAX_CLUSTERS = 10  # with --num_clusters 0
 
 
 def complete_options(options: argparse.Namespace, config: Config | None) -> None:
-    """Set the options that are not given to the values of the .data file, or else to defaults, and check them."""
+    """Set options that are not given to the values of the .data file, or else to defaults. Check all options."""
     if config:
         source, width, height, count = config.train, config.width, config.height, sum(map(len, config.anchors))
     else:

@@ -20,8 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help=".data file with the classes, anchors and input size of the weights; only weights that were not made by "
-        "train.py or pytorch2onnx.py need it",
+        help=".data file with the classes, anchors and input size of the weights; not needed for weights of train.py "
+        "and pytorch2onnx.py, which contain these",
     )
     parser.add_argument(
         "--weights",
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", metavar="DIR", help="write the results to this folder (default: runs/test/NAME)")
     cli.add_detection_options(parser, conf=None)
-    cli.add_threads_option(parser, default="the fastest number, measured at the start; 1 for a single image")
+    cli.add_threads_option(parser, default="the fastest number, as measured at the start; 1 for a single image")
     parser.add_argument(
         "--classes", metavar="CLASSES", help="keep only these classes: ids or names, for example 0,2 or cat,dog"
     )

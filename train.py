@@ -15,7 +15,7 @@ from utils.training.recipe import DEFAULT, RECIPES
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Options that are not given are None: --resume keeps the values of the run, and TrainOptions has the defaults."""
+    """Create the parser. Its defaults are None: those of TrainOptions apply, or with --resume the values of the run."""
     parser = cli.parser(__doc__)
     add = parser.add_argument
     add("--data", metavar="FILE", help=".data file with lists, class names, anchors, epochs, batch size, learning rate")

@@ -4,7 +4,7 @@
     python3 tools/check_dataset.py --data data/mine/mine.data --plots --json report.json
 
 Decodes every image and reads every label line. The exit status is 1 if there are errors: malformed labels, label files
-that belong to several images, images that cannot be decoded or are damaged, and images that are in both train and val.
+that belong to several images, images that are damaged or cannot be decoded, or images that are in both train and val.
 """
 
 import argparse

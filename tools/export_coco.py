@@ -3,8 +3,8 @@
     python3 tools/export_coco.py --data data/mine/mine.data --set val --output mine-val.json
     python3 tools/export_coco.py --list photos/val.txt --names photos/mine.names --output mine-val.json
 
-Images without label file have no objects. Category ids are COCO's if the classes are COCO's, or else class ids + 1.
-Image ids are the file names if all are different integers, as in COCO, or else 1, 2, 3, … The exit status is 1 if
+Images without a label file have no objects. Category ids are COCO's if the classes are COCO's, or else class ids + 1.
+Image ids are the file names if these are different integers, as in COCO, or else 1, 2, 3, … The exit status is 1 if
 broken entries were dropped.
 """
 

@@ -60,7 +60,8 @@ if __name__ == "__main__":
     add(
         "--names",
         type=Path,
-        help="keep only the classes in this file, in its order; or the names of YOLO's class ids, if SOURCE has none",
+        help="file of class names: keep only these classes, in this order; if SOURCE has no class names, the names of "
+        "YOLO's class ids",
     )
     add("--name", help="name of the files and the model; default: name of the output folder")
     add(
