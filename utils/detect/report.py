@@ -18,7 +18,7 @@ def format_report(summary: Summary) -> str:
         lines.append(f"skipped {len(source.failed)} of {source.length} images, which could not be read")
     if summary.interrupted:
         total = "" if source.length is None else f" of {source.length}"
-        lines.append(f"interrupted after {frames}{total} {'images' if source.fps is None else 'frames'}")
+        lines.append(f"interrupted after {frames}{total} {source.unit}")
     if source.drops:
         times = "once" if source.drops == 1 else f"{source.drops} times"
         lines.append(f"opened {source.origin} again {times}, because it gave no more frames")
@@ -47,7 +47,7 @@ def detection_table(detections: np.ndarray, class_names: Sequence[str]) -> str:
 
 def count_table(summary: Summary) -> str:
     """Format the counts of detections, and of the images that have any: one row per class, and one for all images."""
-    rows = [["class", "found", "images" if summary.source.fps is None else "frames"]]
+    rows = [["class", "found", summary.source.unit]]
     for class_id, count in sorted(summary.detections.items(), key=lambda item: (-item[1], item[0])):
         rows.append([summary.class_names[class_id], str(count), str(summary.frames_with[class_id])])
     rows.append(["all", str(summary.detections.total()), str(summary.frames)])

@@ -184,9 +184,8 @@ def detect(
         classes_text = counted(config.classes, "class", "classes")
         model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {classes_text})"
         summary = Summary(source, config.class_names, model, runtime.device_name, conf_text)
-        unit = " images" if source.fps is None else " frames"
         core_wait = CoreWait()
-        progress = tqdm(source, total=source.length, unit=unit, disable=True if source.single else None)
+        progress = tqdm(source, total=source.length, unit=f" {source.unit}", disable=True if source.single else None)
         with ResultWriter(options, source, config.class_names) as writer, progress as frames:
             try:
                 for frame in frames:

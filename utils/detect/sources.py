@@ -36,6 +36,7 @@ class ImageSource:
         single: whether the user gave the path of one image.
     """
 
+    unit = "images"
     fps = None
     endless = False
     drops = 0
@@ -142,7 +143,7 @@ def unique_stems(paths: Sequence[str | Path]) -> list[str]:
         relative = [PurePath(path).relative_to(PurePath(path).anchor) for path in absolute]
     stems = {}  # a dict is an ordered set
     for path in relative:
-        candidates = itertools.chain((path.stem,), (f"{path.stem}-{number}" for number in itertools.count(2)))
-        names = (path.with_name(name).as_posix() for name in candidates)
+        stem = path.with_suffix("").as_posix()
+        names = (stem if count == 1 else f"{stem}-{count}" for count in itertools.count(1))
         stems[next(name for name in names if name not in stems)] = None
     return list(stems)

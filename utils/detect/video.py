@@ -55,6 +55,7 @@ class VideoSource:
         InputError: its frames are too large.
     """
 
+    unit = "frames"
     single = False
     endless = False
     failed = ()

@@ -15,12 +15,11 @@ from utils.plots.anchors import save_anchor_plot
 from utils.plots.draw import draw_labels
 from utils.plots.figure import saved_figure
 from utils.plots.fonts import ClassLabel, class_labels
-from utils.plots.mosaic import Tile, fit_to_side, save_mosaic
+from utils.plots.mosaic import COLUMNS, Tile, fit_to_side, save_mosaic
 from utils.text import counted
 
 HEATMAP_CELLS = 22  # per side: the grid of stride 16 at 352 pixels
 EXAMPLES = 16
-EXAMPLE_COLUMNS = 4
 EXAMPLE_SIDE = 576  # pixels of the longer side of an example image
 DPI = 110
 
@@ -97,4 +96,4 @@ def save_examples(path: Path, index: DatasetIndex, labels: Sequence[ClassLabel],
         if len(tiles) == EXAMPLES:
             break
     if tiles:  # at least one image can be read
-        save_mosaic(path, tiles, EXAMPLE_COLUMNS, EXAMPLE_SIDE)
+        save_mosaic(path, tiles, COLUMNS, EXAMPLE_SIDE)

@@ -20,7 +20,7 @@ _FONT_SIZE = 17
 _JPEG_QUALITY = 92
 
 TILE_SIDE = 416  # pixels of the longer side of an image in the mosaics of training and evaluation
-COLUMNS = 4  # tiles per row of these mosaics
+COLUMNS = 4  # tiles per row
 
 
 class Tile(NamedTuple):
