@@ -110,9 +110,7 @@ def main(options: argparse.Namespace) -> int:
     from utils.training.settings import TrainOptions, read_settings
     from utils.weights.checkpoint import read_training
 
-    given = {
-        name: value for name, value in vars(options).items() if name not in ("resume", "debug") and value is not None
-    }
+    given = {name: value for name, value in vars(options).items() if name != "resume" and value is not None}
     with process_group():
         with main_first():
             saved = None

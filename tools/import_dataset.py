@@ -22,8 +22,7 @@ from utils.convert.options import FORMATS, PLACES, ImportOptions
 def main(options: argparse.Namespace) -> int:
     from utils.convert.importer import import_dataset
 
-    values = {name: value for name, value in vars(options).items() if name != "debug"}
-    return import_dataset(ImportOptions(**values))
+    return import_dataset(ImportOptions(**vars(options)))
 
 
 if __name__ == "__main__":

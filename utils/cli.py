@@ -34,13 +34,14 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
 
 def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int | None]) -> None:
-    """Parse the command line, call `main(options)`, and exit.
+    """Parse the command line, call `main` with all options except --debug, and exit.
 
     The exit status is the return value of `main` (None is 0); 2 for an InputError, 1 for a RunError or any unexpected
     error, 130 for Ctrl-C. An error is printed in one line; with `--debug` the traceback comes first.
     """
     arguments.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = arguments.parse_args()
+    debug = vars(options).pop("debug")
     limit_spinning()
     # Class and file names may have characters that the encoding of the terminal does not have.
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -50,18 +51,18 @@ def run(arguments: argparse.ArgumentParser, main: Callable[[argparse.Namespace],
         status = main(options) or 0
         sys.stdout.flush()
     except (InputError, RunError) as error:
-        status = _report(error, str(error), options.debug, 2 if isinstance(error, InputError) else 1)
+        status = _report(error, str(error), debug, 2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt as error:
-        status = _report(error, "interrupted", options.debug, INTERRUPTED)
+        status = _report(error, "interrupted", debug, INTERRUPTED)
     except BrokenPipeError:
         # The reader of the pipe has exited (`… | head`). Python must not flush into the pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        status = _report(error, f"{where}{error.strerror or error}", options.debug, 1)
+        status = _report(error, f"{where}{error.strerror or error}", debug, 1)
     except Exception as error:
-        status = _report(error, _describe_unexpected(error, options.debug), options.debug, 1)
+        status = _report(error, _describe_unexpected(error, debug), debug, 1)
     sys.exit(status)
 
 
