@@ -63,22 +63,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> int:
+    from dataclasses import fields
+
     from utils.detect.report import format_report
     from utils.detect.results import OutputOptions
     from utils.detect.run import detect
     from utils.postprocess import Thresholds
 
     thresholds = Thresholds(options.conf, options.iou, options.max_det)
-    outputs = OutputOptions(
-        folder=options.output,
-        txt=options.txt,
-        crop=options.crop,
-        json=options.json,
-        show=options.show,
-        font=options.font,
-        hide_labels=options.hide_labels,
-        line_width=options.line_width,
-    )
+    outputs = OutputOptions(**{field.name: getattr(options, field.name) for field in fields(OutputOptions)})
     summary = detect(
         options.img,
         options.weights,

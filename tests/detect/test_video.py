@@ -167,7 +167,7 @@ def test_a_rotated_video_is_upright(cases):
 
 @pytest.mark.parametrize(("name", "fps"), [("f105.avi", 105.611), ("f2397.mp4", 23.976), ("fps1000.avi", 1000)])
 def test_rates_are_kept(cases, tmp_path, name, fps):
-    options = OutputOptions(folder=str(tmp_path / "out"))
+    options = OutputOptions(output=str(tmp_path / "out"))
     with open_source(str(cases / name)) as source, ResultWriter(options, source, ()) as writer:
         for frame in source:
             writer.write(frame, np.empty((0, 6)), frame.image)

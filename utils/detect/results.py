@@ -28,9 +28,9 @@ _MAX_NAME_LENGTH = 60  # characters of a class name in the name of a folder
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Which results a run writes, and how it draws and shows them."""
+    """Which results a run writes, and how it draws and shows them: options of test.py."""
 
-    folder: str | None = None  # None: runs/test/NAME, and SINGLE_RESULT for one image
+    output: str | None = None  # folder; None: runs/test/NAME, and SINGLE_RESULT for one image
     txt: bool = False  # darknet labels
     crop: bool = False  # one image per detected object
     json: str | None = None  # path of a JSON file with all detections
@@ -43,7 +43,7 @@ class OutputOptions:
 class ResultWriter(contextlib.ExitStack):
     """Write the results frame by frame. The folder and the video file are created when they are first needed.
 
-    The folder is new. An existing `options.folder` is used only if it is empty.
+    The folder is new. An existing `options.output` is used only if it is empty.
     """
 
     def __init__(self, options: OutputOptions, source: ImageSource | VideoSource, class_names: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ class ResultWriter(contextlib.ExitStack):
         self.written: list[str | Path] = []
         self.records: list[dict] = []  # one per frame, for the JSON file
         # Checked now, because another run may create this folder later.
-        self._is_given = options.folder is not None and os.path.isdir(options.folder) and not os.listdir(options.folder)
+        self._is_given = options.output is not None and os.path.isdir(options.output) and not os.listdir(options.output)
         self._folder: Path | None = None
         self._video: cv2.VideoWriter | None = None
         self._video_size: tuple[int, int] | None = None  # that of the first frame
@@ -60,7 +60,7 @@ class ResultWriter(contextlib.ExitStack):
     @property
     def folder(self) -> Path:
         if self._folder is None:
-            path = Path(self.options.folder or Path("runs", "test", self.source.name))
+            path = Path(self.options.output or Path("runs", "test", self.source.name))
             self._folder = path if self._is_given else result_folder(path)
             self.written.append(self._folder)
         return self._folder
@@ -69,7 +69,7 @@ class ResultWriter(contextlib.ExitStack):
         """Write one frame's detections and `drawn`, the image with boxes."""
         if self.source.fps is not None:
             self._write_frame(drawn)
-        elif self.source.single and self.options.folder is None:
+        elif self.source.single and self.options.output is None:
             self.written.append(write_image(SINGLE_RESULT, drawn))
         else:
             write_image(self.folder / (frame.stem + Path(frame.origin).suffix), drawn)
