@@ -9,6 +9,7 @@ A source can be iterated over once:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import itertools
@@ -28,7 +29,7 @@ from utils.detect.video import VIDEO_SUFFIXES, Frame, LiveSource, VideoSource, f
 from utils.errors import InputError
 
 
-class ImageSource:
+class ImageSource(contextlib.AbstractContextManager):
     """Image files. A file that cannot be read is skipped with a warning, and listed in `failed`.
 
     Args:
@@ -51,9 +52,6 @@ class ImageSource:
         self.paths, self.name, self.single, self._read = paths, name, single, read
         self.length = len(paths)
         self.failed: list[str] = []  # paths
-
-    def __enter__(self) -> ImageSource:
-        return self
 
     def __exit__(self, *_: object) -> None:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -43,7 +44,7 @@ class Frame(NamedTuple):
     read_seconds: float
 
 
-class VideoSource:
+class VideoSource(contextlib.AbstractContextManager):
     """Frames of a video file.
 
     Args:
@@ -70,9 +71,6 @@ class VideoSource:
         # Cameras and damaged headers give 0, NaN or impossible values.
         self.fps = fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else _DEFAULT_FPS
         self.length = None if self.endless else frame_count(capture)
-
-    def __enter__(self) -> VideoSource:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.capture.release()
