@@ -38,16 +38,16 @@ async function start() {
 function onFile(id, open) {
   element(id).addEventListener("change", ({ target }) => {
     const [file] = target.files;
-    target.value = ""; // otherwise choosing the same file again would not be noticed
+    target.value = ""; // without this, choosing the same file again causes no event
     if (file) attempt(() => open(file));
   });
 }
 
-/** Start the service worker. Its headers give this page threads, after the page is loaded once more. */
+/** Start the service worker, and reload the page once: the headers of the worker then give the page threads. */
 async function isolate() {
-  if (!("serviceWorker" in navigator)) return; // the page works without
-  const registration = navigator.serviceWorker.register("sw.js").catch(() => null); // some certificates do not suffice
-  if (window.crossOriginIsolated || sessionStorage.reloaded) return; // reload once only: some browsers never isolate
+  if (!("serviceWorker" in navigator)) return; // the page also works without it
+  const registration = navigator.serviceWorker.register("sw.js").catch(() => null); // fails with some certificates
+  if (window.crossOriginIsolated || sessionStorage.reloaded) return; // some browsers never isolate a page
   if (!(await registration)) return;
   await navigator.serviceWorker.ready;
   sessionStorage.reloaded = "true";
@@ -55,7 +55,7 @@ async function isolate() {
   await new Promise(() => {});
 }
 
-/** Run an action; show its error as text. */
+/** Run an action; if it fails, show the error as text. */
 async function attempt(action) {
   try {
     message("");

@@ -1,12 +1,12 @@
 // The detector: reads a model, prepares images, runs the network and decodes its outputs.
 //
-// The same steps as in utils/runtimes/onnx_runtime.py and utils/postprocess.py; `runtime` is the module of
-// onnxruntime-web, so that this file also runs outside a page.
+// The same steps as in utils/runtimes/onnx_runtime.py and utils/postprocess.py. The module onnxruntime-web is an
+// argument, so that this file also runs outside a page.
 
 import { readMetadata } from "./onnx_metadata.js";
 
 const STRIDES = [16, 32];
-const WEIGHTS = 2048; // the two weights of an interpolation add up to this
+const WEIGHTS = 2048; // sum of the two weights of an interpolation
 const CHECKS = {
   names: (value) => Array.isArray(value) && value.length > 0 && value.every((name) => typeof name === "string"),
   width: (value) => Number.isInteger(value) && value > 0 && value <= 8192 && value % 32 === 0,
@@ -141,7 +141,7 @@ function decode(outputs, anchors, conf) {
     for (let cell = 0; cell < rows * columns; cell++) {
       const start = cell * values;
       const firstClass = start + 5 * count;
-      let classId = -1; // found only if an anchor needs it
+      let classId = -1; // not searched yet: most cells do not need it
       for (let anchor = 0; anchor < count; anchor++) {
         const objectness = data[start + 4 * count + anchor];
         if (objectness <= conf) continue; // a score is objectness times a probability

@@ -11,7 +11,7 @@ self.addEventListener("fetch", (event) => {
   }
 });
 
-/** From the network if possible, so that a new version is seen at once; else from the cache. */
+/** Answer from the network if possible, so that a new version is used at once, or else from the cache. */
 async function answer(request) {
   const cache = await caches.open(CACHE);
   let response;
