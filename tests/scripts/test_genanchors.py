@@ -223,7 +223,7 @@ def edited(text, *changes):
         ),
         ({}, ["--output_dir", "made.names"], r"made\.names/anchors6\.txt: cannot write"),
         ({}, ["--num_clusters", "-1"], r"--num_clusters: .*, got '-1'"),
-        ({}, ["--num_clusters", "six"], r"--num_clusters: .*number, got 'six'"),
+        ({}, ["--num_clusters", "six"], r"--num_clusters: .*number from 0 to 4,294,967,295, got 'six'"),
         ({}, ["--input_width", "0"], r"--input_width: .*, got '0'"),
         ({}, ["--input_height", "1000000000"], r"--input_height: .*, got '1000000000'"),
         ({}, ["--seed", "-3"], r"--seed: .*, got '-3'"),

@@ -30,7 +30,7 @@ _SMALLEST_FONT = 0.6  # of the font size of large boxes
 _SMALL_BOX = 8  # a box is small for a tag if its area is less than this many times that of the tag
 
 _PALETTE_LEVELS = 13  # per color channel
-_PALETTE_PART = 100  # colors are chosen in parts of this size, which takes 2 ms each
+_PALETTE_PART = 100  # the palette grows by this many colors at once, so that it takes 2 ms for few classes
 _RGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 _LIGHTNESS = (42, 92)  # CIELAB, 0 to 100
 _MIN_CHROMA = 40  # CIELAB; colors with less look gray
