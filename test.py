@@ -63,25 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> int:
-    from dataclasses import fields
-
+    from utils.detect.options import DetectOptions
     from utils.detect.report import format_report
-    from utils.detect.results import OutputOptions
     from utils.detect.run import detect
-    from utils.postprocess import Thresholds
 
-    thresholds = Thresholds(options.conf, options.iou, options.max_det)
-    outputs = OutputOptions(**{field.name: getattr(options, field.name) for field in fields(OutputOptions)})
-    summary = detect(
-        options.img,
-        options.weights,
-        options.data,
-        options.device,
-        thresholds,
-        outputs,
-        options.classes,
-        options.threads,
-    )
+    summary = detect(DetectOptions(**vars(options)))
     print(format_report(summary))
     if summary.interrupted:
         return cli.INTERRUPTED

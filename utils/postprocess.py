@@ -24,7 +24,7 @@ Anchors = Sequence[Sequence[tuple[float, float]]]  # [2][A][2] widths and height
 class Thresholds:
     """Which detections are kept."""
 
-    conf: float | None = DEFAULT_CONF  # detections have a higher score; None (utils.detect only): as stored in weights
+    conf: float = DEFAULT_CONF  # detections have a higher score
     iou: float = DEFAULT_IOU  # if two boxes of a class have a higher IoU, only the one with the higher score is kept
     max_det: int = MAX_DETECTIONS  # at most this many detections per image, the best ones
     classes: Sequence[int] | None = None  # class ids; None: all

@@ -14,8 +14,8 @@ from utils.boxes import cxcywh_to_xyxy
 from utils.dataset.images import read_image
 from utils.dataset.labels import parse_labels
 from utils.detect import results
+from utils.detect.options import DetectOptions
 from utils.detect.results import (
-    OutputOptions,
     ResultWriter,
     crop,
     folder_name,
@@ -79,7 +79,7 @@ def test_a_size_that_the_first_codec_does_not_support_is_written_with_the_second
 
 def test_a_frame_of_another_size_is_resized(tmp_path):
     source = SimpleNamespace(fps=25.0, name="a")
-    with ResultWriter(OutputOptions(output=str(tmp_path / "out")), source, ("a",)) as writer:
+    with ResultWriter(DetectOptions("", "", output=str(tmp_path / "out")), source, ("a",)) as writer:
         for side in (64, 32):
             image = np.zeros((side, side, 3), np.uint8)
             writer.write(Frame("a.mp4", 0, "a-000000", image, 0.0), np.empty((0, 6)), image)
@@ -183,9 +183,9 @@ def test_runs_that_start_at_once_do_not_share_a_folder(tmp_path):
     source = ImageSource([], "")
     new, empty = tmp_path / "new", tmp_path / "empty"
     empty.mkdir()
-    writers = [ResultWriter(OutputOptions(output=str(new)), source, ("a",)) for _ in range(2)]
+    writers = [ResultWriter(DetectOptions("", "", output=str(new)), source, ("a",)) for _ in range(2)]
     assert [writer.folder for writer in writers] == [new, tmp_path / "new-2"]
-    assert ResultWriter(OutputOptions(output=str(empty)), source, ("a",)).folder == empty
+    assert ResultWriter(DetectOptions("", "", output=str(empty)), source, ("a",)).folder == empty
 
 
 def test_the_working_directory_gets_a_folder_inside(tmp_path, monkeypatch):
@@ -199,7 +199,7 @@ def test_json_has_settings_skipped_images_and_a_record_per_frame(tmp_path, index
     source = ImageSource([], "a")
     source.failed.append("broken.jpg")
     path = tmp_path / "x.json"
-    writer = ResultWriter(OutputOptions(output=str(tmp_path / "out"), json=str(path)), source, ("猫",))
+    writer = ResultWriter(DetectOptions("", "", output=str(tmp_path / "out"), json=str(path)), source, ("猫",))
     frame = Frame("猫.png", index, "a", np.zeros((20, 30, 3), np.uint8), 0.0)
     writer.write(frame, np.array([[1, 2, 3, 4.123456, 0.98765, 0]]), frame.image)
     writer.write_json({"conf": 0.3, "classes": (0, 2)})

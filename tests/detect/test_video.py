@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from utils.detect import video
-from utils.detect.results import OutputOptions, ResultWriter
+from utils.detect.options import DetectOptions
+from utils.detect.results import ResultWriter
 from utils.detect.sources import open_source
 from utils.detect.video import LiveSource, VideoSource
 from utils.errors import InputError
@@ -167,7 +168,7 @@ def test_a_rotated_video_is_upright(cases):
 
 @pytest.mark.parametrize(("name", "fps"), [("f105.avi", 105.611), ("f2397.mp4", 23.976), ("fps1000.avi", 1000)])
 def test_rates_are_kept(cases, tmp_path, name, fps):
-    options = OutputOptions(output=str(tmp_path / "out"))
+    options = DetectOptions("", "", output=str(tmp_path / "out"))
     with open_source(str(cases / name)) as source, ResultWriter(options, source, ()) as writer:
         for frame in source:
             writer.write(frame, np.empty((0, 6)), frame.image)

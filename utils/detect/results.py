@@ -8,12 +8,12 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from utils.detect.options import DetectOptions
 from utils.detect.sources import ImageSource
 from utils.detect.video import Frame, VideoSource
 from utils.errors import RunError
@@ -26,27 +26,13 @@ _CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))  # the first one that OpenCV can 
 _MAX_NAME_LENGTH = 60  # characters of a class name in the name of a folder
 
 
-@dataclass(frozen=True)
-class OutputOptions:
-    """Which results a run writes, and how it draws and shows them: options of test.py."""
-
-    output: str | None = None  # folder; None: runs/test/NAME, and SINGLE_RESULT for one image
-    txt: bool = False  # darknet labels
-    crop: bool = False  # one image per detected object
-    json: str | None = None  # path of a JSON file with all detections
-    show: bool = False  # in a window
-    font: str | None = None  # path of a font for class names
-    hide_labels: bool = False  # draw boxes without class names and scores
-    line_width: int | None = None  # of the boxes, in pixels; None: depends on the size of the image
-
-
 class ResultWriter(contextlib.ExitStack):
     """Write the results frame by frame. The folder and the video file are created when they are first needed.
 
     The folder is new. An existing `options.output` is used only if it is empty.
     """
 
-    def __init__(self, options: OutputOptions, source: ImageSource | VideoSource, class_names: Sequence[str]) -> None:
+    def __init__(self, options: DetectOptions, source: ImageSource | VideoSource, class_names: Sequence[str]) -> None:
         super().__init__()
         self.options, self.source, self.class_names = options, source, class_names
         self.written: list[str | Path] = []

@@ -16,7 +16,8 @@ from utils.boxes import frame_to_image
 from utils.config import DEFAULT_CONF, Config, read_config
 from utils.dataset.images import resize_image
 from utils.detect.classes import select_classes
-from utils.detect.results import OutputOptions, ResultWriter
+from utils.detect.options import DetectOptions
+from utils.detect.results import ResultWriter
 from utils.detect.sources import ImageSource, open_source
 from utils.detect.video import Frame, VideoSource
 from utils.detect.window import open_window
@@ -122,10 +123,10 @@ def choose_threads(detector: FrameDetector, most: int) -> None:
     detector.runtime.set_threads(best)
 
 
-def _check_files(data: str | None, weights: str, options: OutputOptions) -> Config | None:
+def _check_files(options: DetectOptions) -> Config | None:
     """Read the .data file, and check that weights and font exist and that the JSON file can be written."""
-    config = read_config(data) if data else None
-    check_weights_path(weights)
+    config = read_config(options.data) if options.data else None
+    check_weights_path(options.weights)
     if options.font:
         check_font(options.font)
     if options.json:
@@ -133,57 +134,35 @@ def _check_files(data: str | None, weights: str, options: OutputOptions) -> Conf
     return config
 
 
-def _complete(thresholds: Thresholds, runtime: Runtime) -> tuple[Thresholds, str]:
-    """Replace `conf=None` by the threshold stored with the weights; also return a text about it for the report."""
-    origin = ""
-    if thresholds.conf is None:
-        thresholds = dataclasses.replace(thresholds, conf=runtime.info.conf)
-        origin = " (default)" if thresholds.conf == DEFAULT_CONF else " (stored with the weights)"
-    return thresholds, f"score above {thresholds.conf:g}{origin}"
-
-
-def detect(
-    image_source: str,
-    weights: str,
-    data: str | None,
-    device: str,
-    thresholds: Thresholds,
-    options: OutputOptions,
-    classes: str | None = None,
-    threads: int | None = None,
-) -> Summary:
+def detect(options: DetectOptions) -> Summary:
     """Detect in every frame of a source, and write and show the results.
-
-    Args:
-        image_source: as for `utils.detect.sources.open_source`.
-        data: path of the .data file; None if the weights have a description.
-        device: as for `utils.runtimes.device.select_device`.
-        thresholds: which detections to keep; if `conf` is None, the threshold stored with the weights is used.
-        classes: as for `utils.detect.classes.select_classes`; None: `thresholds.classes`.
-        threads: CPU threads; None: the fastest number, or 1 for a single image.
 
     Raises:
         InputError: an option or an input file cannot be used.
         RunError: no frame could be read, or a result could not be written.
         KeyboardInterrupt: Ctrl-C before the first result. After that, Ctrl-C ends the run and keeps the results.
     """
-    config = _check_files(data, weights, options)
-    with open_source(image_source) as source:
-        runtime = load_runtime(weights, config, device)
+    config = _check_files(options)
+    with open_source(options.img) as source:
+        runtime = load_runtime(options.weights, config, options.device)
         config = config or runtime.info
-        if classes is not None:
-            thresholds = dataclasses.replace(thresholds, classes=select_classes(classes, config.class_names))
-        thresholds, conf_text = _complete(thresholds, runtime)
+        classes = None if options.classes is None else select_classes(options.classes, config.class_names)
+        conf, conf_origin = options.conf, ""
+        if conf is None:
+            conf = runtime.info.conf
+            conf_origin = " (default)" if conf == DEFAULT_CONF else " (stored with the weights)"
+        thresholds = Thresholds(conf, options.iou, options.max_det, classes)
         detector = FrameDetector(runtime, (config.width, config.height), thresholds)
-        if threads or source.single:
-            runtime.set_threads(threads or 1)
+        if options.threads or source.single:
+            runtime.set_threads(options.threads or 1)
         else:
             choose_threads(detector, thread_count())
         labels = None if options.hide_labels else class_labels(config.class_names, options.font)
         window = open_window(source.name) if options.show else None
         classes_text = counted(config.classes, "class", "classes")
-        model = f"{weights} ({runtime.name}, {config.width}x{config.height}, {classes_text})"
-        summary = Summary(source, config.class_names, model, runtime.device_name, conf_text)
+        model = f"{options.weights} ({runtime.name}, {config.width}x{config.height}, {classes_text})"
+        threshold = f"score above {conf:g}{conf_origin}"
+        summary = Summary(source, config.class_names, model, runtime.device_name, threshold)
         core_wait = CoreWait()
         progress = tqdm(source, total=source.length, unit=f" {source.unit}", disable=True if source.single else None)
         with ResultWriter(options, source, config.class_names) as writer, progress as frames:
@@ -204,6 +183,6 @@ def detect(
         count = len(source.failed)
         raise RunError("the image could not be read" if count == 1 else f"none of {count} images could be read")
     if options.json:
-        writer.write_json({"data": data, "weights": weights, **dataclasses.asdict(thresholds)})
+        writer.write_json({"data": options.data, "weights": options.weights, **dataclasses.asdict(thresholds)})
     summary.written = writer.written
     return summary
