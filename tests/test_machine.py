@@ -57,7 +57,7 @@ def test_the_collector_is_as_it_was(enabled):
     before = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        with contextlib.suppress(ValueError), machine.without_collector():
+        with contextlib.suppress(ValueError), machine.without_garbage_collection():
             assert not gc.isenabled()
             raise ValueError
         assert gc.isenabled() == enabled

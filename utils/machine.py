@@ -33,7 +33,7 @@ def keep_freed_memory() -> None:
 
 
 @contextlib.contextmanager
-def without_collector() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Pause Python's garbage collector, which often visits all objects while many small ones are created."""
     enabled = gc.isenabled()
     gc.disable()

@@ -12,7 +12,7 @@ from utils.dataset.index import DatasetIndex
 from utils.errors import warn
 from utils.evaluation.coco import CocoMetrics, coco_metrics, coco_results
 from utils.evaluation.original import OPERATING_CONF, OriginalMetrics, original_metrics
-from utils.machine import without_collector
+from utils.machine import without_garbage_collection
 
 MIN_PRECISION = 0.05  # at OPERATING_CONF; detectors that find anything have more
 MIN_DETECTIONS = 0.1  # of the labels; with fewer, precision says nothing
@@ -28,7 +28,7 @@ class Evaluation:
     coco: CocoMetrics
 
 
-@without_collector()
+@without_garbage_collection()
 def compute_metrics(
     detections: list[np.ndarray],
     index: DatasetIndex,
