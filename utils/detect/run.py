@@ -20,7 +20,7 @@ from utils.detect.options import DetectOptions
 from utils.detect.results import ResultWriter
 from utils.detect.sources import ImageSource, open_source
 from utils.detect.video import Frame, VideoSource
-from utils.detect.window import open_window
+from utils.detect.window import open_window, show_image
 from utils.errors import RunError
 from utils.files import check_writable
 from utils.machine import CoreWait, thread_count
@@ -158,7 +158,7 @@ def detect(options: DetectOptions) -> Summary:
         else:
             choose_threads(detector, thread_count())
         labels = None if options.hide_labels else class_labels(config.class_names, options.font)
-        window = open_window(source.name) if options.show else None
+        show = options.show and open_window(source.name)
         classes_text = counted(config.classes, "class", "classes")
         model = f"{options.weights} ({runtime.name}, {config.width}x{config.height}, {classes_text})"
         threshold = f"score above {conf:g}{conf_origin}"
@@ -172,7 +172,7 @@ def detect(options: DetectOptions) -> Summary:
                     drawn = draw_detections(frame.image, detections, labels, options.line_width)
                     writer.write(frame, detections, drawn)
                     summary.add(frame, detections, seconds)
-                    if window is not None and not window.show(drawn, wait=source.fps is None):
+                    if show and not show_image(source.name, drawn, wait=source.fps is None):
                         break
             except KeyboardInterrupt:
                 if not summary.frames:

@@ -1,7 +1,5 @@
 """A window that shows images, if the machine has a display."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -19,8 +17,8 @@ _NO_KEY = -1
 _PROBE = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
 
 
-def open_window(title: str) -> Window | None:
-    """Open a window; None, with a warning, if this machine cannot open one."""
+def open_window(title: str) -> bool:
+    """Open a window. Return False, with a warning, if this machine cannot open one."""
     # Some builds of OpenCV set this to a folder that does not exist, and Qt prints many warnings about it.
     if not Path(os.environ.get("QT_QPA_FONTDIR", ".")).is_dir():
         os.environ["QT_QPA_FONTDIR"] = str(Path(default_font()).parent)
@@ -33,35 +31,30 @@ def open_window(title: str) -> Window | None:
         possible = False
     if not possible:
         warn("--show: cannot open a window (no display, or an OpenCV without windows); continuing without one")
-        return None
-    return Window(title)
+        return False
+    cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
+    return True
 
 
-class Window:
-    """A window that shows one image at a time."""
+def show_image(title: str, image: np.ndarray, wait: bool) -> bool:
+    """Show an image in a window, reduced to _MAX_SIZE if it is larger.
 
-    def __init__(self, title: str) -> None:
-        self.title = title
-        cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
+    Args:
+        title: title of an open window.
+        image: [H, W, 3] uint8, BGR.
+        wait: for a key before returning.
 
-    def show(self, image: np.ndarray, wait: bool) -> bool:
-        """Show an image, reduced to _MAX_SIZE if it is larger.
-
-        Args:
-            image: [H, W, 3] uint8, BGR.
-            wait: for a key before returning.
-
-        Returns:
-            False if the user has pressed Esc or q, or has closed the window.
-        """
-        height, width = image.shape[:2]
-        scale = min(_MAX_SIZE[0] / width, _MAX_SIZE[1] / height, 1)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        cv2.imshow(self.title, cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image)
-        while True:
-            # Closing the window does not end waitKey, so wait in short intervals.
-            key = cv2.waitKey(50 if wait else 1)
-            if key & 0xFF in _QUIT_KEYS or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
-                return False
-            if not wait or key != _NO_KEY:
-                return True
+    Returns:
+        False if the user has pressed Esc or q, or has closed the window.
+    """
+    height, width = image.shape[:2]
+    scale = min(_MAX_SIZE[0] / width, _MAX_SIZE[1] / height, 1)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    cv2.imshow(title, cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image)
+    while True:
+        # Closing the window does not end waitKey, so wait in short intervals.
+        key = cv2.waitKey(50 if wait else 1)
+        if key & 0xFF in _QUIT_KEYS or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
+            return False
+        if not wait or key != _NO_KEY:
+            return True
