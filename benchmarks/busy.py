@@ -2,10 +2,10 @@
 
     python3 benchmarks/busy.py --data data/mask.data --weights modelzoo/mask-352.pth model.onnx model.ncnn.param
 
-Each measurement runs in its own process. The four cases alternate: with and without competing processes, and with this
+Each measurement runs in its own process. Four cases alternate: with and without competing processes, each with this
 project's settings and with OpenMP's default spinning on all cores. The competing processes never sleep. A process with
-one thread per core should reach cores / (cores + competing processes) of its speed on a quiet machine; the goal is half
-of that.
+one thread per core can reach cores / (cores + competing processes) of its speed on a quiet machine; the goal is half of
+that.
 """
 
 import os

@@ -4,7 +4,7 @@
 
 The forward pass alone (same images, same batches, already in memory) and all work of evaluation.py after its imports
 (reading the .data file, weights, labels and images, network, post-processing, metrics) run in turns in one process, so
-that other load on the machine slows down both.
+that other programs on the machine slow down both.
 """
 
 from utils import cli

@@ -2,9 +2,9 @@
 
     python3 benchmarks/frame_path.py --weights model.ncnn.param --img img
 
-Resizing, conversion of the input, decoding, NMS, scaling and drawing, as a share of the time that the network itself
-takes in NCNN on one thread. The images are processed several times in turns; the result is the mean over the images of
-the median per image.
+Prints the times of resizing, conversion of the input, decoding, NMS, scaling and drawing, and their sum as a share of
+the time of the network in NCNN on one thread. All images are processed several times, one after the other; the result
+is the mean over the images of the median per image.
 """
 
 from utils import cli

@@ -3,7 +3,7 @@
     python3 benchmarks/startup.py --data data/mask.data --weights modelzoo/mask-352.pth --img img/astronaut.jpg
 
 test.py on one image is compared with importing torch, torchvision and cv2; each script's --help with importing torch.
-All run in turns.
+All commands run in turns.
 """
 
 import sys

@@ -5,8 +5,8 @@
 
 For a GPU see benchmarks/gpu.py.
 
-Training needs three times the multiply-accumulates of the forward pass: forward, gradient of the inputs, gradient of
-the weights. The peak is the speed of one large float32 matrix multiplication, measured before and after.
+Training needs three times the multiply-accumulates of the forward pass: forward pass, gradients of the inputs,
+gradients of the weights. The peak is the speed of a large float32 matrix multiplication, measured before and after.
 """
 
 import argparse
