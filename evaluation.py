@@ -12,7 +12,12 @@ import json
 import os
 
 from utils import cli
-from utils.config import EVAL_CONF
+from utils.config import EVAL_CONF, read_config
+from utils.errors import InputError, warn
+from utils.files import check_writable, new_folder, write_text
+from utils.machine import CoreWait, use_threads
+from utils.optional import require
+from utils.text import counted
 
 
 def build_parser():
@@ -46,19 +51,14 @@ def build_parser():
 
 
 def main(options):
-    from utils.config import read_config
     from utils.dataset.coco_json import describe_ids
     from utils.dataset.index import open_list
-    from utils.errors import warn
     from utils.evaluation.compare import compare_models
     from utils.evaluation.detect import detect_images
     from utils.evaluation.evaluate import compute_metrics, warn_about_mismatch
     from utils.evaluation.report import metrics_content, metrics_text, write_plots
-    from utils.files import new_folder, write_text
-    from utils.machine import CoreWait, use_threads
     from utils.postprocess import Thresholds
     from utils.runtimes.loading import load_runtime
-    from utils.text import counted
 
     config = read_config(options.data)
     check_options(options, config.model_name)
@@ -113,10 +113,6 @@ def print_busy_note(core_wait):
 
 def check_options(options, model_name):
     """Check before the evaluation that the options can be combined and the output files can be written."""
-    from utils.errors import InputError
-    from utils.files import check_writable, new_folder
-    from utils.optional import require
-
     files = [path for path in (options.json, options.save_detections) if path]
     if len(options.weights) > 1 and (files or options.plots):
         raise InputError("--json, --save-detections and --plots: expected one weights file, got several")

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from utils import cli
+from utils.config import Config, read_config
 from utils.errors import InputError
-
-if TYPE_CHECKING:
-    from utils.config import Config
 
 MAX_CLUSTERS = 10  # with --num_clusters 0
 
@@ -54,7 +51,6 @@ def main(options: argparse.Namespace) -> None:
     import numpy as np
 
     from utils.anchors import RESTARTS, box_sizes, cluster, fit, fit_report, replace_anchors, write_anchor_file
-    from utils.config import read_config
     from utils.dataset.index import load_index
 
     config = read_config(options.data) if options.data else None

@@ -11,6 +11,8 @@ Options override the .data file. Weights go to weights/, everything else to runs
 import argparse
 
 from utils import cli
+from utils.config import read_config
+from utils.errors import InputError
 from utils.training.recipe import DEFAULT, RECIPES
 
 
@@ -102,8 +104,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> int:
-    from utils.config import read_config
-    from utils.errors import InputError
     from utils.training.distributed import check_gpus, main_first, process_group
     from utils.training.paths import find_checkpoint
     from utils.training.run import Run

@@ -8,18 +8,17 @@ that belong to several images, images that are damaged or cannot be decoded, or 
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from utils import cli
+from utils.config import read_config
+from utils.files import new_folder, write_text
 
 
 def main(options: argparse.Namespace) -> int:
-    import json
-
     from utils.check.checks import check_dataset
     from utils.check.report import as_dictionary, as_text
-    from utils.config import read_config
-    from utils.files import new_folder, write_text
 
     config = read_config(options.data)
     report = check_dataset(config, options.workers)

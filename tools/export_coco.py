@@ -9,22 +9,21 @@ broken entries were dropped.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from utils import cli
+from utils.config import read_config, read_names
 from utils.errors import InputError, warn
+from utils.files import write_text
+from utils.text import counted
 
 
 def main(options: argparse.Namespace) -> int:
-    import json
-
-    from utils.config import read_config, read_names
     from utils.dataset.coco_json import coco_content, describe_ids
     from utils.dataset.images import read_header
     from utils.dataset.index import scan_dataset, warn_about_labels
     from utils.dataset.lists import list_path
-    from utils.files import write_text
-    from utils.text import counted
 
     if options.data and options.names:
         raise InputError("--names: only for --list; the .data file names the classes")

@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 
 from utils import cli
+from utils.errors import InputError
+from utils.files import check_writable, write_text
 
 COLUMNS = 20  # bytes per line of the array
 
@@ -65,8 +67,6 @@ __attribute__((aligned(16))) const uint8_t yf_network[] = {{
 
 
 def main(options: argparse.Namespace) -> int:
-    from utils.errors import InputError
-    from utils.files import check_writable, write_text
     from utils.runtimes.tflite_runtime import network_bytes, read_description
 
     path, output = Path(options.model), Path(options.output)
