@@ -67,13 +67,12 @@ __attribute__((aligned(16))) const uint8_t yf_network[] = {{
 
 
 def main(options: argparse.Namespace) -> int:
-    from utils.runtimes.tflite_runtime import network_bytes, read_description
+    from utils.runtimes.tflite_runtime import read_model
 
     path, output = Path(options.model), Path(options.output)
-    info = read_description(path)
+    network, info = read_model(path)
     if info.precision != "INT8":
         raise InputError(f"{path}: expected an int8 model (pytorch2onnx.py --tflite int8), got {info.precision}")
-    network = network_bytes(path)
     header, source = output.with_name(f"{output.name}.h"), output.with_name(f"{output.name}.c")
     check_writable(header)
     values = {

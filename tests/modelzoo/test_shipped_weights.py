@@ -16,7 +16,7 @@ from utils.dataset.shapes import make_shapes
 from utils.evaluation.detect import detect_images
 from utils.evaluation.evaluate import compute_metrics
 from utils.runtimes.loading import load_runtime
-from utils.runtimes.tflite_runtime import read_description
+from utils.runtimes.tflite_runtime import read_model
 from utils.weights.checkpoint import load_weights
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,8 @@ def test_hash_and_parameters_match_the_card(name):
 def test_the_int8_file_was_exported_from_the_weights():
     path, weights = REPO / "modelzoo" / "mask-160-int8.tflite", REPO / "modelzoo" / "mask-160.pth"
     assert hashlib.sha256(path.read_bytes()).hexdigest() in card("mask-160.pth")
-    assert read_description(path).weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    _, info = read_model(path)
+    assert info.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def test_the_demo_detects_the_faces_and_nothing_in_the_rocket(tmp_path, run_script):

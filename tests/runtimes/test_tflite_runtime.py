@@ -12,7 +12,7 @@ from tests.conftest import REPO
 from utils.errors import InputError
 from utils.postprocess import Thresholds, detect
 from utils.runtimes.loading import load_runtime
-from utils.runtimes.tflite_runtime import TfliteRuntime, network_bytes, read_description
+from utils.runtimes.tflite_runtime import TfliteRuntime, read_model
 
 MODEL = REPO / "modelzoo" / "mask-160-int8.tflite"
 needs_litert = pytest.mark.skipif(
@@ -25,7 +25,7 @@ def change(tmp_path):
     """A function that writes the model with another description or network, and returns its path."""
 
     def change(name="changed.tflite", network=None, **values):
-        network = network_bytes(MODEL) if network is None else network
+        network = read_model(MODEL)[0] if network is None else network
         with zipfile.ZipFile(MODEL) as archive:
             content = {**json.loads(archive.read("model.json")), **values}
         buffer = io.BytesIO(network)
@@ -39,10 +39,11 @@ def change(tmp_path):
 
 
 def test_the_description_is_read():
-    info = read_description(MODEL)
+    network, info = read_model(MODEL)
     assert (info.width, info.height, info.class_names) == (160, 160, ("mask", "no mask"))
     assert info.precision == "INT8"
-    assert network_bytes(MODEL)[4:8] == b"TFL3"
+    assert network[4:8] == b"TFL3"
+    assert MODEL.read_bytes().startswith(network)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 1000, 0.5, 0.999])
@@ -51,7 +52,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
     path = tmp_path / "short.tflite"
     path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
     with pytest.raises(InputError, match=r"short\.tflite: ") as raised:
-        read_description(path)
+        read_model(path)
     assert "\n" not in str(raised.value)
 
 
@@ -62,11 +63,11 @@ def test_archives_without_a_valid_description_are_refused(tmp_path):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(name, text)
         with pytest.raises(InputError, match=r"m\.tflite:"):
-            read_description(path)
+            read_model(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.json", " " * (1 << 25))
     with pytest.raises(InputError, match=r"m\.tflite: .* at most"):
-        read_description(path)
+        read_model(path)
 
 
 @needs_litert

@@ -22,7 +22,7 @@ import numpy as np
 
 from model import DetectorOutput
 from utils.errors import InputError
-from utils.files import parse_json
+from utils.files import parse_json, read_bytes
 from utils.optional import require
 from utils.runtimes.base import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
@@ -50,8 +50,8 @@ class TfliteRuntime(ExportedRuntime):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        require("ai_edge_litert.interpreter", f"{path}: running .tflite files")
-        super().__init__(read_description(self.path))
+        self.network, info = read_model(self.path)
+        super().__init__(info)
         self.threads = 1
         self.local = threading.local()  # an interpreter runs one image at a time
         self.dtype = np.int8 if self.info.precision == "INT8" else np.float32
@@ -96,7 +96,7 @@ class TfliteRuntime(ExportedRuntime):
     def _interpreter(self) -> Interpreter:
         """Return the interpreter of this thread."""
         if not hasattr(self.local, "interpreter"):
-            self.local.interpreter = open_interpreter(self.path.read_bytes(), self.path, self.threads)
+            self.local.interpreter = open_interpreter(self.network, self.path, self.threads)
         return self.local.interpreter
 
 
@@ -153,43 +153,23 @@ def add_description(model: bytes, info: ModelInfo) -> bytes:
     return buffer.getvalue()
 
 
-def read_description(path: Path) -> ModelInfo:
-    """Read the description of a .tflite file.
+def read_model(path: Path) -> tuple[bytes, ModelInfo]:
+    """Read a .tflite file: the network, and its description.
 
     Raises:
-        InputError: the file does not exist, or has no valid description.
+        InputError: the file cannot be read, or has no valid description.
     """
-    with _open_description(path) as archive:
-        text = archive.read(DESCRIPTION).decode()
-    return ModelInfo.from_dict(parse_json(text, path), path)
-
-
-def network_bytes(path: Path) -> bytes:
-    """Read a .tflite file without its description.
-
-    Raises:
-        InputError: as `read_description`.
-    """
-    with _open_description(path) as archive:
-        end = archive.getinfo(DESCRIPTION).header_offset
-    return path.read_bytes()[:end]
-
-
-@contextlib.contextmanager
-def _open_description(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open the archive with the description. Errors inside the `with` block also become InputErrors."""
-    if not path.is_file():
-        raise InputError(f"{path}: expected a .tflite file, but it does not exist")
+    content = read_bytes(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(DESCRIPTION).file_size > MAX_DESCRIPTION:
-                raise InputError(f"{path}: expected a description of at most {MAX_DESCRIPTION:,} bytes")
-            yield archive
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(DESCRIPTION) as file:
+            network = content[: archive.getinfo(DESCRIPTION).header_offset]
+            text = file.read(MAX_DESCRIPTION + 1).decode()
     except (zipfile.BadZipFile, KeyError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
         expected = "the description that pytorch2onnx.py writes (names, anchors …)"
         raise InputError(f"{path}: expected {expected} at its end, got none") from error
+    if len(text) > MAX_DESCRIPTION:
+        raise InputError(f"{path}: expected a description of at most {MAX_DESCRIPTION:,} characters")
+    return network, ModelInfo.from_dict(parse_json(text, path), path)
 
 
 def _outputs(interpreter: Interpreter) -> list[dict]:
