@@ -107,8 +107,6 @@ def create_session(model: str | bytes, threads: int = 1) -> InferenceSession:
 
 def _open_session(path: Path) -> InferenceSession:
     require("onnxruntime", f"{path}: running .onnx files")
-    if not path.is_file():
-        raise InputError(f"{path}: expected an .onnx file, but it does not exist")
     try:
         return create_session(str(path))
     except Exception as error:  # ONNX Runtime raises several exceptions that have no common base class
