@@ -95,6 +95,8 @@ def _output_shapes(layer: Layer, inputs: list[Shape]) -> list[Shape]:
         if len(names) != expected and not (expected is None and names):
             raise ValueError(f"{'1 or more' if expected is None else expected} {what}, got {len(names)}")
     params = _Params(layer.params)
+    for key, value, default in kind.fixed:
+        params.whole(key, value, value, default)
     shapes = kind.shapes(params, inputs, layer)
     if params.unread:
         raise ValueError(f"no parameter {min(params.unread)}")
@@ -104,10 +106,10 @@ def _output_shapes(layer: Layer, inputs: list[Shape]) -> list[Shape]:
 
 
 class _Params:
-    """The parameters of a layer; remembers which have been read."""
+    """The parameters of a layer. Each can be read once; `unread` has the others."""
 
     def __init__(self, values: dict[int, str]) -> None:
-        self._values, self.unread = values, set(values)
+        self.unread = dict(values)
 
     def whole(self, key: int, lowest: int, highest: int, default: int | None = None) -> int:
         """Return a whole number in a range."""
@@ -137,10 +139,9 @@ class _Params:
         return list(map(int, words[1:]))
 
     def _take(self, key: int, default: float | None) -> str:
-        self.unread.discard(key)
-        if key not in self._values and default is None:
+        if key not in self.unread and default is None:
             raise ValueError(f"a parameter {key}, got none")
-        return self._values.get(key, str(default))
+        return self.unread.pop(key, str(default))
 
 
 def _window(
@@ -164,7 +165,6 @@ def _window(
 def _convolution(params: _Params, inputs: list[Shape], layer: Layer) -> list[Shape]:
     channels = inputs[0][0]
     outputs = params.whole(OUTPUTS, 1, _MAX_CHANNELS)
-    params.pair((2, 12), 1, 1, 1)  # dilation
     height, width, area = _window(params, inputs[0], (3, 13), (4, 14), (15, 16))
     groups = params.whole(GROUPS, channels, channels) if layer.type == "ConvolutionDepthWise" else 1
     if groups > 1 and outputs != channels:
@@ -191,21 +191,17 @@ def _is_finite(layer: Layer) -> bool:
 
 def _pooling(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
     params.whole(0, 0, 1)  # maximum or mean
-    params.whole(5, 1, 1)  # whole windows only
     return [(inputs[0][0], *_window(params, inputs[0], (2, 12), (3, 13), (14, 15))[:2])]
 
 
 def _padding(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
     top, bottom, left, right = (params.whole(key, 0, _MAX_PAD, 0) for key in range(4))
-    params.whole(4, 0, 0, 0)  # pad with a constant
-    params.number(5, -255, 255, 0)
-    params.whole(6, 0, 0, 0)  # the same for all channels
+    params.number(5, -255, 255, 0)  # the constant
     channels, height, width = inputs[0]
     return [(channels, height + top + bottom, width + left + right)]
 
 
 def _concat(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
-    params.whole(0, 0, 0, 0)  # along the channels
     if len({shape[1:] for shape in inputs}) > 1:
         raise ValueError(f"inputs of the same height and width, got {inputs}")
     return [(sum(shape[0] for shape in inputs), *inputs[0][1:])]
@@ -213,7 +209,6 @@ def _concat(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
 
 def _slice(params: _Params, inputs: list[Shape], layer: Layer) -> list[Shape]:
     sizes, rest = params.array(-23300), inputs[0][0]
-    params.whole(1, 0, 0, 0)  # along the channels
     if len(sizes) != len(layer.outputs):
         raise ValueError(f"{len(layer.outputs)} sizes, got {len(sizes)}")
     shapes = []
@@ -237,26 +232,17 @@ def _shuffle(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
 def _interp(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
     params.whole(0, 1, 2)  # nearest or bilinear
     tall, wide = (params.number(key, 1, _MAX_SCALE) for key in (1, 2))
-    params.whole(6, 0, 0, 0)
     channels, height, width = inputs[0]
     return [(channels, int(height * tall), int(width * wide))]
 
 
-def _binary(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
-    params.whole(0, 0, 0)  # addition
+def _add(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
     if inputs[0] != inputs[1]:
         raise ValueError(f"inputs of the same shape, got {inputs}")
     return inputs[:1]
 
 
-def _softmax(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
-    params.whole(0, 0, 0)  # over the channels
-    params.whole(1, 1, 1)
-    return inputs
-
-
 def _permute(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
-    params.whole(0, 3, 3)  # channels last
     channels, height, width = inputs[0]
     return [(height, width, channels)]
 
@@ -278,22 +264,24 @@ class _Kind:
     inputs: int | None
     outputs: int | None
     shapes: Callable[[_Params, list[Shape], Layer], list[Shape]]
+    # Parameters with only one allowed value: (key, value, default). Without default, the parameter is required.
+    fixed: tuple[tuple[int, int, int | None], ...] = ()
 
 
 # The layers that exported networks use. All others are slow, or stand for operations that NCNN does not have.
 KINDS = {
     "Input": _Kind(0, 1, _input),
-    "Padding": _Kind(1, 1, _padding),
-    **dict.fromkeys(WEIGHTED, _Kind(1, 1, _convolution)),
-    "Pooling": _Kind(1, 1, _pooling),
+    "Padding": _Kind(1, 1, _padding, ((4, 0, 0), (6, 0, 0))),  # with the same constant in all channels
+    **dict.fromkeys(WEIGHTED, _Kind(1, 1, _convolution, ((2, 1, 1), (12, 1, 1)))),  # dilation
+    "Pooling": _Kind(1, 1, _pooling, ((5, 1, None),)),  # ignores an incomplete last window
     "Split": _Kind(1, None, _same),
-    "Slice": _Kind(1, None, _slice),
-    "Concat": _Kind(None, 1, _concat),
+    "Slice": _Kind(1, None, _slice, ((1, 0, 0),)),  # along the channels
+    "Concat": _Kind(None, 1, _concat, ((0, 0, 0),)),  # along the channels
     "ShuffleChannel": _Kind(1, 1, _shuffle),
     "ReLU": _Kind(1, 1, _same),
     "Sigmoid": _Kind(1, 1, _same),
-    "Softmax": _Kind(1, 1, _softmax),
-    "Interp": _Kind(1, 1, _interp),
-    "BinaryOp": _Kind(2, 1, _binary),
-    "Permute": _Kind(1, 1, _permute),
+    "Softmax": _Kind(1, 1, _same, ((0, 0, None), (1, 1, None))),  # over the channels
+    "Interp": _Kind(1, 1, _interp, ((6, 0, 0),)),  # corners not aligned
+    "BinaryOp": _Kind(2, 1, _add, ((0, 0, None),)),  # addition
+    "Permute": _Kind(1, 1, _permute, ((0, 3, None),)),  # to height, width, channels
 }
