@@ -1,29 +1,31 @@
-"""Orders of the channels of a stage that need no selection of every second channel.
+"""Channel orders with which no block of a stage has to select every second channel.
 
 A ShuffleBlock passes the channels with even indices through, changes the others, and appends the changed ones.
 Runtimes are slow at selecting every second channel. But a convolution can write its channels in any order, if the next
 one reads them in that order: only the weights change. So the channels are sorted by how many blocks pass them through
 until one changes them: ascending for `sliced_order`, descending for `interleaved_order`.
+
+In this module, a channel is a number: the outputs of a stage's convolutions, in their original order. They come in
+halves: halves 0 and 1 are the outputs of the first block, half 2 + n those of ShuffleBlock n.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-Channel = tuple[int, int]  # (half, index in the half), see `_plain`
-Split = Callable[[list[Channel]], tuple[list[Channel], list[Channel]]]
+import numpy as np
+
+Split = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class StageOrder(NamedTuple):
-    """Orders of channels in a stage: each list has the old channel index for each new position."""
+    """Orders of channels in a stage: each array has the old channel index for each new position."""
 
-    downsampled: list[list[int]]  # outputs of both branches of the first block
-    inputs: list[list[int]]  # per block: the channels that it changes
-    outputs: list[list[int]]  # per block: the channels that it has changed
-    stage: list[int]  # outputs of the stage
+    downsampled: np.ndarray  # [2, C/2] outputs of both branches of the first block
+    inputs: list[np.ndarray]  # per block: the channels that it changes
+    outputs: np.ndarray  # [blocks, C/2] per block: the channels that it has changed
+    stage: np.ndarray  # outputs of the stage
 
 
 def interleaved_order(channels: int, blocks: int) -> StageOrder:
@@ -32,10 +34,10 @@ def interleaved_order(channels: int, blocks: int) -> StageOrder:
     Args:
         channels: of the stage, a multiple of 4.
     """
-    halves, passes, before = _plain(channels, blocks)
-    sorted_halves = [sorted(half, key=passes.__getitem__, reverse=True) for half in halves]
-    _, after = _follow(sorted_halves, _interleave_and_cut)
-    return _compare(sorted_halves, before, after)
+    halves, passes, before = _original(channels, blocks)
+    halves = np.stack([half[np.argsort(-passes[half], kind="stable")] for half in halves])
+    _, after = _follow(halves, lambda x: x.reshape(2, -1).T.reshape(2, -1))
+    return _compare(halves, before, after)
 
 
 def sliced_order(channels: int, blocks: int) -> tuple[StageOrder, list[list[int]]]:
@@ -46,51 +48,42 @@ def sliced_order(channels: int, blocks: int) -> tuple[StageOrder, list[list[int]
 
     Returns:
         (order, sizes): `sizes[half][block]` is how many channels of this half the block changes. The last size is how
-        many leave the stage. Halves 0 and 1 are the outputs of the first block, half 2 + n those of ShuffleBlock n.
+        many leave the stage.
     """
-    halves, passes, before = _plain(channels, blocks)
-    sorted_halves = [sorted(half, key=passes.__getitem__) for half in halves]
-    position = {channel: index for index, channel in enumerate(itertools.chain(*sorted_halves))}
-    after = [sorted(changed, key=position.__getitem__) for changed in before]
-    sizes = []
-    for index, half in enumerate(halves):
-        first_block = max(0, index - 1)  # that can change channels of this half
-        changed_by = Counter(first_block + passes[channel] for channel in half)
-        sizes.append([changed_by[block] for block in range(blocks + 1)])
-    return _compare(sorted_halves, before, after), sizes
+    halves, passes, before = _original(channels, blocks)
+    halves = np.stack([half[np.argsort(passes[half], kind="stable")] for half in halves])
+    position = np.argsort(halves.ravel())
+    after = [changed[np.argsort(position[changed])] for changed in before]
+    # ShuffleBlock n + 1 is the first that can change channels of half 2 + n.
+    changed_by = [max(0, index - 1) + passes[half] for index, half in enumerate(halves)]
+    return _compare(halves, before, after), [np.bincount(found, minlength=blocks + 1).tolist() for found in changed_by]
 
 
-def _plain(channels: int, blocks: int) -> tuple[list[list[Channel]], Counter[Channel], list[list[Channel]]]:
-    """Return the channels of each half, see `sliced_order`, and what `_follow` returns for a stage of ShuffleBlocks."""
-    halves = [[(half, index) for index in range(channels // 2)] for half in range(2 + blocks)]
+def _original(channels: int, blocks: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return the channels of each half [2 + blocks, C/2], and what `_follow` returns for a stage of ShuffleBlocks."""
+    halves = np.arange((2 + blocks) * channels // 2).reshape(2 + blocks, -1)
     return halves, *_follow(halves, lambda x: (x[0::2], x[1::2]))
 
 
-def _follow(halves: list[list[Channel]], split: Split) -> tuple[Counter[Channel], list[list[Channel]]]:
+def _follow(halves: np.ndarray, split: Split) -> tuple[np.ndarray, list[np.ndarray]]:
     """Follow channels through the blocks of a stage; `split` returns (passed, changed) channels of a block.
 
     Returns:
         passes: how many blocks each channel passes through.
         changes: the changed channels of each block, then the outputs of the stage.
     """
-    x = halves[0] + halves[1]
-    passes, changes = Counter(), []
+    x = halves[:2].ravel()
+    passes, changes = np.zeros(halves.size, int), []
     for written in halves[2:]:
         passed, changed = split(x)
-        passes.update(passed)
+        passes[passed] += 1
         changes.append(changed)
-        x = passed + written
+        x = np.concatenate((passed, written))
     return passes, [*changes, x]
 
 
-def _interleave_and_cut(x: list[Channel]) -> tuple[list[Channel], list[Channel]]:
-    half = len(x) // 2
-    mixed = [channel for pair in zip(x[:half], x[half:], strict=True) for channel in pair]
-    return mixed[:half], mixed[half:]
-
-
-def _compare(halves: list[list[Channel]], before: list[list[Channel]], after: list[list[Channel]]) -> StageOrder:
+def _compare(halves: np.ndarray, before: list[np.ndarray], after: list[np.ndarray]) -> StageOrder:
     """Express the new order of all channels by old indices."""
-    *inputs, stage = ([old.index(channel) for channel in new] for old, new in zip(before, after, strict=True))
-    outputs = [[index for _, index in half] for half in halves]
+    *inputs, stage = (np.nonzero(new[:, None] == old)[1] for old, new in zip(before, after, strict=True))
+    outputs = halves % halves.shape[1]
     return StageOrder(outputs[:2], inputs, outputs[2:], stage)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -156,7 +157,7 @@ def _rewrite_stages(detector: Detector, rewrite: Callable[[nn.Sequential], Inter
     backbone.stage4 = rewrite(backbone.stage4)
     order32 = backbone.stage4.order
     _reorder(fpn.conv1x1_3[0], inputs=order32)
-    _reorder(fpn.conv1x1_2[0], inputs=[*order32, *(len(order32) + channel for channel in order16)])
+    _reorder(fpn.conv1x1_2[0], inputs=np.concatenate((order32, len(order32) + order16)))
     detector.fpn = EarlyReductionFPN(fpn)
 
 
@@ -175,7 +176,7 @@ def _reorder_stage(stage: nn.Sequential, order: StageOrder) -> None:
         _reorder(block.branch_main[-3], block.branch_main[-2], outputs=outputs)
 
 
-def _reorder_inputs(down: DownsampleBlock, order: Sequence[int]) -> None:
+def _reorder_inputs(down: DownsampleBlock, order: np.ndarray) -> None:
     """Make a DownsampleBlock read channels in this order."""
     depthwise, norm, pointwise, *_ = down.branch_proj
     _reorder(depthwise, norm, outputs=order)
@@ -187,8 +188,8 @@ def _reorder_inputs(down: DownsampleBlock, order: Sequence[int]) -> None:
 def _reorder(
     layer: nn.Conv2d,
     norm: nn.BatchNorm2d | None = None,
-    inputs: Sequence[int] | None = None,
-    outputs: Sequence[int] | None = None,
+    inputs: np.ndarray | None = None,
+    outputs: np.ndarray | None = None,
 ) -> None:
     """Reorder the input channels of a convolution, or its output channels together with its BatchNorm."""
     if inputs is not None:
