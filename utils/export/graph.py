@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torchvision.ops import box_convert, nms
@@ -42,8 +42,8 @@ class EndToEndDetector(nn.Module):
         super().__init__()
         self.detector = detector.eval()
         self.thresholds = info.thresholds
-        self.register_buffer("anchors", torch.tensor(info.anchors))
-        self.margin = float(2 * 4 * self.anchors.max() + 1)  # a box is at most four times as large as its anchor
+        self.anchors = info.anchors
+        self.margin = float(2 * 4 * np.max(self.anchors) + 1)  # a box is at most four times as large as its anchor
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Detect in one image [1, 3, H, W], BGR, 0…1.
@@ -51,7 +51,7 @@ class EndToEndDetector(nn.Module):
         Returns:
             [n, 6] (x1, y1, x2, y2, score, class) in input pixels, highest score first.
         """
-        predictions = decode(activate(self.detector(image)), (self.anchors[0], self.anchors[1]))
+        predictions = decode(activate(self.detector(image)), self.anchors)
         boxes, scores, class_ids = (values[0] for values in predictions)
         kept = (scores > self.thresholds.conf).nonzero().squeeze(1)
         boxes, scores = box_convert(boxes[kept], "cxcywh", "xyxy"), scores[kept]
@@ -91,12 +91,11 @@ def activate(output: DetectorOutput) -> DetectorOutput:
     )
 
 
-def decode(activated: DetectorOutput, anchors: Anchors | Sequence[torch.Tensor]) -> Predictions:
+def decode(activated: DetectorOutput, anchors: Anchors) -> Predictions:
     """Convert activated outputs, from `activate` or from an exported network, to predictions."""
     parts = []
     for scale, scale_anchors, stride in zip(activated, anchors, STRIDES, strict=True):
-        if not isinstance(scale_anchors, torch.Tensor):
-            scale_anchors = scale.boxes.new_tensor(scale_anchors)
+        scale_anchors = scale.boxes.new_tensor(scale_anchors)
         batch, _, height, width = scale.boxes.shape
         boxes = scale.boxes.view(batch, scale_anchors.shape[0], 4, height, width).permute(0, 3, 4, 1, 2)
         columns, rows = torch.arange(width, device=boxes.device), torch.arange(height, device=boxes.device)
