@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
@@ -35,7 +34,7 @@ def to_tflite(detector: Detector, size: tuple[int, int]) -> bytes:
         with no_output():
             litert_torch = require("litert_torch", PURPOSE)
             require("ai_edge_litert.interpreter", PURPOSE)  # runs the model, after the conversion
-        module = ActivatedDetector(_without_infinity(copy.deepcopy(detector)))
+        module = ActivatedDetector(_pad_with_zeros(copy.deepcopy(detector)))
         with tempfile.TemporaryDirectory(prefix="tflite-") as folder:
             path = Path(folder, "model.tflite")
             try:
@@ -47,21 +46,10 @@ def to_tflite(detector: Detector, size: tuple[int, int]) -> bytes:
             return path.read_bytes()
 
 
-class ZeroPaddedPool(nn.Module):
-    """Max pooling of values that are not negative. `MaxPool2d` pads with −∞, which int8 cannot represent."""
-
-    def __init__(self, pool: nn.MaxPool2d) -> None:
-        super().__init__()
-        self.margin = 4 * (pool.padding,)
-        self.pool = nn.MaxPool2d(pool.kernel_size, pool.stride)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.pool(F.pad(x, self.margin))
-
-
-def _without_infinity(detector: Detector) -> Detector:
-    """Replace the pooling after the first ReLU."""
+def _pad_with_zeros(detector: Detector) -> Detector:
+    """Let the max pooling pad with zeros instead of −∞, which int8 cannot represent. Its input is not negative."""
     pool = getattr(detector.backbone, "maxpool", None)
     if isinstance(pool, nn.MaxPool2d):
-        detector.backbone.maxpool = ZeroPaddedPool(pool)
+        unpadded = nn.MaxPool2d(pool.kernel_size, pool.stride)
+        detector.backbone.maxpool = nn.Sequential(nn.ZeroPad2d(pool.padding), unpadded)
     return detector
