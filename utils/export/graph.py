@@ -72,11 +72,6 @@ class Predictions(NamedTuple):
     class_ids: torch.Tensor  # [N, K] of the best class
 
 
-def to_tensors(output: DetectorOutput) -> DetectorOutput:
-    """Convert the outputs of an exported network from arrays to tensors."""
-    return DetectorOutput(*(ScaleOutput(*map(torch.from_numpy, scale)) for scale in output))
-
-
 def activate(output: DetectorOutput) -> DetectorOutput:
     """Convert logits to float32 probabilities: sigmoid of boxes and objectness, softmax of classes."""
     return DetectorOutput(

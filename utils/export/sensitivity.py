@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from model import DetectorOutput, ScaleOutput
 from utils.boxes import paired_iou
 from utils.config import EVAL_CONF
-from utils.export.graph import Predictions, decode, to_tensors
+from utils.export.graph import Predictions, decode
 from utils.postprocess import Anchors
 from utils.runtimes.base import split_maps
 
@@ -68,4 +69,5 @@ def disagreement(reference: Iterable[Predictions], other: Iterable[Predictions])
 
 def decode_maps(maps: Iterable[np.ndarray], anchors: Anchors) -> Predictions:
     """Decode the outputs of an exported network, each [N, H, W, 4·A + A + C]."""
-    return decode(to_tensors(split_maps(maps, len(anchors[0]))), anchors)
+    output = split_maps(maps, len(anchors[0]))
+    return decode(DetectorOutput(*(ScaleOutput(*map(torch.from_numpy, scale)) for scale in output)), anchors)

@@ -16,12 +16,13 @@ from utils.boxes import cxcywh_to_xyxy, xyxy_iou_matrix
 from utils.dataset.images import read_resized
 from utils.errors import RunError, warn
 from utils.evaluation.confusion import match_by_iou
-from utils.export.graph import activate, decode, to_tensors
+from utils.export.graph import activate, decode
 from utils.postprocess import Anchors
 from utils.runtimes.base import Runtime
 from utils.runtimes.loading import load_runtime
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.onnx_runtime import OnnxRuntime
+from utils.text import counted
 
 TEST_IMAGE = Path(__file__).resolve().parents[2] / "img" / "astronaut.jpg"
 TOLERANCE = 1e-3  # a float32 model that differs by more is wrong
@@ -56,8 +57,7 @@ def make_reference(detector: Detector, info: ModelInfo) -> Reference:
 def make_sample(runtime: Runtime, images: Sequence[np.ndarray], source: str, info: ModelInfo) -> Sample:
     """Detect in images of the input size with PyTorch."""
     images = np.stack(images)
-    name = f"{len(images)} image{'' if len(images) == 1 else 's'} of {source}"
-    return Sample(images, name, runtime.predict(images, info.thresholds))
+    return Sample(images, f"{counted(len(images), 'image')} of {source}", runtime.predict(images, info.thresholds))
 
 
 def compare_with_pytorch(
@@ -127,13 +127,13 @@ def check_difference(name: str, precision: str, difference: float) -> None:
 
 def largest_difference(runtime: Runtime, reference: Reference) -> float:
     """Return the largest difference between the outputs of `runtime` and those of `reference`."""
-    output = to_tensors(runtime.execute(runtime.prepare(reference.image[None])))
+    output = runtime.execute(runtime.prepare(reference.image[None]))
     differences = [
-        (ours - theirs).abs().max()
+        np.abs(ours - theirs.numpy()).max()
         for scale, expected in zip(output, reference.output, strict=True)
         for ours, theirs in zip(scale, expected, strict=True)
     ]
-    return float(torch.stack(differences).max())  # NaN if any difference is NaN
+    return float(np.max(differences))  # NaN if any difference is NaN
 
 
 def detections_difference(detections: torch.Tensor, reference: Reference, info: ModelInfo) -> float:

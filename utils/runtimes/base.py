@@ -13,6 +13,7 @@ from utils.config import Config
 from utils.machine import thread_count
 from utils.postprocess import Thresholds, detect
 from utils.runtimes.model_info import ModelInfo
+from utils.text import counted
 from utils.weights.model_description import ModelDescription
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Runtime:
 
 def cpu_name(threads: int) -> str:
     """Name the CPU and its threads for messages."""
-    return f"cpu ({threads} thread{'' if threads == 1 else 's'})"
+    return f"cpu ({counted(threads, 'thread')})"
 
 
 class ExportedRuntime(Runtime):

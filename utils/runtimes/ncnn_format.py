@@ -89,16 +89,16 @@ def read_param(path: Path) -> list[Layer]:
     """
     lines = read_text(path).split("\n")
     # NCNN and Python disagree on what separates words.
-    odd = next((number for number, line in enumerate(lines, 1) if not (line.isascii() and line.isprintable())), None)
-    if odd:
-        raise InputError(f"{path}:{odd}: expected printable ASCII characters, got {lines[odd - 1][:80]!r}")
+    for line_number, line in enumerate(lines, 1):
+        if not (line.isascii() and line.isprintable()):
+            raise InputError(f"{path}:{line_number}: expected printable ASCII characters, got {line[:80]!r}")
     if lines[0].strip() != MAGIC or len(lines) < 2:
         raise InputError(f"{path}:1: expected {MAGIC}, the first line of NCNN's .param files, got {lines[0][:20]!r}")
     layers = []
     for line_number, line in enumerate(lines[2:], 3):
         if line.strip():
             try:
-                layers.append(replace(_parse_layer(line.split()), line=line_number))
+                layers.append(_parse_layer(line.split(), line_number))
             except (ValueError, IndexError) as error:
                 raise InputError(f"{path}:{line_number}: expected a layer, got {line[:80]!r}") from error
     counts = f"{len(layers)} {len(_blobs(layers))}"
@@ -133,7 +133,7 @@ def as_float16(layers: Iterable[Layer]) -> list[Layer]:
     ]
 
 
-def _parse_layer(words: list[str]) -> Layer:
+def _parse_layer(words: list[str], line_number: int) -> Layer:
     inputs, outputs = int(words[2]), int(words[3])
     blobs, params = words[4 : 4 + inputs + outputs], words[4 + inputs + outputs :]
     if inputs < 0 or outputs < 0 or len(blobs) < inputs + outputs:
@@ -144,7 +144,7 @@ def _parse_layer(words: list[str]) -> Layer:
     values = {int(key): value for key, value in pairs}
     if len(values) < len(pairs):
         raise ValueError("a parameter occurs twice")
-    return Layer(words[0], words[1], tuple(blobs[:inputs]), tuple(blobs[inputs:]), values)
+    return Layer(words[0], words[1], tuple(blobs[:inputs]), tuple(blobs[inputs:]), values, line=line_number)
 
 
 def _parse_weights(layer: Layer, content: bytes, offset: int) -> tuple[Weights, int]:
