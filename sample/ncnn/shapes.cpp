@@ -11,6 +11,7 @@
 #include <limits>
 #include <map>
 #include <sstream>
+#include <type_traits>
 
 #include "files.h"
 #include "model.h"
@@ -51,10 +52,12 @@ bool parse(const std::string& text, int& value) {
     return error == std::errc() && stop == end && text.size() <= kMaxNumber;
 }
 
+// NCNN stores a number without a dot or an exponent as an integer, and may read its bits as a float.
 bool parse(const std::string& text, float& value) {
     char* end = nullptr;
     value = std::strtof(text.c_str(), &end);
-    return !text.empty() && *end == '\0' && text.size() <= kMaxNumber && std::isfinite(value) &&
+    return *end == '\0' && text.size() <= kMaxNumber && std::isfinite(value) &&
+           text.find_first_of(".e") != std::string::npos &&
            text.find_first_not_of("0123456789.e+-") == std::string::npos;
 }
 
@@ -101,7 +104,9 @@ class Layer {
         const std::string text = take_text(key);
         Number value = fallback;
         require((text.empty() || parse(text, value)) && value >= min && value <= max,
-                std::to_string(key) + "=" + range(min, max), text.empty() ? "nothing" : text);
+                std::to_string(key) + "=" + range(min, max) +
+                    (std::is_floating_point_v<Number> ? ", with a decimal point" : ""),
+                text.empty() ? "nothing" : text);
         return value;
     }
 

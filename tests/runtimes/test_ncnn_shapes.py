@@ -73,6 +73,7 @@ BAD = [
     layer("ShuffleChannel", "in0", "a", _0="0"),
     layer("Interp", "in0", "a", _0="1", _1="1e9", _2="2.0"),
     layer("Interp", "in0", "a", _0="1", _1="inf", _2="2.0"),
+    layer("Interp", "in0", "a", _0="1", _1="2", _2="2.0"),  # NCNN may read the bits of an integer as a float
     layer("Permute", "in0", "a", _0="1"),
     layer("Softmax", "in0", "a", _0="3", _1="1"),
     layer("BinaryOp", "in0 in0", "a", _0="0"),

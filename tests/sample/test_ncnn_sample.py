@@ -601,6 +601,15 @@ def test_int8_in_any_input_of_a_layer_that_reads_floats(demo, model, image_path,
     assert_fails(run([demo, model, image_path]), 2, ".param:6: ", "float input", "int8")
 
 
+def test_an_integer_instead_of_a_number_with_a_decimal_point(demo, model, image_path):
+    """NCNN may read the bits of an integer as a float."""
+    param = model.with_suffix(".ncnn.param")
+    text = param.read_text(encoding="utf-8")
+    assert "1=2.0 2=2.0" in text
+    param.write_text(text.replace("1=2.0 2=2.0", "1=2.0 2=2"), encoding="utf-8")
+    assert_fails(run([demo, model, image_path]), 2, "model.ncnn.param:", "upsample", "decimal point", "got 2")
+
+
 def test_no_changed_number_crashes_ncnn(demo, model, image_path):
     """NCNN trusts the numbers of a .param file; a process that ends with a signal has a negative exit status."""
     param = model.with_suffix(".ncnn.param")

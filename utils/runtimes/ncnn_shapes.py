@@ -23,7 +23,9 @@ MAX_BYTES = 2**32  # of all blobs in float32
 _MAX_LAYERS = 1000  # NCNN calls itself once per layer
 _MAX_CHANNELS, _MAX_KERNEL, _MAX_STRIDE, _MAX_PAD, _MAX_SCALE = 2**16, 16, 8, 15, 8
 INPUT = "in0"  # name of the blob
-_INTEGER, _FLOAT = re.compile(r"-?[0-9]{1,9}"), re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,9})?(e[+-]?[0-9]{1,2})?")
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+# NCNN stores a number without a dot or an exponent as an integer, and may read its bits as a float.
+_FLOAT = re.compile(r"(?=.*[.e])-?[0-9]{1,9}(\.[0-9]{1,9})?(e[+-]?[0-9]{1,2})?")
 _EQUAL_PART = -233  # in the sizes of a Slice: divide the remaining channels equally
 _RELU, _SIGMOID = 1, 4  # activations in a convolution
 
@@ -125,10 +127,10 @@ class _Params:
         return first, self.whole(keys[1], lowest, highest, first)
 
     def number(self, key: int, lowest: float, highest: float, default: float | None = None) -> float:
-        """Return a number in a range."""
+        """Return a number in a range, which is written with a decimal point or an exponent."""
         text = self._take(key, default)
         if not _FLOAT.fullmatch(text) or not lowest <= float(text) <= highest:
-            raise ValueError(f"parameter {key} from {lowest} to {highest}, got {text[:20]!r}")
+            raise ValueError(f"parameter {key} with a decimal point, from {lowest} to {highest}, got {text[:20]!r}")
         return float(text)
 
     def array(self, key: int) -> list[int]:
@@ -196,7 +198,7 @@ def _pooling(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
 
 def _padding(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
     top, bottom, left, right = (params.whole(key, 0, _MAX_PAD, 0) for key in range(4))
-    params.number(5, -255, 255, 0)  # the constant
+    params.number(5, -255, 255, 0.0)  # the constant
     channels, height, width = inputs[0]
     return [(channels, height + top + bottom, width + left + right)]
 
