@@ -12,7 +12,7 @@ from utils.runtimes.ncnn_format import (
     GROUPS,
     HAS_BIAS,
     INT8_SCALES,
-    OUTPUTS,
+    OUTPUT_CHANNELS,
     WEIGHT_SIZE,
     Layer,
     Weights,
@@ -32,7 +32,7 @@ def convolutions(draw, index=0):
     kernel = (rng.normal(size=(outputs, size)) * 50).astype(dtype)
     bias = rng.normal(size=outputs).astype(np.float32) if draw(st.booleans()) else None
     depthwise, int8_output = draw(st.booleans()), draw(st.booleans())
-    params = {OUTPUTS: str(outputs), WEIGHT_SIZE: str(outputs * size), HAS_BIAS: str(int(bias is not None))}
+    params = {OUTPUT_CHANNELS: str(outputs), WEIGHT_SIZE: str(outputs * size), HAS_BIAS: str(int(bias is not None))}
     if depthwise:
         params[GROUPS] = str(outputs)
     weights = Weights(kernel, bias)

@@ -19,7 +19,7 @@ from model.detector import Detector
 from model.fpn import LightFPN
 from utils.export.channel_order import StageOrder, interleaved_order, sliced_order
 
-STEM_CHANNELS = 8  # output channels of each part of the stem
+STEM_PART_CHANNELS = 8  # output channels of each part of the stem
 
 
 def slice_channels(detector: Detector) -> Detector:
@@ -98,7 +98,7 @@ class SlicedStage(nn.Module):
 
 
 class SplitStem(nn.Module):
-    """The first convolution and pooling of the backbone, STEM_CHANNELS output channels at a time.
+    """The first convolution and pooling of the backbone, STEM_PART_CHANNELS output channels at a time.
 
     With this few channels, NCNN convolves without first copying the window of each pixel, and the input of the pooling
     fits into the processor's cache. This takes two thirds of the time.
@@ -108,8 +108,8 @@ class SplitStem(nn.Module):
         super().__init__()
         whole = fuse_conv_bn_eval(*backbone.first_conv[:2])
         self.parts = nn.ModuleList()
-        for first in range(0, whole.out_channels, STEM_CHANNELS):
-            part = slice(first, first + STEM_CHANNELS)
+        for first in range(0, whole.out_channels, STEM_PART_CHANNELS):
+            part = slice(first, first + STEM_PART_CHANNELS)
             self.parts.append(_convolution(whole.weight[part], whole.bias[part], whole.stride))
         self.margin = 2 * whole.padding  # left, right, top, bottom
         self.maxpool = backbone.maxpool

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("FP32", "FP16", "INT8")
 # How an image is converted to the network's input, for ONNX and NCNN; TFLite uses NHWC.
-INPUT = {
+PREPROCESSING = {
     "channels": "BGR",
     "layout": "NCHW",
     "resize": "bilinear, without keeping the aspect",
@@ -67,7 +67,7 @@ class ModelInfo(ModelDescription):
             **super().to_dict(),
             "iou": self.iou,
             "max_det": self.max_det,
-            "input": {"name": input_name, **INPUT},
+            "input": {"name": input_name, **PREPROCESSING},
             "outputs": list(output_names),
             "precision": self.precision,
             "weights_sha256": self.weights_sha256,

@@ -24,7 +24,7 @@ WEIGHTED = ("Convolution", "ConvolutionDepthWise")
 TAGS = {0x00000000: np.dtype("<f4"), 0x01306B47: np.dtype("<f2"), 0x000D4B38: np.dtype("i1")}
 TAG_OF = {dtype: tag for tag, dtype in TAGS.items()}
 # Keys of a convolution's parameters in the .param file.
-OUTPUTS, HAS_BIAS, WEIGHT_SIZE, GROUPS, INT8_SCALES = 0, 5, 6, 7, 8
+OUTPUT_CHANNELS, HAS_BIAS, WEIGHT_SIZE, GROUPS, INT8_SCALES = 0, 5, 6, 7, 8
 # Values of INT8_SCALES: one scale per channel of the kernel and one of the input; +100: also one of the output.
 INT8_CONVOLUTION, INT8_OUTPUT = 2, 100
 
@@ -149,7 +149,7 @@ def _parse_layer(words: list[str], line_number: int) -> Layer:
 
 def _parse_weights(layer: Layer, content: bytes, offset: int) -> tuple[Weights, int]:
     """Parse the weights of a layer at `offset`; return them and the offset after them."""
-    outputs, size = int(layer.params[OUTPUTS]), int(layer.params[WEIGHT_SIZE])
+    outputs, size = int(layer.params[OUTPUT_CHANNELS]), int(layer.params[WEIGHT_SIZE])
     if not 0 < outputs <= size <= len(content):
         raise ValueError(f"{outputs} outputs with {size} weights")
     (tag,) = struct.unpack_from("<I", content, offset)

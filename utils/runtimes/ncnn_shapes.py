@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import InputError
-from utils.runtimes.ncnn_format import GROUPS, HAS_BIAS, INT8_SCALES, OUTPUTS, WEIGHT_SIZE, WEIGHTED, Layer
+from utils.runtimes.ncnn_format import GROUPS, HAS_BIAS, INT8_SCALES, OUTPUT_CHANNELS, WEIGHT_SIZE, WEIGHTED, Layer
 
 Shape = tuple[int, int, int]  # channels, height, width
 
@@ -166,7 +166,7 @@ def _window(
 
 def _convolution(params: _Params, inputs: list[Shape], layer: Layer) -> list[Shape]:
     channels = inputs[0][0]
-    outputs = params.whole(OUTPUTS, 1, _MAX_CHANNELS)
+    outputs = params.whole(OUTPUT_CHANNELS, 1, _MAX_CHANNELS)
     height, width, area = _window(params, inputs[0], (3, 13), (4, 14), (15, 16))
     groups = params.whole(GROUPS, channels, channels) if layer.type == "ConvolutionDepthWise" else 1
     if groups > 1 and outputs != channels:
