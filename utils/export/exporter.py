@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ONNX_SUFFIX = ".onnx"
 MIN_OPSET, MAX_OPSET = 11, 20
-MAX_PHOTOS = 5  # of img/, in which detections are compared if no model is calibrated
+MAX_PHOTOS = 5  # images of img/ in which detections are compared if no int8 model is exported
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ExportOptions:
     int8: bool = False  # also export int8 models of all exported formats
     calib: str | None = None  # calibration images; None: the train list
     calib_images: int = 64
-    conf: float | None = None  # thresholds to store in the files; None: that of the weights
+    conf: float | None = None  # thresholds to store in the files; None: the score threshold of the weights
     iou: float = DEFAULT_IOU
 
     def __post_init__(self) -> None:

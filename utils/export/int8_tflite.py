@@ -1,8 +1,8 @@
 """int8 weights and activations for TFLite: static quantization of all layers, for microcontrollers and NPUs too.
 
 Weights have one scale per output channel, activations one per tensor. Slices, concatenations, pools and paddings copy
-values, so all tensors that they connect get the same scale; then they are copies of bytes. The input is the pixel minus
-128; the outputs have the scale 1/256.
+values. All tensors that such a layer connects get the same scale, so that it only copies bytes. The input is the pixel
+minus 128; the outputs have the scale 1/256.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from utils.export.tflite_export import PURPOSE
 from utils.optional import require
 from utils.runtimes.tflite_runtime import no_output, open_interpreter
 
-# Layers that copy values, or take the largest.
+# Layers that copy values, or select the largest one.
 COPYING = (
     *("SLICE", "STRIDED_SLICE", "SPLIT", "CONCATENATION", "PAD", "PADV2", "TRANSPOSE", "RESHAPE"),
     *("MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR"),
@@ -42,7 +42,7 @@ class Group(NamedTuple):
     """Tensors that share one scale."""
 
     tensors: list[int]
-    computed: list[int]  # the tensors of the group that are not copies of others
+    computed: list[int]  # those that a layer computes; the others are copies
     range: tuple[float, float] | None  # None: to be measured
     feeds_sigmoid: bool
 

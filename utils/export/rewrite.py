@@ -1,7 +1,7 @@
 """Rewrite a detector so that a runtime executes it faster, with the same results.
 
-`slice_channels` is for ONNX, `interleave_channels` is for NCNN; see `utils.export.channel_order`. Both rewrite the
-ShuffleNetV2 backbone and the LightFPN of this project and leave any other backbone or FPN as it is.
+`slice_channels` is for ONNX and TFLite, `interleave_channels` is for NCNN; see `utils.export.channel_order`. Both
+rewrite the ShuffleNetV2 backbone and the LightFPN of this project and leave any other backbone or FPN as it is.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class SlicedStage(nn.Module):
 class SplitStem(nn.Module):
     """The first convolution and pooling of the backbone, STEM_PART_CHANNELS output channels at a time.
 
-    With this few channels, NCNN convolves without first copying the window of each pixel, and the input of the pooling
-    fits into the processor's cache. This takes two thirds of the time.
+    With so few channels, NCNN convolves without first copying the window of each pixel, and the input of the pooling
+    fits into the processor's cache. This takes two thirds of the time of the whole convolution and pooling.
     """
 
     def __init__(self, backbone: ShuffleNetV2) -> None:
@@ -121,10 +121,10 @@ class SplitStem(nn.Module):
 
 
 class EarlyReductionFPN(nn.Module):
-    """A LightFPN that reduces the coarse features before it upsamples them, with a quarter of the multiplications.
+    """A LightFPN that reduces the coarse features before it upsamples them.
 
-    A 1×1 convolution of concatenated features is the sum of two convolutions. After upsampling, the one of the coarse
-    features would compute each value four times.
+    A 1×1 convolution of concatenated features is the sum of two convolutions. Before upsampling, the convolution of the
+    coarse features needs a quarter of the multiplications, because upsampling repeats each value four times.
     """
 
     def __init__(self, fpn: LightFPN) -> None:

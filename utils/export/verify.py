@@ -28,7 +28,7 @@ TEST_IMAGE = Path(__file__).resolve().parents[2] / "img" / "astronaut.jpg"
 TOLERANCE = 1e-3  # a float32 model that differs by more is wrong
 FLOAT16_TOLERANCE = 0.05  # a float16 model that differs by more gets a warning
 SAME_IOU = 0.8  # lowest IoU of two boxes that count as the same detection
-NOTABLE = 0.02  # if a larger share of the detections changed, the text recommends --evaluate
+NOTABLE = 0.02  # if a larger fraction of the detections changes, the message recommends --evaluate
 
 
 class Reference(NamedTuple):
@@ -75,7 +75,7 @@ def compare_with_pytorch(
     verdict = describe_changes(runtime, sample, info)
     if isinstance(runtime, OnnxRuntime) and runtime.includes_nms:
         if precision != "FP32":
-            return [verdict]  # rounding moves scores across the threshold, so different detections are no error
+            return [verdict]  # rounding moves scores across the threshold, so different detections are not an error
         (detections,) = runtime.predict(reference.image[None], info.thresholds)
         difference = detections_difference(torch.from_numpy(detections), reference, info)
     else:

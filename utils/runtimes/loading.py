@@ -40,7 +40,7 @@ def load_runtime(weights: str | Path, config: Config | None = None, device: str 
     check_weights_path(weights)
     runtime = _load_exported(weights)
     if runtime is None:
-        # Here, because exported models run without PyTorch.
+        # Imported here, because exported models run without PyTorch.
         require("torch", f"{weights}: running .pth files")
         from utils.runtimes.device import select_device
         from utils.runtimes.torch_runtime import TorchRuntime

@@ -36,7 +36,7 @@ PREPROCESSING = {
 class ModelInfo(ModelDescription):
     """Description of an exported model."""
 
-    # Thresholds, with `conf`: defaults, or fixed if the model includes NMS.
+    # Thresholds, like `conf`: defaults, or fixed values if the model includes NMS.
     iou: float
     max_det: int
     precision: str

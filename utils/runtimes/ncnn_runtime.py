@@ -45,7 +45,7 @@ class NcnnRuntime(ExportedRuntime):
 
     def set_threads(self, count: int) -> None:
         super().set_threads(count)
-        self.net = open_net(self.path, count)  # layers prepare for a number of threads
+        self.net = open_net(self.path, count)  # NCNN prepares its layers for a number of threads
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> list[np.ndarray]:
         return [to_planes(image) for image in np.asarray(images)]

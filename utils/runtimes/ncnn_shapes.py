@@ -1,7 +1,7 @@
 """Check an NCNN network before NCNN reads it: its graph, its parameters, and the shape of each blob.
 
-NCNN trusts its files: an absurd pad, kernel, scale or slice crashes the process. Only the layers and parameters that
-pytorch2onnx.py writes are accepted. Their numbers are explained in NCNN's "operators.md".
+NCNN trusts its files: a pad, kernel, scale or slice that does not fit crashes the process. Only the layers and
+parameters that pytorch2onnx.py writes are accepted. NCNN's "operators.md" explains the keys of the parameters.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check_network(path: Path, layers: Sequence[Layer], size: tuple[int, int]) ->
         InputError: NCNN could not run the network; the message names the line and the layer.
     """
     width, height = size
-    blobs: dict[str, Shape] = {}  # that have been computed and not been read
+    blobs: dict[str, Shape] = {}  # that are computed but not read yet
     produced, int8, total = set(), set(), 0
     if len(layers) > _MAX_LAYERS:
         raise InputError(f"{path}: expected at most {_MAX_LAYERS} layers, got {len(layers)}")
@@ -103,7 +103,9 @@ def _output_shapes(layer: Layer, inputs: list[Shape]) -> list[Shape]:
     if params.unread:
         raise ValueError(f"no parameter {min(params.unread)}")
     if not all(1 <= channels <= _MAX_CHANNELS and height >= 1 and width >= 1 for channels, height, width in shapes):
-        raise ValueError(f"an output with pixels, got channels, height and width {shapes[0]}")
+        raise ValueError(
+            f"outputs of at least 1x1 with 1 to {_MAX_CHANNELS} channels, got (channels, height, width) {shapes}"
+        )
     return shapes
 
 
