@@ -1,4 +1,4 @@
-/* From the int8 outputs of the network to detections, in C99 without allocation and without dependencies.
+/* Converts the int8 outputs of the network to detections, in C99 without allocation and without dependencies.
 
    A program needs this header, decode.c, and the files that tools/tflite_to_c.py writes:
 
@@ -42,7 +42,7 @@ typedef struct {
    iou: drop boxes that overlap a better box of the same class by more than this, 0 to 1.
 
    found: array of `capacity` detections to write. If more score above `conf`, only the best ones are kept, before
-   overlapping ones are dropped; so give it room for several times the objects in an image.
+   overlapping ones are dropped; so `capacity` should be several times the number of objects in an image.
 
    Returns the count of detections, best first. */
 int yf_decode(const yf_model_info* model, const int8_t* stride16, const int8_t* stride32, float conf, float iou,

@@ -1,6 +1,6 @@
-// Checks a .param file before NCNN loads it. NCNN trusts it: a pad, kernel, scale or slice that does not fit makes NCNN
-// read and write out of bounds. So only the layers and parameters that pytorch2onnx.py writes are accepted,
-// and the shapes of all blobs are computed from the input size.
+// Checks a .param file before NCNN loads it. NCNN trusts its files: a pad, kernel, scale or slice that does not fit makes
+// it read and write out of bounds. So only the layers and parameters that pytorch2onnx.py writes are accepted, and the
+// shapes of all blobs are computed from the input size.
 
 #include <algorithm>
 #include <charconv>
