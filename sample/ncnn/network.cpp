@@ -1,6 +1,7 @@
 #include <datareader.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -12,9 +13,6 @@ namespace yolo_fastest {
 namespace {
 
 constexpr std::uint32_t kFloat32 = 0, kFloat16 = 0x01306B47, kInt8 = 0x000D4B38;  // the tag before each kernel
-// All exponent bits are set in infinity and NaN only.
-constexpr std::uint32_t kFloat32Exponent = 0x7F800000;
-constexpr std::uint16_t kFloat16Exponent = 0x7C00;
 
 template <typename Number>
 Number value(const char* bytes) {
@@ -23,10 +21,11 @@ Number value(const char* bytes) {
     return number;
 }
 
-template <typename Bits>
-bool are_finite(const char* values, std::size_t count, Bits exponent) {
+// size: bytes per value, 4 (float32) or 2 (float16).
+bool are_finite(const char* values, std::size_t count, std::size_t size) {
     for (std::size_t i = 0; i < count; ++i) {
-        if ((value<Bits>(values + sizeof(Bits) * i) & exponent) == exponent) {
+        const char* bytes = values + size * i;
+        if (!std::isfinite(size == 4 ? value<float>(bytes) : ncnn::float16_to_float32(value<std::uint16_t>(bytes)))) {
             return false;
         }
     }
@@ -66,9 +65,8 @@ class WeightReader : public ncnn::DataReader {
         // The biases, one scale per output channel, the scale of the input, and the scale of the output.
         const std::size_t float_count =
             layer.has_bias * outputs + (layer.is_int8 ? outputs + 1 : 0) + (layer.has_output_scale ? 1 : 0);
-        const bool finite = are_finite(take(layer, sizeof(float) * float_count), float_count, kFloat32Exponent) &&
-                            (size != 4 || are_finite(kernels, count, kFloat32Exponent)) &&
-                            (size != 2 || are_finite(kernels, count, kFloat16Exponent));
+        const bool finite = are_finite(take(layer, sizeof(float) * float_count), float_count, sizeof(float)) &&
+                            (layer.is_int8 || are_finite(kernels, count, size));
         require(finite, where(layer), "finite weights, biases and scales", "infinity or NaN");
     }
 

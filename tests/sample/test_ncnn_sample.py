@@ -559,6 +559,15 @@ def test_a_bin_file_of_the_wrong_length(demo, model, image_path):
     assert_fails(run([demo, model, image_path]), 2, weights, f"expected {len(data)}", f"got {len(data) + 1}")
 
 
+@pytest.mark.parametrize("position", [4, -4], ids=["kernel", "bias"])
+def test_a_weight_that_is_not_a_number(demo, model, image_path, position):
+    weights = model.with_suffix(".ncnn.bin")
+    values = np.frombuffer(weights.read_bytes(), "<f4").copy()
+    values[position // 4] = np.nan
+    weights.write_bytes(values.tobytes())
+    assert_fails(run([demo, model, image_path]), 2, weights, "finite", "NaN")
+
+
 def test_a_truncated_param_file(demo, model, image_path):
     param = model.with_suffix(".ncnn.param")
     data = param.read_bytes().rstrip()
