@@ -40,7 +40,11 @@ class NcnnRuntime(ExportedRuntime):
     def __init__(self, path: str | Path) -> None:
         super().__init__(ModelInfo.from_json(Path(str(path).removesuffix(PARAM_SUFFIX) + INFO_SUFFIX)))
         self.path = Path(path)
-        check_files(self.path, self.info)
+        # Check before NCNN reads the files: it prints its own messages about damaged ones, and crashes on some.
+        found = check_network(self.path, read_model(self.path), (self.info.width, self.info.height))
+        expected = dict(zip(OUTPUTS, self.info.map_shapes, strict=True))
+        if found != expected:
+            raise InputError(f"{path}: expected outputs of the shapes {expected}, got {found}")
         self.net = open_net(self.path)
 
     def set_threads(self, count: int) -> None:
@@ -68,18 +72,6 @@ def open_net(param: Path, threads: int = 1) -> ncnn.Net:
     if net.load_param(str(param)) or net.load_model(str(bin_path(param))):
         raise InputError(f"{param}: expected an NCNN model, but NCNN cannot load it")
     return net
-
-
-def check_files(path: Path, info: ModelInfo) -> None:
-    """Check the files of a network: NCNN prints its own messages about damaged ones, and crashes on some.
-
-    Raises:
-        InputError: NCNN cannot run them, or the outputs do not have the shape that the description implies.
-    """
-    found = check_network(path, read_model(path), (info.width, info.height))
-    expected = dict(zip(OUTPUTS, info.map_shapes, strict=True))
-    if found != expected:
-        raise InputError(f"{path}: expected outputs of the shapes {expected}, got {found}")
 
 
 def to_planes(image: np.ndarray) -> np.ndarray:
