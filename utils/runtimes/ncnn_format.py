@@ -39,6 +39,11 @@ class Weights:
     input_scale: float | None = None
     output_scale: float | None = None
 
+    def floats(self) -> list[np.ndarray | float]:
+        """Return everything except the kernel, in the order of the .bin file."""
+        values = (self.bias, self.kernel_scales, self.input_scale, self.output_scale)
+        return [value for value in values if value is not None]
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -174,13 +179,9 @@ def _parse_weights(layer: Layer, content: bytes, offset: int) -> tuple[Weights, 
 
 def _weight_bytes(weights: Weights) -> bytes:
     kernel = weights.kernel.tobytes()
-    parts = [struct.pack("<I", TAG_OF[weights.kernel.dtype]), kernel, bytes(_aligned(len(kernel)) - len(kernel))]
-    parts += [
-        np.asarray(values, "<f4").tobytes()
-        for values in (weights.bias, weights.kernel_scales, weights.input_scale, weights.output_scale)
-        if values is not None
-    ]
-    return b"".join(parts)
+    padding = bytes(_aligned(len(kernel)) - len(kernel))
+    floats = (np.asarray(values, "<f4").tobytes() for values in weights.floats())
+    return b"".join((struct.pack("<I", TAG_OF[weights.kernel.dtype]), kernel, padding, *floats))
 
 
 def _aligned(size: int) -> int:

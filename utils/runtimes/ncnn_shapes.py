@@ -180,17 +180,12 @@ def _convolution(params: _Params, inputs: list[Shape], layer: Layer) -> list[Sha
         raise ValueError("no activation, ReLU or sigmoid")
     term = params.whole(INT8_SCALES, 0, 102, 0)
     base = 1 if layer.type == "ConvolutionDepthWise" else 2
-    if term not in (0, base, base + 100) or (term > 0) != (layer.weights.kernel.dtype == np.int8):
-        raise ValueError(f"parameter {INT8_SCALES} for weights of type {layer.weights.kernel.dtype}, got {term}")
-    if layer.weights.kernel.size != size or not _is_finite(layer):
+    kernel = layer.weights.kernel
+    if term not in (0, base, base + 100) or (term > 0) != (kernel.dtype == np.int8):
+        raise ValueError(f"parameter {INT8_SCALES} for weights of type {kernel.dtype}, got {term}")
+    if not all(np.isfinite(values).all() for values in (kernel, *layer.weights.floats())):
         raise ValueError("finite weights")
     return [(outputs, height, width)]
-
-
-def _is_finite(layer: Layer) -> bool:
-    weights = layer.weights
-    values = (weights.kernel, weights.bias, weights.kernel_scales, weights.input_scale, weights.output_scale)
-    return all(np.isfinite(value).all() for value in values if value is not None)
 
 
 def _pooling(params: _Params, inputs: list[Shape], _: Layer) -> list[Shape]:
