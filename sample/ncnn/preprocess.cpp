@@ -4,9 +4,9 @@
 
 #include "model.h"
 
-// Equals cv2.resize with INTER_LINEAR bit for bit: the model was trained with its rounding, and a difference of one
-// gray level changes scores by some hundredths. ncnn::Mat::from_pixels_resize rounds differently, and reads outside the
-// image when a side is one pixel long.
+// Images are resized as by cv2.resize with INTER_LINEAR, bit for bit: the model was trained with its rounding, and a
+// difference of one gray level changes scores by some hundredths. ncnn::Mat::from_pixels_resize rounds differently, and
+// reads outside the image when a side is one pixel long.
 
 namespace yolo_fastest {
 

@@ -33,8 +33,8 @@ def load_runtime(weights: str | Path, config: Config | None = None, device: str 
         device: see `select_device`; exported models run on the CPU.
 
     Raises:
-        InputError: there is no such weights file, it does not match `config` or needs one, or this machine has no
-            such device.
+        InputError: the weights file does not exist, does not match `config` or needs one, or this machine has no such
+            device.
         RunError: a package is missing.
     """
     check_weights_path(weights)
