@@ -70,6 +70,18 @@ def test_archives_without_a_valid_description_are_refused(tmp_path):
         read_model(path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_compressed_description_is_refused(tmp_path, method):
+    path = tmp_path / "m.tflite"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("model.json", "{}" * 1000)
+    content = bytearray(path.read_bytes())
+    content[40:60] = b"\xff" * 20  # the compressed text; the entry of the file is at the end
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"m\.tflite: expected the description"):
+        read_model(path)
+
+
 @needs_litert
 def test_the_input_is_the_pixel_minus_128():
     images = np.arange(256, dtype=np.uint8)
