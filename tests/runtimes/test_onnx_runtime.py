@@ -49,6 +49,12 @@ def claim_many_values(model):
     model.graph.initializer[0].dims[0] = 2**40
 
 
+def convert_to_float16(model):
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model.CopyFrom(convert_float_to_float16(model))
+
+
 CHANGES = {
     "fewer anchors": set_metadata("anchors", "[[[9, 16]], [[42, 69]]]"),
     "another width": set_metadata("width", "320"),
@@ -58,6 +64,7 @@ CHANGES = {
     "another output": rename_output,
     "external data": claim_external_data,
     "a huge tensor": claim_many_values,
+    "float16 input and outputs": convert_to_float16,
 }
 
 

@@ -43,11 +43,15 @@ class OnnxRuntime(ExportedRuntime):
         self.one_by_one = self.session.get_inputs()[0].shape[0] == 1
 
     def _check_shapes(self) -> None:
-        """Check that the shapes of the inputs and outputs are those that the description implies."""
+        """Check that the inputs and outputs are in float32 and have the shapes that the description implies."""
         info, session = self.info, self.session
         expected = {INPUT: (3, info.height, info.width)}
         expected |= {DETECTIONS: (6,)} if self.includes_nms else dict(zip(OUTPUTS, info.map_shapes, strict=True))
-        found = {value.name: tuple(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+        values = [*session.get_inputs(), *session.get_outputs()]
+        types = sorted({value.type for value in values})
+        if types != ["tensor(float)"]:
+            raise InputError(f"{info.path}: expected inputs and outputs in float32, got {', '.join(types)}")
+        found = {value.name: tuple(value.shape) for value in values}
         if found.keys() != expected.keys() or not all(_ends_with(found[name], expected[name]) for name in expected):
             raise InputError(f"{info.path}: expected inputs and outputs of the shapes {expected}, got {found}")
 
