@@ -184,10 +184,10 @@ def test_every_detection_with_an_area_is_the_same_as_itself(boxes):
 @pytest.mark.parametrize(
     ("found", "expected", "pattern"),
     [
-        ([BOX], [BOX], "all 1 detections"),
+        ([BOX], [BOX], "1 of 1 detections .*, 0 new$"),
         ([], [], "nothing is detected"),
-        ([BOX, (80.0, 80, 99, 99, 0.4, 0)], [BOX], "1 of 1 detections .*1 more.*--evaluate"),
-        ([], [BOX], "0 of 1 detections .*0 more.*--evaluate"),
+        ([BOX, (80.0, 80, 99, 99, 0.4, 0)], [BOX], "1 of 1 detections .*, 1 new; --evaluate"),
+        ([], [BOX], "0 of 1 detections .*, 0 new; --evaluate"),
     ],
 )
 def test_the_verdict(found, expected, pattern):

@@ -97,9 +97,7 @@ def describe_changes(runtime: Runtime, sample: Sample, info: ModelInfo) -> str:
     total, found_count = sum(map(len, sample.detections)), sum(map(len, found))
     if not total and not found_count:
         return f"nothing is detected in {sample.source}, so there is nothing to compare"
-    if same == total == found_count:
-        return f"all {total} detections in {sample.source} are the same as in PyTorch"
-    text = f"{same} of {total} detections in {sample.source} are the same as in PyTorch, {found_count - same} more"
+    text = f"{same} of {total} detections in {sample.source} are the same as in PyTorch, {found_count - same} new"
     changed = max(total, found_count) - same
     return f"{text}; --evaluate measures what this means for AP" if changed > NOTABLE * total else text
 
