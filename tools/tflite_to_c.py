@@ -70,6 +70,8 @@ def main(options: argparse.Namespace) -> int:
     from utils.runtimes.tflite_runtime import read_model
 
     path, output = Path(options.model), Path(options.output)
+    if not output.name:
+        raise InputError(f"--output {options.output}: expected the path of the files without suffix, got a folder")
     network, info = read_model(path)
     if info.precision != "INT8":
         raise InputError(f"{path}: expected an int8 model (pytorch2onnx.py --tflite int8), got {info.precision}")

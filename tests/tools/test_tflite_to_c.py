@@ -70,6 +70,12 @@ def test_a_float_model_is_refused(tmp_path, run_script):
     assert not list(tmp_path.glob("net*"))
 
 
+def test_output_without_a_file_name_is_refused(tmp_path, run_script):
+    done = run_script("tools/tflite_to_c.py", write_model(tmp_path / "m.tflite", "INT8"), "--output", ".")
+    assert done.returncode == 2
+    assert re.search(r"error: --output \.: ", done.stderr)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"text", NETWORK])
 def test_a_file_without_description_is_refused(tmp_path, run_script, content):
     path = tmp_path / "m.tflite"
