@@ -122,6 +122,7 @@ async function startCamera() {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     await video.play();
   } catch (error) {
+    switchOff(video); // it is on if only playing failed
     throw new Error(`The camera cannot be used: ${error.message}`);
   } finally {
     element("camera").disabled = false;
@@ -131,8 +132,12 @@ async function startCamera() {
   detectFrames(video);
 }
 
+function switchOff(video) {
+  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+}
+
 function stopCamera() {
-  for (const track of state.camera.srcObject.getTracks()) track.stop();
+  switchOff(state.camera);
   state.camera = null;
   element("camera").textContent = "Start camera";
 }

@@ -144,6 +144,12 @@ def test_a_double_click_opens_one_camera_and_stopping_closes_it(shown):
     assert shown[0]["openCameras"] == 0
 
 
+def test_a_camera_that_cannot_be_played_is_closed(shown):
+    content = shown[0]
+    assert "cannot play" in content["cameraError"]
+    assert content["openAfterError"] == 0
+
+
 def test_the_page_works_without_a_network_and_sends_nothing(shown, address, site):
     content, _ = shown
     assert_same(content["offline"], expected_of(site / "model.onnx", PHOTOS[0]))

@@ -66,7 +66,15 @@ try {
     result.times.push(await text(page, "#time"));
   }
   await page.click("#camera");
-  result.openCameras = await page.evaluate(() => window.streams.filter((stream) => stream.active).length);
+  result.openCameras = await openCameras(page);
+
+  await page.evaluate(() => {
+    HTMLMediaElement.prototype.play = () => Promise.reject(new Error("cannot play"));
+    document.querySelector("#camera").click();
+  });
+  await page.waitForFunction(() => document.querySelector("#message").textContent);
+  result.cameraError = await text(page, "#message");
+  result.openAfterError = await openCameras(page);
 
   await fetch(`${url}stop`); // the server ends
   await page.goto(url);
@@ -76,6 +84,10 @@ try {
   await browser.close();
 }
 console.log(JSON.stringify(result));
+
+function openCameras(page) {
+  return page.evaluate(() => window.streams.filter((stream) => stream.active).length);
+}
 
 async function ready(page) {
   await page.waitForSelector("html[data-ready=true]", { timeout: 120_000 });
