@@ -51,12 +51,11 @@ def build_parser():
 
 
 def main(options):
-    from utils.dataset.coco_json import describe_ids
     from utils.dataset.index import open_list
     from utils.evaluation.compare import compare_models
     from utils.evaluation.detect import detect_images
     from utils.evaluation.evaluate import compute_metrics, warn_about_mismatch
-    from utils.evaluation.report import metrics_content, metrics_text, write_plots
+    from utils.evaluation.report import metrics_text
     from utils.postprocess import Thresholds
     from utils.runtimes.loading import load_runtime
 
@@ -86,11 +85,20 @@ def main(options):
     print_busy_note(core_wait)
     if runtime.info is config:  # the model has no description
         warn_about_mismatch(evaluation, index, weights, config.path)
+    for path in write_files(options, evaluation, index, config, runtime.device):
+        print(f"wrote {path}")
+
+
+def write_files(options, evaluation, index, config, device):
+    """Write the files that the options ask for; return their paths."""
+    from utils.dataset.coco_json import describe_ids
+    from utils.evaluation.report import metrics_content, write_plots
+    from utils.plots.fonts import class_labels
 
     written = []
     if options.json:
         made_with = {name: getattr(options, name) for name in ("conf", "iou", "max_det", "batch_size")}
-        content = metrics_content(evaluation, index, config, weights, runtime.device, made_with)
+        content = metrics_content(evaluation, index, config, options.weights[0], device, made_with)
         write_text(options.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         written.append(options.json)
     if options.save_detections:
@@ -98,12 +106,9 @@ def main(options):
         print(f"\n{options.save_detections}: {describe_ids(index.images, config.class_names)}")
         written.append(options.save_detections)
     if options.plots:
-        from utils.plots.fonts import class_labels
-
         folder = new_folder(options.output, config.model_name)
         written += write_plots(folder, evaluation, config, index, class_labels(config.class_names))
-    for path in written:
-        print(f"wrote {path}")
+    return written
 
 
 def print_busy_note(core_wait):
