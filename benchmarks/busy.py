@@ -144,7 +144,7 @@ def detect_frames(setting, weights, data, count):
     from utils.runtimes.loading import load_runtime
 
     config = read_config(data)
-    detector = FrameDetector(load_runtime(weights, config, "cpu"), (config.width, config.height), Thresholds())
+    detector = FrameDetector(load_runtime(weights, config, "cpu"), config.size, Thresholds())
     if setting == SPINNING:
         detector.runtime.set_threads(torch.get_num_threads())
     else:

@@ -41,7 +41,7 @@ def read_all(config, options):
     from utils.dataset.index import open_list
     from utils.dataset.prefetch import read_batches
 
-    size = (config.width, config.height)
+    size = config.size
     return list(read_batches(open_list(config, "val"), size, options.batch_size, options.workers))
 
 

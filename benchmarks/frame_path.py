@@ -47,7 +47,7 @@ def main(options):
     runtime.set_threads(1)
     config = runtime.info
     thresholds = Thresholds(options.conf, config.iou, config.max_det)
-    detector = FrameDetector(runtime, (config.width, config.height), thresholds)
+    detector = FrameDetector(runtime, config.size, thresholds)
     labels = class_labels(config.class_names)
     images = [read_image(path) for path in list_images(options.img)[: options.images]]
     rounds = [[time_frame(detector, image, labels) for image in images] for _ in range(WARM_UP + options.repeats)][

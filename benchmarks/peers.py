@@ -60,7 +60,7 @@ def main(options):
     if config.classes != CLASSES:
         raise InputError(f"{options.data}: expected COCO's {CLASSES} classes, got {config.classes}")
     index = open_list(config, "val")
-    frame = (config.width, config.height)
+    frame = config.size
     detections, runs = {}, {}
     for model in options.models:
         name = Path(model).name

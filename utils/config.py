@@ -58,6 +58,11 @@ class Config:
     class_names: tuple[str, ...]
     conf: float = DEFAULT_CONF  # not in .data files: the weights contain it
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the network's input in pixels."""
+        return self.width, self.height
+
 
 def read_config(path: Path | str) -> Config:
     """Read and check a .data file. Unknown keys cause a warning that names the nearest known key.

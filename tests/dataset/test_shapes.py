@@ -265,7 +265,7 @@ def test_a_folder_without_a_list_is_reported(project, missing):
 def test_the_anchors_of_the_data_file_fit():
     config = read_config(REPO / "data" / "shapes.data")
     assert config.class_names == CLASS_NAMES
-    assert (config.width, config.height) == (IMAGE_SIZE, IMAGE_SIZE)
+    assert config.size == (IMAGE_SIZE, IMAGE_SIZE)
     index = open_list(config, "train")
     assert len(index) == shapes.COUNTS["train"]
     assert len(open_list(config, "val")) == shapes.COUNTS["val"]

@@ -142,7 +142,7 @@ def small(export, tmp_path_factory):
 def python_detector(data, weights, conf=0.3, iou=0.4):
     config = read_config(data)
     runtime = load_runtime(weights, config, "cpu")
-    return FrameDetector(runtime, (config.width, config.height), Thresholds(conf, iou))
+    return FrameDetector(runtime, config.size, Thresholds(conf, iou))
 
 
 @pytest.fixture

@@ -152,7 +152,7 @@ def detect(options: DetectOptions) -> Summary:
             conf = runtime.info.conf
             conf_origin = " (default)" if conf == DEFAULT_CONF else " (stored with the weights)"
         thresholds = Thresholds(conf, options.iou, options.max_det, classes)
-        detector = FrameDetector(runtime, (config.width, config.height), thresholds)
+        detector = FrameDetector(runtime, config.size, thresholds)
         if options.threads or source.single:
             runtime.set_threads(options.threads or 1)
         else:

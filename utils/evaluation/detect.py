@@ -48,7 +48,7 @@ def detect_images(
     # Files that are not images have no size in the index. Report them now, not after half of the work.
     for position in np.flatnonzero(~index.sizes.all(1)):
         read_header(index.images[position])
-    size, image_count, threads = (config.width, config.height), len(index), runtime.batches_at_once
+    size, image_count, threads = config.size, len(index), runtime.batches_at_once
     predict = partial(runtime.predict, thresholds=thresholds)
     if threads == 1:
         if workers is None:

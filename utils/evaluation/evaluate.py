@@ -41,7 +41,7 @@ def compute_metrics(
         detections: from `detect_images` or `collect_detections`, in the order of the index.
         by_size: as for `coco_metrics`.
     """
-    frame_size = (config.width, config.height)
+    frame_size = config.size
     # A file that is not an image has no size. Its labels still count, as false negatives.
     index = dataclasses.replace(index, sizes=np.where(index.sizes > 0, index.sizes, frame_size))
     ids = image_ids(index.images), category_ids(config.class_names)

@@ -92,7 +92,7 @@ def write_plots(
     from utils.plots.evaluation import save_plots
     from utils.plots.predictions import save_predictions
 
-    frame_size = (config.width, config.height)
+    frame_size = config.size
     matrix = confusion_matrix(evaluation.detections, index.labels, frame_size, config.classes)
     written = save_plots(folder, evaluation.coco, matrix, labels)
     worst = folder / "worst.jpg"

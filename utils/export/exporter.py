@@ -130,7 +130,7 @@ class _Exporter:
             precision="FP32",
             weights_sha256=file_hash(options.weights),
         )
-        self.size = (model.width, model.height)
+        self.size = model.size
         # The images in which detections are compared, also for the calibration of int8; each [H, W, 3] uint8, BGR.
         if options.calibrates:
             source = options.calib or (config and config.train)

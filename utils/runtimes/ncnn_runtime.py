@@ -41,7 +41,7 @@ class NcnnRuntime(ExportedRuntime):
         super().__init__(ModelInfo.from_json(Path(str(path).removesuffix(PARAM_SUFFIX) + INFO_SUFFIX)))
         self.path = Path(path)
         # Check before NCNN reads the files: it prints its own messages about damaged ones, and crashes on some.
-        found = check_network(self.path, read_model(self.path), (self.info.width, self.info.height))
+        found = check_network(self.path, read_model(self.path), self.info.size)
         expected = dict(zip(OUTPUTS, self.info.map_shapes, strict=True))
         if found != expected:
             raise InputError(f"{path}: expected outputs of the shapes {expected}, got {found}")

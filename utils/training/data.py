@@ -60,7 +60,7 @@ def load_data(settings: Settings, device: torch.device) -> RunData:
         )
     for key, index in indices.items():
         warn_about_dataset(key, index, config)
-    size = (config.width, config.height)
+    size = config.size
     last_epochs = math.ceil(settings.epochs * (1 - recipe.last_share))
     cache = choose_cache(options.cache, device, sum(map(len, indices.values())) * math.prod(size) * 3)
     stored = cache if cache in CACHE_KINDS else None

@@ -328,7 +328,7 @@ class Run:
             if stopped:
                 return False
         if distributed.is_main():
-            folder, size = self.paths.folder, (config.width, config.height)
+            folder, size = self.paths.folder, config.size
             write_plots(folder, self.best_evaluation, config, index, self.class_labels)
             save_predictions(
                 folder / "val_predictions.jpg", index, self.best_evaluation.detections, size, self.class_labels

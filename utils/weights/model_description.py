@@ -87,6 +87,11 @@ class ModelDescription:
     OPTIONAL: ClassVar[Mapping[str, object]] = {"conf": DEFAULT_CONF}  # entries that older files do not have
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the network's input in pixels."""
+        return self.width, self.height
+
+    @property
     def classes(self) -> int:
         return len(self.class_names)
 
