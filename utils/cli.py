@@ -77,7 +77,7 @@ def _describe_unexpected(error: Exception, debug: bool) -> str:
 
 
 def _import_data(data: str | Path) -> str | Path:
-    """Return the .data file that --data names. Import a folder, data.yaml, obj.data or zip file first."""
+    """Return the .data file that --data names; a folder, data.yaml or obj.data is imported on first use."""
     path = Path(data)
     if path.suffix == ".data" and path.is_file():
         from utils.convert.yolo_files import read_description

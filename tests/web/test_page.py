@@ -141,13 +141,15 @@ def test_the_camera_is_used(shown):
 
 
 def test_a_double_click_opens_one_camera_and_stopping_closes_it(shown):
-    assert shown[0]["openCameras"] == 0
+    assert shown[0]["camerasAfterDoubleClick"] == 1
+    assert shown[0]["camerasAfterStop"] == 0
 
 
 def test_a_camera_that_cannot_be_played_is_closed(shown):
     content = shown[0]
     assert "cannot play" in content["cameraError"]
-    assert content["openAfterError"] == 0
+    assert content["camerasAfterError"] == 0
+    assert content["opened"] == 2
 
 
 def test_the_page_works_without_a_network_and_sends_nothing(shown, address, site):

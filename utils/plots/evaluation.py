@@ -1,7 +1,7 @@
 """Plots of an evaluation: precision over recall, F1 over the score threshold, the confusion matrix.
 
 All plots are readable with two classes and with eighty. Up to LEGEND_CLASSES classes get colors and a legend; more
-classes are drawn as thin gray lines. The confusion matrix grows with the number of classes.
+classes are thin gray lines, and their mean a thick one. The confusion matrix grows with the number of classes.
 """
 
 from __future__ import annotations

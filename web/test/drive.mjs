@@ -65,8 +65,9 @@ try {
     await new Promise((resolve) => setTimeout(resolve, 100));
     result.times.push(await text(page, "#time"));
   }
+  result.camerasAfterDoubleClick = await openCameras(page);
   await page.click("#camera");
-  result.openCameras = await openCameras(page);
+  result.camerasAfterStop = await openCameras(page);
 
   await page.evaluate(() => {
     HTMLMediaElement.prototype.play = () => Promise.reject(new Error("cannot play"));
@@ -74,7 +75,8 @@ try {
   });
   await page.waitForFunction(() => document.querySelector("#message").textContent);
   result.cameraError = await text(page, "#message");
-  result.openAfterError = await openCameras(page);
+  result.camerasAfterError = await openCameras(page);
+  result.opened = await page.evaluate(() => window.streams.length);
 
   await fetch(`${url}stop`); // the server ends
   await page.goto(url);
