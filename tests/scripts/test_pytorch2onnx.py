@@ -123,7 +123,7 @@ def test_output_and_files(exported):
     assert result.stdout.count("wrote FP32") == 2
     assert "largest difference from PyTorch on img/astronaut.jpg:" in result.stdout
     assert len(re.findall(r"detect.* 5 images of img/", result.stdout)) == 2
-    assert "layers: 55 Convolution, 27 ConvolutionDepthWise" in result.stdout
+    assert "layers: 51 Convolution, 27 ConvolutionDepthWise" in result.stdout
     assert sorted(path.name for path in exported.output.parent.iterdir()) == [
         *("model.json", "model.ncnn.bin", "model.ncnn.param", "model.onnx")
     ]

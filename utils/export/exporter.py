@@ -141,7 +141,7 @@ class _Exporter:
         runtime = TorchRuntime(copy.deepcopy(self.detector), self.info, torch.device("cpu"))
         self.sample = make_sample(runtime, self.images, str(source), self.info)
         self.reference = make_reference(self.detector, self.info)
-        self.sliced = slice_channels(copy.deepcopy(self.detector))
+        self.sliced = slice_channels(self.detector)
 
     def models(self) -> Iterator[ExportedModel]:
         """Create and check each model that the options name."""
@@ -150,7 +150,7 @@ class _Exporter:
         tflite_model = to_tflite(self.sliced, self.size) if options.tflite else None
         yield self._onnx()
         if options.ncnn:
-            layers = to_ncnn(interleave_channels(copy.deepcopy(self.detector)), self.size)
+            layers = to_ncnn(interleave_channels(self.detector), self.size)
             yield self._ncnn(layers)
         if options.int8:
             yield self._onnx_int8()

@@ -13,7 +13,6 @@ from torch import nn
 from torchvision.ops import box_convert, nms
 
 from model import STRIDES, DetectorOutput, ScaleOutput
-from model.detector import Detector
 from utils.boxes import decode_boxes
 from utils.postprocess import Anchors
 from utils.runtimes.model_info import ModelInfo
@@ -22,7 +21,7 @@ from utils.runtimes.model_info import ModelInfo
 class ActivatedDetector(nn.Module):
     """A detector with sigmoid and softmax inside and one output per scale."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: nn.Module) -> None:
         super().__init__()
         self.detector = detector.eval()
 
@@ -38,7 +37,7 @@ class ActivatedDetector(nn.Module):
 class EndToEndDetector(nn.Module):
     """A detector with decoding and NMS inside, with the same result as `utils.postprocess.detect`."""
 
-    def __init__(self, detector: Detector, info: ModelInfo) -> None:
+    def __init__(self, detector: nn.Module, info: ModelInfo) -> None:
         super().__init__()
         self.detector = detector.eval()
         self.thresholds = info.thresholds

@@ -28,13 +28,13 @@ def quantize(
     """Quantize a network.
 
     Args:
-        model: float32 model of an ActivatedDetector.
+        model: float32 model of an ActivatedDetector. No two of its layers share weights, see
+            `utils.export.rewrite.MergedDetector`.
         images: calibration images in the input size, each [H, W, 3] uint8, BGR.
 
     Returns:
         (int8 model, disagreement of each convolution that stays in float32)
     """
-    model = unshare_weights(model)
     pixels = [np.ascontiguousarray(image.transpose(2, 0, 1)[None]).astype(np.float32) / 255 for image in images]
     limits = _activation_limits(model, pixels)
     weight_counts = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
@@ -46,26 +46,6 @@ def quantize(
 
     kept = choose_float_layers(sizes, predict)
     return _quantize(model, limits, [name for name in sizes if name not in kept], pixels[0]), kept
-
-
-def unshare_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy the model so that no two nodes share a weight.
-
-    Both scales share the output layers. The quantization scale of a bias depends on the input of the layer, which
-    differs between them, but ONNX Runtime would use that of the first one for both.
-    """
-    model = copy.deepcopy(model)
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    used = set()
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            if name in initializers and name in used:
-                own = copy.deepcopy(initializers[name])
-                own.name = f"{name}:{node.name}"
-                model.graph.initializer.append(own)
-                node.input[position] = own.name
-            used.add(name)
-    return model
 
 
 def _activation_limits(model: onnx.ModelProto, pixels: Sequence[np.ndarray]) -> dict[str, tuple[float, float]]:
@@ -149,7 +129,7 @@ def _quantize(
         with tempfile.TemporaryDirectory(prefix="int8-") as folder:
             result = Path(folder, "int8.onnx")
             quantization.quantize_static(
-                model,
+                copy.deepcopy(model),  # it is changed
                 result,
                 OneImage(),
                 quant_format=quantization.QuantFormat.QDQ,

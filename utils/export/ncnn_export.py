@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from model.detector import Detector
 from utils.errors import RunError
 from utils.export.graph import ActivatedDetector
 from utils.optional import require
@@ -15,7 +15,7 @@ from utils.runtimes.ncnn_format import PARAM_SUFFIX, Layer, bin_path, read_model
 from utils.runtimes.ncnn_shapes import KINDS
 
 
-def to_ncnn(detector: Detector, size: tuple[int, int]) -> list[Layer]:
+def to_ncnn(detector: nn.Module, size: tuple[int, int]) -> list[Layer]:
     """Convert a network to NCNN layers with float32 weights.
 
     Args:

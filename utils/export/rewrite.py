@@ -1,11 +1,12 @@
 """Rewrite a detector so that a runtime executes it faster, with the same results.
 
 `slice_channels` is for ONNX and TFLite, `interleave_channels` is for NCNN; see `utils.export.channel_order`. Both
-rewrite the ShuffleNetV2 backbone and the LightFPN of this project and leave any other backbone or FPN as it is.
+leave a backbone other than ShuffleNetV2 as it is.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,34 +15,34 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from model import DetectorOutput, ScaleOutput
 from model.backbone.shufflenetv2 import DownsampleBlock, ShuffleBlock, ShuffleNetV2
 from model.detector import Detector
-from model.fpn import LightFPN
+from model.fpn import Head, LightFPN
 from utils.export.channel_order import StageOrder, interleaved_order, sliced_order
 
 STEM_PART_CHANNELS = 8  # output channels of each part of the stem
 
 
-def slice_channels(detector: Detector) -> Detector:
-    """Rewrite a detector in place, in evaluation mode, and return it.
+def slice_channels(detector: Detector) -> MergedDetector:
+    """Return a rewritten copy of a detector, in evaluation mode.
 
     Each block reads one slice of each earlier tensor, and channels that only pass through are not copied.
     """
-    _rewrite_stages(detector.eval(), SlicedStage)
-    return detector
+    return _rewrite(detector, SlicedStage)
 
 
-def interleave_channels(detector: Detector) -> Detector:
-    """Rewrite a detector in place, in evaluation mode, and return it.
+def interleave_channels(detector: Detector) -> MergedDetector:
+    """Return a rewritten copy of a detector, in evaluation mode.
 
     NCNN is slow at selecting every second channel and at short slices. It is fast at interleaving both halves of the
     channels and cutting the result in the middle, which selects the first half of each half.
     """
-    _rewrite_stages(detector.eval(), InterleavedStage)
-    backbone = detector.backbone
+    rewritten = _rewrite(detector, InterleavedStage)
+    backbone = rewritten.backbone
     if isinstance(backbone, ShuffleNetV2):
         backbone.first_conv, backbone.maxpool = SplitStem(backbone), nn.Identity()
-    return detector
+    return rewritten
 
 
 class InterleavedStage(nn.Sequential):
@@ -120,45 +121,74 @@ class SplitStem(nn.Module):
         return torch.cat([self.maxpool(part(images)) for part in self.parts], 1).relu()
 
 
-class EarlyReductionFPN(nn.Module):
-    """A LightFPN that reduces the coarse features before it upsamples them.
+class MergedDetector(nn.Module):
+    """A detector with fewer multiplications after the backbone.
 
-    A 1×1 convolution of concatenated features is the sum of two convolutions. Before upsampling, the convolution of the
-    coarse features needs a quarter of the multiplications, because upsampling repeats each value four times.
+    A 1×1 convolution of concatenated features is the sum of two convolutions. The one of the coarse features runs
+    before they are upsampled, which needs a quarter of the multiplications: upsampling repeats each value four times.
     """
 
-    def __init__(self, fpn: LightFPN) -> None:
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
-        self.fpn = fpn
+        fpn = detector.fpn
+        self.backbone = detector.backbone
         whole = fuse_conv_bn_eval(*fpn.conv1x1_2[:2])
         coarse = fpn.conv1x1_3[0].in_channels
         self.coarse = _convolution(whole.weight[:, :coarse], None)
         self.fine = _convolution(whole.weight[:, coarse:], whole.bias)
+        self.reduce32 = fpn.conv1x1_3
+        self.scale16 = MergedHeads(detector, fpn.cls_head_2, fpn.reg_head_2)
+        self.scale32 = MergedHeads(detector, fpn.cls_head_3, fpn.reg_head_3)
 
-    def forward(self, stride16: torch.Tensor, stride32: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+    def forward(self, images: torch.Tensor) -> DetectorOutput:
+        stride16, stride32 = self.backbone(images)
         upsampled = F.interpolate(self.coarse(stride32), scale_factor=2.0, mode="nearest")
-        reduced16, reduced32 = (upsampled + self.fine(stride16)).relu(), self.fpn.conv1x1_3(stride32)
-        return (
-            (self.fpn.cls_head_2(reduced16), self.fpn.reg_head_2(reduced16)),
-            (self.fpn.cls_head_3(reduced32), self.fpn.reg_head_3(reduced32)),
-        )
+        reduced16 = (upsampled + self.fine(stride16)).relu()
+        return DetectorOutput(self.scale16(reduced16), self.scale32(self.reduce32(stride32)))
 
 
-def _rewrite_stages(detector: Detector, rewrite: Callable[[nn.Sequential], InterleavedStage | SlicedStage]) -> None:
-    """Rewrite the stages of the backbone and the FPN."""
-    backbone, fpn = detector.backbone, detector.fpn
-    if not isinstance(backbone, ShuffleNetV2) or not isinstance(fpn, LightFPN):
-        return
-    backbone.stage2 = rewrite(backbone.stage2)
+class MergedHeads(nn.Module):
+    """Both heads of a scale and its output layers.
+
+    There is no activation between the last convolution of a head and an output layer, so one convolution does both.
+    Both scales of a Detector share the output layers; those of this module belong to one scale.
+    """
+
+    def __init__(self, detector: Detector, cls_head: Head, reg_head: Head) -> None:
+        super().__init__()
+        self.cls_head, self.reg_head = cls_head.block[:-2], reg_head.block[:-2]
+        self.boxes = _merge(reg_head.block[-2:], detector.output_reg_layers)
+        self.objectness = _merge(cls_head.block[-2:], detector.output_obj_layers)
+        self.classes = _merge(cls_head.block[-2:], detector.output_cls_layers)
+
+    def forward(self, features: torch.Tensor) -> ScaleOutput:
+        class_features = self.cls_head(features)
+        boxes = self.boxes(self.reg_head(features))
+        return ScaleOutput(boxes, self.objectness(class_features), self.classes(class_features))
+
+
+def _rewrite(
+    detector: Detector, rewrite_stage: Callable[[nn.Sequential], InterleavedStage | SlicedStage]
+) -> MergedDetector:
+    detector = copy.deepcopy(detector).eval()
+    if isinstance(detector.backbone, ShuffleNetV2):
+        _rewrite_stages(detector.backbone, detector.fpn, rewrite_stage)
+    return MergedDetector(detector)
+
+
+def _rewrite_stages(
+    backbone: ShuffleNetV2, fpn: LightFPN, rewrite_stage: Callable[[nn.Sequential], InterleavedStage | SlicedStage]
+) -> None:
+    """Rewrite the stages of the backbone, in place, and let the FPN read their channels in the new order."""
+    backbone.stage2 = rewrite_stage(backbone.stage2)
     _reorder_inputs(backbone.stage3[0], backbone.stage2.order)
-    backbone.stage3 = rewrite(backbone.stage3)
+    backbone.stage3 = rewrite_stage(backbone.stage3)
     order16 = backbone.stage3.order
     _reorder_inputs(backbone.stage4[0], order16)
-    backbone.stage4 = rewrite(backbone.stage4)
+    backbone.stage4 = rewrite_stage(backbone.stage4)
     order32 = backbone.stage4.order
     _reorder(fpn.conv1x1_3[0], inputs=order32)
     _reorder(fpn.conv1x1_2[0], inputs=np.concatenate((order32, len(order32) + order16)))
-    detector.fpn = EarlyReductionFPN(fpn)
 
 
 def _stage_size(stage: nn.Sequential) -> tuple[int, int]:
@@ -198,6 +228,16 @@ def _reorder(
         layer.weight.copy_(layer.weight[outputs])
         for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
             values.copy_(values[outputs])
+
+
+def _merge(pointwise: nn.Sequential, output: nn.Conv2d) -> nn.Conv2d:
+    """Merge a 1×1 convolution with BatchNorm and the 1×1 convolution that follows it."""
+    first = fuse_conv_bn_eval(*pointwise)
+    # In float64, because the sums of products should not add to the rounding of the weights.
+    weights = [layer.weight.flatten(1).double() for layer in (output, first)]
+    merged = weights[0] @ weights[1]
+    bias = weights[0] @ first.bias.double() + output.bias.double()
+    return _convolution(merged[:, :, None, None].float(), bias.float())
 
 
 def _convolution(weight: torch.Tensor, bias: torch.Tensor | None, stride: int | tuple[int, int] = 1) -> nn.Conv2d:

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from model.detector import Detector
 from utils.errors import RunError
 from utils.export.graph import ActivatedDetector
 from utils.optional import require
@@ -20,7 +19,7 @@ from utils.text import first_line
 PURPOSE = "exporting to TFLite (in its own environment, see docs/export.md#tflite)"
 
 
-def to_tflite(detector: Detector, size: tuple[int, int]) -> bytes:
+def to_tflite(detector: nn.Module, size: tuple[int, int]) -> bytes:
     """Convert a network to a float32 TFLite model with input [1, H, W, 3] and outputs [1, rows, columns, values].
 
     Args:
@@ -46,7 +45,7 @@ def to_tflite(detector: Detector, size: tuple[int, int]) -> bytes:
             return path.read_bytes()
 
 
-def _pad_with_zeros(detector: Detector) -> Detector:
+def _pad_with_zeros(detector: nn.Module) -> nn.Module:
     """Let the max pooling pad with zeros instead of −∞, which int8 cannot represent. Its input is not negative."""
     pool = getattr(detector.backbone, "maxpool", None)
     if isinstance(pool, nn.MaxPool2d):
