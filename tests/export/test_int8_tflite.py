@@ -63,6 +63,7 @@ def test_exported_files_give_the_detections_of_pytorch(tmp_path, run_script):
         *("--tflite", "--int8", "--calib", photos),
     )
     assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "m-int8.tflite").stat().st_size < 400_000  # the converter's names of tensors would take 200 KB
     images = np.stack(read_calibration(photos, 5, (352, 352)))
     reference = load_runtime(tmp_path / "m.onnx")
     expected = reference.execute(reference.prepare(images))
