@@ -7,7 +7,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "onnxruntime", "ncnn")
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "onnxruntime", "ncnn", "ai-edge-litert")
 
 
 def write_results(path, measured):
