@@ -8,7 +8,7 @@ from model.detector import Detector
 from tests.helpers.random_detector import save_random_weights
 from utils.export.graph import ActivatedDetector
 from utils.export.rewrite import interleave_channels, slice_channels
-from utils.runtimes.base import split_maps
+from utils.runtimes.exported import split_maps
 
 
 @pytest.mark.parametrize("rewrite", [interleave_channels, slice_channels])

@@ -9,7 +9,7 @@ import pytest
 from model import STRIDES
 from tests.conftest import REPO
 from utils.postprocess import Thresholds, detect
-from utils.runtimes.base import split_maps
+from utils.runtimes.exported import split_maps
 
 SOURCE = REPO / "sample" / "microcontroller"
 ANCHORS = (((4.5, 7.25), (7.5, 12.5), (12, 20.5)), ((19.5, 31.5), (34.5, 50), (66, 92)))

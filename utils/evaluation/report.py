@@ -1,16 +1,13 @@
-"""The metrics as text tables and as JSON, and the plots of an evaluation."""
+"""The metrics as text tables and as JSON."""
 
 import dataclasses
 import importlib.metadata
 import math
-from pathlib import Path
 
 from utils.config import Config
 from utils.dataset.index import DatasetIndex
 from utils.evaluation.coco import COCO_MAX_DET, COCO_METRICS, CocoMetrics
-from utils.evaluation.confusion import confusion_matrix, worst_images
 from utils.evaluation.evaluate import Evaluation
-from utils.plots.fonts import ClassLabel
 from utils.provenance import file_hash, git_state, versions
 from utils.runtimes.loading import model_files
 from utils.text import align_columns
@@ -79,23 +76,3 @@ def metrics_content(
 
 def _null_for_nan(metrics: dict) -> dict:
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in metrics.items()}
-
-
-def write_plots(
-    folder: Path, evaluation: Evaluation, config: Config, index: DatasetIndex, labels: list[ClassLabel]
-) -> list[Path]:
-    """Draw precision-recall and F1 curves, the confusion matrix, and the images with the most mistakes.
-
-    Returns:
-        The paths written.
-    """
-    from utils.plots.evaluation import save_plots
-    from utils.plots.predictions import save_predictions
-
-    frame_size = config.size
-    matrix = confusion_matrix(evaluation.detections, index.labels, frame_size, config.classes)
-    written = save_plots(folder, evaluation.coco, matrix, labels)
-    worst = folder / "worst.jpg"
-    images = worst_images(evaluation.detections, index.labels, frame_size, config.classes)
-    save_predictions(worst, index, evaluation.detections, frame_size, labels, images)
-    return [*written, worst] if worst.exists() else written

@@ -14,7 +14,7 @@ from utils.boxes import paired_iou
 from utils.config import EVAL_CONF
 from utils.export.graph import Predictions, decode
 from utils.postprocess import Anchors
-from utils.runtimes.base import split_maps
+from utils.runtimes.exported import split_maps
 
 TOLERANCE = 0.03  # `disagreement` above which a layer stays in floating point
 MAX_FLOAT_WEIGHTS = 0.15  # fraction of all weights that may stay in floating point; keeps int8 files small
@@ -35,7 +35,7 @@ def choose_float_layers(
         Disagreement of each chosen layer, the worst first.
     """
     reference = predict([])
-    # One layer per thread: a network runs on one thread, see `utils.runtimes.base.ExportedRuntime`.
+    # One layer per thread: a network runs on one thread, see `utils.runtimes.exported.ExportedRuntime`.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         values = pool.map(lambda name: disagreement(reference, predict([name])), sizes)
         progress = tqdm(values, "layers in int8", len(sizes), unit="layer", disable=None, leave=False)

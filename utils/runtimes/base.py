@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from model import DetectorOutput, ScaleOutput
+from model import DetectorOutput
 from utils.config import Config
-from utils.machine import thread_count
 from utils.postprocess import Thresholds, detect
-from utils.runtimes.model_info import ModelInfo
 from utils.text import counted
 from utils.weights.model_description import ModelDescription
 
 if TYPE_CHECKING:
     import torch
-
-MAX_EXPORTED_AT_ONCE = 16  # batches that exported models run in parallel; each needs about 20 MB
 
 
 class Timing(NamedTuple):
@@ -92,26 +87,3 @@ class Runtime:
 def cpu_name(threads: int) -> str:
     """Name the CPU and its threads for messages."""
     return f"cpu ({counted(threads, 'thread')})"
-
-
-class ExportedRuntime(Runtime):
-    """A model exported by pytorch2onnx.py. It runs on the CPU, a batch on one thread unless `set_threads` is called.
-
-    The network is so small that two threads, which wait for each other after each layer, are often slower than one.
-    """
-
-    device = "cpu"
-
-    def __init__(self, info: ModelInfo) -> None:
-        self.info, self.precision = info, info.precision
-        self.device_name = cpu_name(1)
-        self.batches_at_once = min(MAX_EXPORTED_AT_ONCE, thread_count())
-
-    def set_threads(self, count: int) -> None:
-        self.device_name = cpu_name(count)
-
-
-def split_maps(maps: Iterable[np.ndarray], anchor_num: int) -> DetectorOutput:
-    """Split both outputs of an exported network, each [N, H, W, 4·A + A + C], into boxes, objectness and classes."""
-    sections = (4 * anchor_num, 5 * anchor_num)
-    return DetectorOutput(*(ScaleOutput(*np.split(values.transpose(0, 3, 1, 2), sections, 1)) for values in maps))

@@ -10,7 +10,8 @@ from utils.config import Config
 from utils.errors import InputError
 from utils.machine import apply_threads
 from utils.optional import require
-from utils.runtimes.base import ExportedRuntime, Runtime
+from utils.runtimes.base import Runtime
+from utils.runtimes.exported import ExportedRuntime
 from utils.runtimes.ncnn_format import PARAM_SUFFIX, bin_path
 from utils.text import list_names
 from utils.weights.download import read_manifest

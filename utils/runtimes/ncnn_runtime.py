@@ -12,7 +12,7 @@ import numpy as np
 from model import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
-from utils.runtimes.base import ExportedRuntime, split_maps
+from utils.runtimes.exported import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
 from utils.runtimes.ncnn_format import PARAM_SUFFIX, bin_path, read_model
 from utils.runtimes.ncnn_shapes import INPUT, check_network

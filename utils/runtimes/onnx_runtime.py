@@ -11,7 +11,7 @@ from model import DetectorOutput
 from utils.errors import InputError
 from utils.optional import require
 from utils.postprocess import Thresholds
-from utils.runtimes.base import ExportedRuntime, split_maps
+from utils.runtimes.exported import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
 from utils.text import first_line
 

@@ -23,7 +23,7 @@ from model import DetectorOutput
 from utils.errors import InputError
 from utils.files import parse_json, read_bytes
 from utils.optional import require
-from utils.runtimes.base import ExportedRuntime, split_maps
+from utils.runtimes.exported import ExportedRuntime, split_maps
 from utils.runtimes.model_info import ModelInfo
 from utils.text import first_line
 
