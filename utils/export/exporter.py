@@ -185,8 +185,7 @@ class _Exporter:
         from utils.export.int8_onnx import INT8_MIN_OPSET, quantize
 
         model = self._trace(ActivatedDetector(self.sliced), max(self.options.opset, INT8_MIN_OPSET))
-        quantized, kept = quantize(model, self.info.anchors, self.images)
-        return self._write_onnx(quantized, "INT8", [_float_layers_note(kept)])
+        return self._write_onnx(quantize(model, self.images), "INT8")
 
     def _ncnn(self, layers: list[Layer]) -> ExportedModel:
         """Export to NCNN in float32 or float16."""
@@ -200,8 +199,8 @@ class _Exporter:
     def _ncnn_int8(self, layers: list[Layer]) -> ExportedModel:
         """Export to NCNN in int8."""
         quantized, kept = quantize_ncnn(layers, self.info.anchors, self.images)
-        note = _float_layers_note(kept, always=["the first and all depthwise convolutions"])
-        return self._write_ncnn(quantized, "INT8", [note])
+        kept = ["the first and all depthwise convolutions", *(f"{name} ({value:.1%})" for name, value in kept.items())]
+        return self._write_ncnn(quantized, "INT8", [f"in floating point: {', '.join(kept)}"])
 
     def _trace(self, module: ActivatedDetector | EndToEndDetector, opset: int) -> onnx.ModelProto:
         return to_onnx(module, self.size, opset, self.options.dynamic_batch, self.options.dynamic_size)
@@ -232,8 +231,3 @@ class _Exporter:
     def _compared(self, files: list[Path], precision: str, notes: Sequence[str]) -> ExportedModel:
         results = compare_with_pytorch(files[0], precision, self.reference, self.sample, self.info)
         return ExportedModel(files, precision, [*results, *notes])
-
-
-def _float_layers_note(kept: dict[str, float], always: Sequence[str] = ()) -> str:
-    layers = [*always, *(f"{name} ({value:.1%})" for name, value in kept.items())]
-    return f"in floating point: {', '.join(layers) or 'nothing'}"
