@@ -92,8 +92,8 @@ def main(options):
 def write_files(options, evaluation, index, config, device):
     """Write the files that the options ask for; return their paths."""
     from utils.dataset.coco_json import describe_ids
-    from utils.evaluation.plots import write_plots
     from utils.evaluation.report import metrics_content
+    from utils.evaluation.write_plots import write_plots
     from utils.plots.fonts import class_labels
 
     written = []

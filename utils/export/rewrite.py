@@ -233,11 +233,10 @@ def _reorder(
 def _merge(pointwise: nn.Sequential, output: nn.Conv2d) -> nn.Conv2d:
     """Merge a 1×1 convolution with BatchNorm and the 1×1 convolution that follows it."""
     first = fuse_conv_bn_eval(*pointwise)
-    # In float64, because the sums of products should not add to the rounding of the weights.
-    weights = [layer.weight.flatten(1).double() for layer in (output, first)]
-    merged = weights[0] @ weights[1]
-    bias = weights[0] @ first.bias.double() + output.bias.double()
-    return _convolution(merged[:, :, None, None].float(), bias.float())
+    # In float64, so that the sums of products add no rounding errors to the weights.
+    inner, outer = (layer.weight.flatten(1).double() for layer in (first, output))
+    bias = outer @ first.bias.double() + output.bias.double()
+    return _convolution((outer @ inner)[:, :, None, None].float(), bias.float())
 
 
 def _convolution(weight: torch.Tensor, bias: torch.Tensor | None, stride: int | tuple[int, int] = 1) -> nn.Conv2d:

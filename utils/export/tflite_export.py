@@ -46,7 +46,10 @@ def to_tflite(detector: nn.Module, size: tuple[int, int]) -> bytes:
 
 
 def _shorten_names(model: bytes) -> bytes:
-    """Name the tensors after their indices; the converter's names would be a third of an int8 file."""
+    """Name the tensors after their indices; the converter's names would be a third of an int8 file.
+
+    They are not removed (`flatbuffer_utils.strip_strings`), because the quantizer identifies tensors by name.
+    """
     tools = require("ai_edge_litert.tools.flatbuffer_utils", PURPOSE)
     content = tools.read_model_from_bytearray(bytearray(model))
     for index, tensor in enumerate(content.subgraphs[0].tensors):

@@ -16,7 +16,7 @@ from model.detector import Detector
 from utils.errors import InputError, RunError
 from utils.evaluation.detect import EVAL_THRESHOLDS, collect_detections
 from utils.evaluation.evaluate import Evaluation, compute_metrics
-from utils.evaluation.plots import write_plots
+from utils.evaluation.write_plots import write_plots
 from utils.losses import Losses
 from utils.machine import use_threads
 from utils.plots.fonts import class_labels
